@@ -1,0 +1,5 @@
+"""`python -m afftool`."""
+
+from afftool.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""Every error afftool raises on purpose: what is wrong, what to do, and the exit code it means.
+
+    AfftoolError
+    ├── UserError            exit 2   the request cannot be carried out as written
+    │   ├── SpecError                 a value or a combination that is not allowed
+    │   │   ├── UnknownName           a fusion, host, backend, ... nobody knows
+    │   │   └── UnknownKey            a `key=value` the name does not take
+    │   ├── ShapeError                feature maps that do not fit together (also a ValueError)
+    │   ├── BatchStatisticsError      batch norm over a single value in training (also a ValueError)
+    │   ├── LoadError                 a module, checkpoint or file of the user's that cannot be used
+    │   └── StoreError                a run store that cannot be read or written
+    ├── BaselineError        exit 5   a baseline that is missing or not comparable
+    ├── NothingMeasured      exit 6   every case was skipped or failed
+    └── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
+
+They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive) and 130 (interrupted) are
+outcomes, not errors.
+"""
+
+from __future__ import annotations
+
+
+class AfftoolError(Exception):
+    """Something went wrong that the reader can understand: a message and, where there is one, a hint."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class UserError(AfftoolError):
+    """The request cannot be carried out as it is written."""
+
+    exit_code = 2
+
+
+class SpecError(UserError):
+    """A value, or a combination of values, that is not allowed."""
+
+
+class UnknownName(SpecError):
+    """A name that is in no catalog."""
+
+
+class UnknownKey(SpecError):
+    """A `key=value` that the named thing does not take."""
+
+
+class ShapeError(UserError, ValueError):
+    """Feature maps whose shapes do not fit the module or each other. Nothing is ever broadcast to fit."""
+
+
+class BatchStatisticsError(UserError, ValueError):
+    """Batch normalisation would have to estimate statistics from one value a channel."""
+
+
+class LoadError(UserError):
+    """A module, a checkpoint or a file of the user's that cannot be used."""
+
+
+class StoreError(UserError):
+    """A run store that cannot be read or written."""
+
+
+class BaselineError(AfftoolError):
+    """A baseline that is missing or cannot be compared with."""
+
+    exit_code = 5
+
+
+class NothingMeasured(AfftoolError):
+    """Every requested case was skipped or failed."""
+
+    exit_code = 6
+
+
+class Unavailable(AfftoolError):
+    """Something that cannot run on this machine; it is recorded as skipped, with this message as the reason."""

@@ -1,0 +1,137 @@
+"""What is kept of a measurement: one flat row a case and backend, and the machine it was taken on.
+
+The last word of a field is its unit. Exact values are stored; None means "there is none", never 0.
+
+Schema history: 1, the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+
+Status = Literal["ok", "skipped", "failed", "oom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One case under one backend: what was asked, what was read, and if it was not, why.
+
+    `latency_low_ms` and `latency_high_ms` bound the 95% interval of the median; `live_params` are the parameters a
+    gradient can reach; `flops` count 2 per multiply-add plus elementwise work; in train mode `latency_ms` is the
+    whole step and `forward_ms`, `backward_ms` and `optimizer_ms` are its parts. `samples_ms` are kept beside
+    the row, in the order they were taken.
+    """
+
+    fusion: str
+    host: str = "module"
+    scenario: str | None = None
+    backend: str | None = None
+    mode: str = "infer"
+    device: str = "cpu"
+    dtype: str = "float32"
+    memory_format: str = "contiguous"
+    batch: int = 1
+    channels: int | None = None
+    depth: int | None = None
+    height: int | None = None
+    width: int | None = None
+    identity: str = ""
+
+    params: int | None = None
+    live_params: int | None = None
+    macs: int | None = None
+    flops: int | None = None
+    moved_bytes: int | None = None
+    uncounted_ops: dict[str, int] | None = None
+
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    latency_iqr_ms: float | None = None
+    latency_p99_ms: float | None = None
+    forward_ms: float | None = None
+    backward_ms: float | None = None
+    optimizer_ms: float | None = None
+    samples: int | None = None
+    throughput_per_s: float | None = None
+    compile_s: float | None = None
+    capture_s: float | None = None
+    graph_breaks: int | None = None
+    recompiles: int | None = None
+
+    peak_bytes: int | None = None
+    param_bytes: int | None = None
+    saved_bytes: int | None = None
+
+    error_vs_eager: float | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    samples_ms: tuple[float, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON takes it, samples included."""
+        return dataclasses.asdict(self) | {"samples_ms": list(self.samples_ms)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Record:
+        """The row back from `to_dict`; fields a newer minor version added are left out."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept = {key: value for key, value in fields.items() if key in known}
+        return cls(**kept | {"samples_ms": tuple(kept.get("samples_ms", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The machine and the software a run was made with. `fingerprint` names what makes times comparable."""
+
+    afftool: str
+    python: str
+    torch: str | None = None
+    cuda: str | None = None
+    triton: str | None = None
+    platform: str = ""
+    cpu: str = ""
+    cores: int = 1
+    threads: int = 1
+    memory_bytes: int | None = None
+    gpu: str | None = None
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    compiler: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal on machines whose times may be compared: hardware, threads and torch, not afftool itself."""
+        fields = self.to_dict()
+        for name in ("afftool", "memory_bytes", "gpu_memory_bytes"):
+            fields.pop(name)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The environment as JSON takes it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Environment:
+        """The environment back from `to_dict`."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in fields.items() if key in known})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The records of one command, with when, where and how they came about."""
+
+    id: int
+    command: str
+    started: str
+    environment: Environment
+    records: tuple[Record, ...] = ()
+    finished: bool = True
+    """False while the command runs, and for good if it was interrupted."""
