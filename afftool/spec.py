@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -113,7 +114,8 @@ class Grammar:
             raise SpecError("share_global needs passes of equal width", hint="use integration=sum")
         if self.gate == "tanh" and (self.strategy != "selection" or self.inputs != 2):
             raise SpecError(
-                "gate=tanh weighs two inputs by 1 + t and 1 - t", hint="use it with strategy=selection and inputs=2"
+                "gate=tanh weighs two inputs by 1 + t and 1 - t",
+                hint="use it with strategy=selection and inputs=2",
             )
 
     @property
@@ -132,7 +134,13 @@ class Grammar:
                 f"{channels} channels cannot be reduced by {reduction}",
                 hint=f"use reduction={max(1, channels * self.reduction // reduction)} or less, or more channels",
             )
-        return channels // reduction
+        inner = channels // reduction
+        if self.norm == "layer" and inner == 1 and "global" in self.scales:
+            raise SpecError(
+                f"norm=layer over the {inner} value that {channels} channels reduced by {reduction} leave is always 0",
+                hint=f"use reduction={max(1, channels // 2)} or less, or norm=none",
+            )
+        return inner
 
     def check_batch_statistics(self, batch: int, positions: int) -> None:
         """Refuse a training step whose batch norm would see a single value a channel.
@@ -141,9 +149,10 @@ class Grammar:
         """
         if not self.attends or self.norm != "batch":
             return
-        for scale in self.scales:
-            seen = {"global": 1, "local": positions}.get(str(scale), int(scale) ** self.ndim if _is_int(scale) else 1)
-            if batch * seen < 2:
+        # A recursive join looks at the joined contexts with an MS-CAM, which has a global branch.
+        for scale in (*self.scales, *(("global",) if self.join == "recursive" else ())):
+            positions_seen = scale**self.ndim if isinstance(scale, int) else positions if scale == "local" else 1
+            if batch * positions_seen < 2:
                 raise BatchStatisticsError(
                     f"batch norm in the {scale} branch would see one value a channel (batch {batch})",
                     hint="train with a batch of 2 or more, use norm=layer, or call .eval()",
@@ -169,7 +178,7 @@ class FusionSpec:
     @classmethod
     def parse(cls, text: str) -> FusionSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
-        name, options = _split(text, "fusion")
+        name, options = _split(text, "fusion", catalog.FUSIONS)
         if ":" in name:
             return cls(name=name, target=name, options=tuple(sorted(options.items())))
         if name not in catalog.FUSIONS:
@@ -184,6 +193,20 @@ class FusionSpec:
                 raise _unknown_key(name, key, hints)
             settings[key] = _read(key, value, hints[key])
         return cls(name=name, grammar=Grammar(**settings))
+
+    def with_settings(self, **settings: object) -> FusionSpec:
+        """This fusion with some settings changed: fields of the grammar, or a user's module's own keys.
+
+        Raises `UnknownKey` or `SpecError`.
+        """
+        if self.grammar is None:
+            options = {**dict(self.options), **{key: _show(value) for key, value in settings.items()}}
+            return dataclasses.replace(self, options=tuple(sorted(options.items())))
+        known = [f.name for f in dataclasses.fields(Grammar)]
+        for key in settings:
+            if key not in known:
+                raise _unknown_key(self.name, key, known)
+        return dataclasses.replace(self, grammar=dataclasses.replace(self.grammar, **settings))  # type: ignore[arg-type]
 
     @property
     def text(self) -> str:
@@ -223,7 +246,7 @@ class HostSpec:
     @classmethod
     def parse(cls, text: str) -> HostSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
-        name, given = _split(text, "host")
+        name, given = _split(text, "host", catalog.HOSTS)
         if ":" in name:
             return cls(name=name, target=name, options=tuple(sorted(given.items())))
         if name not in catalog.HOSTS:
@@ -232,10 +255,14 @@ class HostSpec:
         for key in given:
             if key not in knobs:
                 raise _unknown_key(name, key, knobs)
-        return cls(
-            name=name,
-            options=tuple((key, _read_knob(key, given.get(key, k.default), k.kind)) for key, k in knobs.items()),
-        )
+        options = {key: _read_knob(key, given.get(key, k.default), k.kind) for key, k in knobs.items()}
+        for key, knob in knobs.items():
+            if knob.highest and max(options[key], default=0) > knob.highest:
+                raise SpecError(
+                    f"{name} has no stage {max(options[key])}: its stages are 1 to {knob.highest}",
+                    hint=f"for example {key}={knob.default}, or {key}=none to fuse nowhere",
+                )
+        return cls(name=name, options=tuple(options.items()))
 
     @property
     def text(self) -> str:
@@ -343,9 +370,10 @@ def parse_size(text: str, ndim: int) -> tuple[int, ...]:
     return numbers * ndim if len(numbers) == 1 else numbers
 
 
-def _split(text: str, kind: str) -> tuple[str, dict[str, str]]:
+def _split(text: str, kind: str, known: Container[str]) -> tuple[str, dict[str, str]]:
+    """Name and options of `name[:key=value]...`; `pkg.mod:Class` is a name of its own."""
     name, *rest = text.strip().split(":")
-    if rest and rest[0] and "=" not in rest[0]:
+    if rest and rest[0] and "=" not in rest[0] and name not in known:
         name = f"{name}:{rest.pop(0)}"
     options: dict[str, str] = {}
     for part in rest:
@@ -407,12 +435,13 @@ def _read_stages(key: str, value: str) -> tuple[int, ...]:
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise SpecError(f"{key}={value} names no stages", hint="for example 3-4, 2+4, or none")
-        stages.update(range(int(first), int(last or first) + 1))
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high:
+            raise SpecError(f"{key}={value}: {part} is no range of stages", hint="stages count from 1, as 3-4")
+        if high - low > 99:
+            raise SpecError(f"{key}={value}: {part} is more stages than any host has", hint="for example 3-4")
+        stages.update(range(low, high + 1))
     return tuple(sorted(stages))
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int)
 
 
 def _times(size: tuple[int, ...]) -> str:

@@ -1,0 +1,101 @@
+"""The paper's formulas written out once more, one function a preset, from a module's tensors alone.
+
+Nothing here calls afftool: a branch is a matrix product over channels, batch norm its textbook formula. Maps are
+flattened to (N, C, P), so one definition serves 1d, 2d and 3d.
+"""
+
+from __future__ import annotations
+
+import torch
+
+State = dict[str, torch.Tensor]
+
+
+def batch_norm(p: State, name: str, x: torch.Tensor, training: bool) -> torch.Tensor:
+    if training:
+        mean = x.mean(dim=(0, 2))
+        variance = ((x - mean[:, None]) ** 2).mean(dim=(0, 2))
+    else:
+        mean, variance = p[f"{name}.running_mean"], p[f"{name}.running_var"]
+    scaled = (x - mean[:, None]) / torch.sqrt(variance + 1e-5)[:, None]
+    return p[f"{name}.weight"][:, None] * scaled + p[f"{name}.bias"][:, None]
+
+
+def conv(p: State, name: str, x: torch.Tensor) -> torch.Tensor:
+    weight = p[f"{name}.weight"].flatten(1)
+    return torch.einsum("oc,ncp->nop", weight, x) + p[f"{name}.bias"][:, None]
+
+
+def bottleneck(p: State, name: str, x: torch.Tensor, training: bool, first: int, delta=torch.relu) -> torch.Tensor:
+    hidden = delta(batch_norm(p, f"{name}.{first + 1}", conv(p, f"{name}.{first}", x), training))
+    return batch_norm(p, f"{name}.{first + 4}", conv(p, f"{name}.{first + 3}", hidden), training)
+
+
+def g(p: State, x: torch.Tensor, t: bool, name: str = "global_att") -> torch.Tensor:
+    return bottleneck(p, name, x.mean(dim=2, keepdim=True), t, first=1)
+
+
+def local(p: State, x: torch.Tensor, t: bool, name: str = "local_att") -> torch.Tensor:
+    return bottleneck(p, name, x, t, first=0)
+
+
+def sigma(x: torch.Tensor) -> torch.Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+def ms(p: State, x: torch.Tensor, t: bool, end: str = "", shared: bool = False) -> torch.Tensor:
+    return sigma(local(p, x, t, f"local_att{end}") + g(p, x, t, "global_att" if shared else f"global_att{end}"))
+
+
+def blend(m: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return m * x + (1 - m) * y
+
+
+def recursive(p: State, x: torch.Tensor, y: torch.Tensor, t: bool) -> torch.Tensor:
+    a, b = local(p, x + y, t), g(p, x + y, t)
+    inner = sigma(local(p, a + b, t, "join_att.local_att") + g(p, a + b, t, "join_att.global_att"))
+    return blend(sigma(blend(inner, a, b)), x, y)
+
+
+def concat_aff(p: State, x: torch.Tensor, y: torch.Tensor, t: bool) -> torch.Tensor:
+    a, b = local(p, x + y, t), g(p, x + y, t)
+    return blend(sigma(conv(p, "join_att.conv", torch.cat([a, b.expand_as(a)], dim=1))), x, y)
+
+
+def eres2net(p: State, x: torch.Tensor, y: torch.Tensor, t: bool) -> torch.Tensor:
+    both = torch.cat([x, y], dim=1)
+    gate = torch.tanh(bottleneck(p, "local_att", both, t, first=0, delta=lambda v: v * sigma(v)))
+    return x * (1 + gate) + y * (1 - gate)
+
+
+def iaff(p: State, x: torch.Tensor, y: torch.Tensor, t: bool, shared: bool = False) -> torch.Tensor:
+    integrated = blend(ms(p, x + y, t), x, y)
+    return blend(ms(p, integrated, t, "2", shared), x, y)
+
+
+def twin(branch, name: str):
+    return lambda p, x, y, t: blend(sigma(branch(p, x + y, t, name) + branch(p, x + y, t, f"{name}_b")), x, y)
+
+
+FORMULAS = {
+    "add": lambda p, x, y, t: x + y,
+    "concat": lambda p, x, y, t: conv(p, "conv", torch.cat([x, y], dim=1)),
+    "se": lambda p, x, y, t: x + sigma(g(p, y, t)) * y,
+    "gau": lambda p, x, y, t: sigma(g(p, y, t)) * x + y,
+    "highway": lambda p, x, y, t: blend(sigma(g(p, x, t)), x, y),
+    "sa": lambda p, x, y, t: sigma(g(p, torch.cat([x, y], dim=1), t)) * x + y,
+    "sk": lambda p, x, y, t: blend(sigma(g(p, x + y, t)), x, y),
+    "ms-se": lambda p, x, y, t: x + ms(p, y, t) * y,
+    "ms-gau": lambda p, x, y, t: ms(p, y, t) * x + y,
+    "ms-sa": lambda p, x, y, t: ms(p, x + y, t) * x + y,
+    "aff": lambda p, x, y, t: blend(ms(p, x + y, t), x, y),
+    "iaff": iaff,
+    "global-global": twin(g, "global_att"),
+    "local-local": twin(local, "local_att"),
+    "half-aff": lambda p, x, y, t: blend(sigma(0.5 * local(p, x + y, t) + 0.5 * g(p, x + y, t)), x, y),
+    "concat-aff": concat_aff,
+    "recursive-aff": recursive,
+    "open-aff": lambda p, x, y, t: 2 * x * ms(p, x + y, t) + 2 * y * (1 - ms(p, x + y, t)),
+    "open-iaff": lambda p, x, y, t: iaff(p, x, y, t, shared=True),
+    "eres2net-aff": eres2net,
+}

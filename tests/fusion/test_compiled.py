@@ -1,0 +1,65 @@
+"""Compiled fusions give what eager ones give, forward and backward, over the whole catalog."""
+
+import pytest
+import torch
+
+from afftool.catalog import FUSIONS
+from afftool.fusion import build_fusion
+
+
+def run(function, module, inputs):
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    module.zero_grad()
+    fused = function(*inputs)
+    fused.square().sum().backward()
+    grads = {k: p.grad.clone() for k, p in module.named_parameters() if p.grad is not None}
+    return [fused.detach(), *(x.grad for x in inputs)], grads
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_a_fusion_traces_into_one_graph_and_back(name):
+    """Dynamo and AOTAutograd in full, inductor's code generation left out to keep this fast."""
+    torch._dynamo.reset()
+    module = build_fusion(name, channels=8)
+    inputs = [torch.randn(3, 8, 4, 5) for _ in range(2)]
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    outputs, grads = run(module, module, inputs)
+    buffers = {k: v.clone() for k, v in module.named_buffers()}
+    module.load_state_dict(state)
+    compiled_outputs, compiled_grads = run(torch.compile(module, backend="aot_eager", fullgraph=True), module, inputs)
+    torch.testing.assert_close(compiled_outputs, outputs)
+    torch.testing.assert_close(compiled_grads, grads)
+    torch.testing.assert_close(dict(module.named_buffers()), buffers)
+
+
+@pytest.mark.parametrize("group", [list(FUSIONS)[i::4] for i in range(4)], ids=lambda g: g[0])
+def test_fusions_compiled_by_inductor_equal_eager_ones(group):
+    """Several fusions in one graph: inductor's fixed cost is paid once a group."""
+    torch._dynamo.reset()
+    modules = torch.nn.ModuleList(build_fusion(name, channels=8) for name in group).eval()
+    x, y = torch.randn(2, 2, 8, 4, 5).unbind(0)
+
+    def all_of_them(x, y):
+        return [module(x, y) for module in modules]
+
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(all_of_them, fullgraph=True)(x, y), all_of_them(x, y))
+
+
+def test_three_maps_and_other_dimensions_compile():
+    torch._dynamo.reset()
+    module = build_fusion("iaff:inputs=3:ndim=1", channels=8).eval()
+    xs = [torch.randn(2, 8, 6) for _ in range(3)]
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*xs), module(*xs))
+
+
+def test_a_fusion_exports_with_a_dynamic_batch_and_size():
+    module = build_fusion("iaff", channels=8).eval()
+    batch, side = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("side", min=2, max=64)
+    shape = {0: batch, 2: side, 3: side}
+    exported = torch.export.export(
+        module, (torch.randn(4, 8, 5, 5), torch.randn(4, 8, 5, 5)), dynamic_shapes={"inputs": (shape, shape)}
+    )
+    x, y = torch.randn(2, 3, 8, 7, 7).unbind(0)
+    torch.testing.assert_close(exported.module()(x, y), module(x, y))
