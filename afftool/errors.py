@@ -8,10 +8,12 @@
     │   ├── ShapeError                feature maps that do not fit together (also a ValueError)
     │   ├── BatchStatisticsError      batch norm over a single value in training (also a ValueError)
     │   ├── LoadError                 a module, checkpoint or file of the user's that cannot be used
+    │   ├── DataError                 a dataset that is missing, broken, or does not fit the request
     │   └── StoreError                a run store that cannot be read or written
     ├── BaselineError        exit 5   a baseline that is missing or not comparable
     ├── NothingMeasured      exit 6   every case was skipped or failed
-    └── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
+    ├── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
+    └── Rejected             (no exit) a measurement that must not be kept: becomes a failed record
 
 They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive) and 130 (interrupted) are
 outcomes, not errors.
@@ -64,6 +66,10 @@ class LoadError(UserError):
     """A module, a checkpoint or a file of the user's that cannot be used."""
 
 
+class DataError(UserError):
+    """A dataset that is missing, broken or mislabelled, or that does not fit what was asked of it."""
+
+
 class StoreError(UserError):
     """A run store that cannot be read or written."""
 
@@ -82,3 +88,7 @@ class NothingMeasured(AfftoolError):
 
 class Unavailable(AfftoolError):
     """Something that cannot run on this machine; it is recorded as skipped, with this message as the reason."""
+
+
+class Rejected(AfftoolError):
+    """A measurement that must not be kept (a result unlike eager's, a recompilation while timed): recorded as failed."""

@@ -23,9 +23,24 @@ class Record:
     """One case under one backend: what was asked, what was read, and if it was not, why.
 
     `latency_low_ms` and `latency_high_ms` bound the 95% interval of the median; `live_params` are the parameters a
-    gradient can reach; `flops` count 2 per multiply-add plus elementwise work; in train mode `latency_ms` is the
+    gradient can reach; `flops` count 2 per multiply-add plus elementwise work; `macs`, `flops` and `moved_bytes` are
+    the forward pass's, in train mode `backward_macs`, ... are the backward pass's; in train mode `latency_ms` is the
     whole step and `forward_ms`, `backward_ms` and `optimizer_ms` are its parts. `samples_ms` are kept beside
-    the row, in the order they were taken.
+    the row, in the order they were taken: one a round, so that the nth samples of rows timed together are a pair.
+
+    `instability` names what disturbed the timing, each with advice; `stopped` says why sampling ended.
+    `latency_ratio` is this row's time over that of the fusion `baseline` under the same backend, from the same
+    rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
+    `recompiles` are the compilations after the first call. `error_vs_eager` is the largest difference from eager
+    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers).
+
+    `peak_bytes` is a steady step's peak, parameters and inputs included; `peak_parts_bytes` splits it by cause and
+    `workspace_bytes` is its part with no other cause; `cold_peak_bytes` is the peak of getting there (compiling,
+    autotuning, the first step). Eager's memory on the CPU is read with one thread. `saved_bytes` are what forward
+    keeps for backward, inputs included, parameters not. `bound` is what keeps this row from being faster on
+    a calibrated machine, `least_ms` the time it cannot go below there, `least_share` that over `latency_ms`.
+    `energy_j` is of one step, the device's idle power included. `launched_ops` are the operator calls of a step that
+    move data, forward and backward.
     """
 
     fusion: str
@@ -49,6 +64,10 @@ class Record:
     flops: int | None = None
     moved_bytes: int | None = None
     uncounted_ops: dict[str, int] | None = None
+    backward_macs: int | None = None
+    backward_flops: int | None = None
+    backward_moved_bytes: int | None = None
+    launched_ops: int | None = None
 
     latency_ms: float | None = None
     latency_low_ms: float | None = None
@@ -59,15 +78,41 @@ class Record:
     backward_ms: float | None = None
     optimizer_ms: float | None = None
     samples: int | None = None
+    outliers: int | None = None
+    steps_per_sample: int | None = None
+    warmup_s: float | None = None
+    stopped: Literal["precision", "budget"] | None = None
+    cache: Literal["warm", "cold"] | None = None
+    isolation: Literal["none", "process"] | None = None
+    instability: dict[str, str] | None = None
     throughput_per_s: float | None = None
+    baseline: str | None = None
+    latency_ratio: float | None = None
+    latency_ratio_low: float | None = None
+    latency_ratio_high: float | None = None
+    first_call_s: float | None = None
     compile_s: float | None = None
+    compile_cache: Literal["cold", "warm"] | None = None
     capture_s: float | None = None
     graph_breaks: int | None = None
+    guards: int | None = None
     recompiles: int | None = None
 
     peak_bytes: int | None = None
+    cold_peak_bytes: int | None = None
     param_bytes: int | None = None
+    gradient_bytes: int | None = None
+    optimizer_bytes: int | None = None
     saved_bytes: int | None = None
+    workspace_bytes: int | None = None
+    graph_pool_bytes: int | None = None
+    reserved_bytes: int | None = None
+    peak_parts_bytes: dict[str, int] | None = None
+
+    bound: Literal["launch", "memory", "compute"] | None = None
+    least_ms: float | None = None
+    least_share: float | None = None
+    energy_j: float | None = None
 
     error_vs_eager: float | None = None
     status: Status = "ok"
@@ -132,6 +177,8 @@ class Run:
     command: str
     started: str
     environment: Environment
+    baseline: str | None = None
+    """The fusion whose cost the others are compared with, as text."""
     records: tuple[Record, ...] = ()
     finished: bool = True
     """False while the command runs, and for good if it was interrupted."""

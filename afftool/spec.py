@@ -8,8 +8,6 @@ answered at once.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
@@ -351,6 +349,10 @@ class CaseSpec:
     @property
     def identity(self) -> str:
         """A short hash over every field, so that equal questions have equal identities on every machine."""
+        # Imported here: a mistyped name has to be answered at once, and is never hashed.
+        import hashlib
+        import json
+
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields |= {"fusion": self.fusion.text, "host": self.host.text}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

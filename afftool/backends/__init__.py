@@ -1,0 +1,81 @@
+"""How a case is executed: each backend is a function `prepare(case) -> Prepared` named in `afftool.catalog`.
+
+A backend works on its own copy of the case's module and inputs, so that preparing, checking and timing it leave the
+case, and every other backend, as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from afftool import catalog, registry
+
+if TYPE_CHECKING:
+    from afftool.backends.outputs import Outputs
+    from afftool.build import Case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What it took to get ready. Seconds of wall time, the device waited for; None where there is no such thing.
+
+    `first_call_s` is the first step; `compile_s` what of it (and of any later step that compiled) exceeds a steady
+    step; `recompiles` are compilations after the first step. `compile_cache` is warm if any part of the compilation
+    came from a cache, so that `compile_s` is not that of a first use.
+    """
+
+    first_call_s: float
+    compile_s: float | None = None
+    compile_cache: Literal["cold", "warm"] | None = None
+    capture_s: float | None = None
+    graph_breaks: int | None = None
+    guards: int | None = None
+    recompiles: int | None = None
+
+
+def _never() -> int:
+    return 0
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A case ready to be run again and again.
+
+    `run(n)` makes n steps and does not wait for the device. A step is a forward pass in inference mode, or forward,
+    backward and optimizer step; `parts` are the callables that a training step consists of, in their order.
+    `outputs(seed)` makes one step from the case's initial state and tells what it left behind. `compilations()`
+    counts what this process has compiled so far. `close()` lets go of what would otherwise stay.
+    """
+
+    backend: str
+    run: Callable[[int], None]
+    outputs: Callable[[int], Outputs]
+    preparation: Preparation
+    parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    compilations: Callable[[], int] = _never
+    close: Callable[[], None] = _nothing
+
+    def step(self) -> None:
+        """Make one step."""
+        self.run(1)
+
+
+class Backend(Protocol):
+    """Gets a case ready. Raises `Unavailable` where this machine cannot run it that way."""
+
+    def __call__(self, case: Case) -> Prepared:
+        """Get `case` ready."""
+
+
+def load(name: str) -> Backend:
+    """The backend called `name`. Raises `UnknownName`."""
+    if name not in catalog.BACKENDS:
+        raise registry.unknown("backend", name, catalog.BACKENDS)
+    backend: Backend = registry.load(catalog.BACKENDS[name].path)
+    return backend

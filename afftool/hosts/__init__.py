@@ -1,7 +1,17 @@
 """Networks that carry fusions. A host builder takes a fusion *factory* (channels -> module), never a fusion's name.
 
-    >>> def build(fusion, *, width=32):                      # a host of one's own: `--host mypkg.nets:build:width=64`
-    ...     return MyNet(stem(width), fuse=fusion(width))    # wherever the network calls `self.fuse(x, y)`
+A host of one's own is any callable that takes a fusion factory and its own keys, and gives a network; with this in
+mynets.py, `--host mynets:Net:width=64` names it:
+
+    from torch import nn
+    class Net(nn.Module):
+        def __init__(self, fusion, width=32, classes=10):
+            super().__init__()
+            self.stem, self.branch = nn.Conv2d(3, width, 3, stride=2), nn.Conv2d(width, width, 3, padding=1)
+            self.fuse, self.head = fusion(width), nn.Linear(width, classes)
+        def forward(self, image):
+            x = self.stem(image)
+            return self.head(self.fuse(x, self.branch(x)).mean((2, 3)))
 
 A builder calls the factory once for every place that fuses, with the channels of the maps there.
 """
@@ -21,7 +31,7 @@ from afftool.hosts.stages import Fused, Stage, read_stages
 from afftool.registry import load
 from afftool.spec import FusionSpec, HostSpec
 
-__all__ = ["FusionFactory", "Fused", "Stage", "build_host", "describe_host"]
+__all__ = ["Fused", "FusionFactory", "Stage", "build_host", "describe_host"]
 
 
 def build_host(host: HostSpec, fusion: FusionSpec | FusionFactory) -> nn.Module:

@@ -1,0 +1,178 @@
+"""`torch.compile` with inductor in its three modes, each case compiled from nothing.
+
+The caches on disk are set aside while a case compiles, so `compile_s` is what a first use costs and not what is left
+of it. What a process pays once (importing the compiler, its workers, the precompiled C++ headers) is paid before,
+with a function of one line, and is part of no case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from afftool.backends import Preparation, Prepared
+from afftool.backends.getting_ready import first_steps, wait
+from afftool.backends.outputs import Outputs
+from afftool.backends.workload import Workload
+from afftool.build import Case
+from afftool.environment import cpp_compiler, has_triton
+from afftool.errors import Unavailable
+
+CODE_ENTRIES = 256
+"""Compiled entries a code object may hold; by dynamo's default of 8, many variants of one class would end up eager."""
+
+
+def prepare_default(case: Case) -> Prepared:
+    """Compile with inductor's defaults. Raises `Unavailable`."""
+    return _prepare(case, "compile", "default")
+
+
+def prepare_reduce_overhead(case: Case) -> Prepared:
+    """Compile with CUDA graphs. Raises `Unavailable`, always on a CPU."""
+    if not case.spec.device.startswith("cuda"):
+        raise Unavailable(
+            "compile-reduce-overhead replays CUDA graphs, and this case runs on the CPU",
+            hint="use --device cuda where there is one; on the CPU it would only repeat `compile`",
+        )
+    return _prepare(case, "compile-reduce-overhead", "reduce-overhead")
+
+
+def prepare_max_autotune(case: Case) -> Prepared:
+    """Compile with kernels chosen by trial; on CUDA with CUDA graphs too. Raises `Unavailable`."""
+    return _prepare(case, "compile-max-autotune", "max-autotune")
+
+
+def check_compiler(device: str) -> None:
+    """Raise `Unavailable` where inductor could not compile for `device`."""
+    if not torch._dynamo.is_dynamo_supported():  # type: ignore[attr-defined]
+        raise Unavailable(
+            "torch.compile does not support this Python or platform", hint="use a Python that this torch compiles for"
+        )
+    if cpp_compiler() is None:
+        raise Unavailable(
+            "torch.compile needs a C++ compiler and finds none",
+            hint="install g++ or clang++ (Debian: apt install g++), or name one in CXX",
+        )
+    if device.startswith("cuda") and not has_triton():
+        raise Unavailable("torch.compile needs triton for CUDA", hint="pip install triton")
+
+
+def _prepare(case: Case, backend: str, mode: str) -> Prepared:
+    device = case.spec.device
+    check_compiler(device)
+    _start_compiler(device, mode)
+    work = Workload(case)
+    random = work.draws_random_numbers()
+    before = _counts()
+    with _from_nothing():
+        work.forward = _compile(work, mode=mode)
+        preparation = first_steps(
+            work.run, device, compilations, captures=device.startswith("cuda") and mode != "default"
+        )
+
+    def outputs(seed: int) -> Outputs:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return _outputs_with_eager_randomness(case, mode, seed) if random else work.outputs(seed)
+
+    return Prepared(
+        backend=backend,
+        run=work.run,
+        parts=work.parts,
+        outputs=outputs,
+        preparation=_with_counts(preparation, before, _counts()),
+        compilations=compilations,
+        close=lambda: wait(device),
+    )
+
+
+def _compile(work: Workload, **options: Any) -> Callable[..., Any]:
+    return torch.compile(_own_code(work.module), **options)
+
+
+def _outputs_with_eager_randomness(case: Case, mode: str, seed: int) -> Outputs:
+    """The outputs of a module that draws random numbers, compiled once more so that it draws the ones eager draws."""
+    options = {**torch._inductor.list_mode_options(mode), "fallback_random": True}
+    work = Workload(case)
+    with _from_nothing():
+        work.forward = _compile(work, options=options)
+        return work.outputs(seed)
+
+
+_names = count()
+
+
+def _own_code(module: torch.nn.Module) -> Callable[..., Any]:
+    """`module` as a function whose code object nobody shares.
+
+    Dynamo keeps what it compiled on code objects and tries one entry after another; on the shared code of
+    `nn.Module.__call__` every case would pay for the guards of those compiled before it.
+    """
+
+    def forward(*inputs: Any) -> Any:
+        return module(*inputs)
+
+    name = f"case_{next(_names)}"
+    return FunctionType(forward.__code__.replace(co_name=name), globals(), name, None, forward.__closure__)
+
+
+@contextmanager
+def _from_nothing() -> Iterator[None]:
+    """Compile with empty caches on disk and no eager fallback after a few variants."""
+    from torch._inductor import select_algorithm
+    from torch._inductor.utils import fresh_cache
+
+    select_algorithm.PRINT_AUTOTUNE = False  # its tables would tear the progress bar
+    with fresh_cache(), torch._dynamo.config.patch(recompile_limit=CODE_ENTRIES):
+        yield
+
+
+@lru_cache
+def _start_compiler(device: str, mode: str) -> None:
+    """Compile a line of code, so that what a process pays once falls to no case."""
+    with _from_nothing(), torch.inference_mode():
+        torch.compile(lambda x: torch.relu(x) + 1, mode=mode)(torch.ones(64, device=device))
+    wait(device)
+
+
+def compilations() -> int:
+    """How many frames this process has given to the compiler so far."""
+    return int(_counters()["frames"]["total"])
+
+
+def forget_compiled() -> None:
+    """Drop everything compiled in this process; nothing prepared before may be run afterwards."""
+    torch._dynamo.reset()
+
+
+def _counters() -> Any:
+    from torch._dynamo.utils import counters
+
+    return counters
+
+
+def _counts() -> dict[str, int]:
+    from torch._dynamo.utils import get_compilation_metrics
+
+    counters = _counters()
+    return {
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "cache_hits": counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
+        "guards": sum(metrics.guard_count or 0 for metrics in get_compilation_metrics()),
+    }
+
+
+def _with_counts(preparation: Preparation, before: dict[str, int], after: dict[str, int]) -> Preparation:
+    grown = {name: after[name] - before[name] for name in after}
+    return dataclasses.replace(
+        preparation,
+        graph_breaks=grown["graph_breaks"],
+        guards=grown["guards"],
+        compile_cache="warm" if grown["cache_hits"] else "cold",
+    )

@@ -1,0 +1,177 @@
+"""A backend's own copy of a case, and what a step of it does: forward, or forward, backward and optimizer.
+
+The training step is kept neutral. The gradient that flows in at the output is a fixed random tensor, as dense as the
+one a network would send, so no loss function is timed. The optimizer is SGD with momentum and a learning rate of
+zero: it does all of its work and the weights stay what they are, so the thousandth step is the first one again. The
+bare fusion's inputs get gradients too, as they would inside a network; a host's images do not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from afftool.backends.outputs import Outputs
+from afftool.build import Case
+from afftool.spec import MODULE
+
+
+class Workload:
+    """One case's own module and inputs; `forward(*inputs)` runs it, as it is or compiled.
+
+    `dtype` overrides the case's. The case itself is only read.
+    """
+
+    def __init__(self, case: Case, *, dtype: torch.dtype | None = None) -> None:
+        self._case = case
+        self.training = case.spec.mode == "train"
+        self.module: nn.Module = copy.deepcopy(case.module)
+        if dtype:
+            self.module = self.module.to(dtype)
+        needs_gradient = self.training and case.spec.host == MODULE
+        self.inputs = tuple(
+            x.detach().to(dtype or x.dtype, copy=True).requires_grad_(needs_gradient) for x in case.inputs
+        )
+        self.forward: Callable[..., Any] = self.module
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9) if self.training and parameters else None
+        self.leaves: list[torch.Tensor] = []
+        """The differentiable output of the last `run_forward`, until `run_backward` takes it."""
+        self._cotangents: list[torch.Tensor] = []
+
+    @property
+    def parts(self) -> Mapping[str, Callable[[], None]]:
+        """The callables a training step consists of, in order; empty for inference."""
+        if not self.training:
+            return {}
+        parts = {"forward": self.run_forward, "backward": self.run_backward}
+        return parts | ({"optimizer": self.run_optimizer} if self.optimizer else {})
+
+    def run(self, times: int) -> None:
+        """Make `times` steps."""
+        if self.training:
+            for _ in repeat(None, times):
+                self.run_forward()
+                self.run_backward()
+                if self.optimizer:
+                    self.optimizer.step()
+            return
+        forward, inputs = self.forward, self.inputs
+        with torch.inference_mode():
+            for _ in repeat(None, times):
+                forward(*inputs)
+
+    def run_forward(self) -> None:
+        """Forget the last step's gradients and run forward, keeping the output for `run_backward`."""
+        self.forget_gradients()
+        self.leaves = _differentiable(self.forward(*self.inputs))
+
+    def forget_gradients(self) -> None:
+        """Set every gradient to None, so that backward writes instead of adding."""
+        for x in self.inputs:
+            x.grad = None
+        if self.optimizer:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def run_backward(self) -> None:
+        """Run backward from the last output, which it lets go of."""
+        leaves, self.leaves = self.leaves, []
+        if len(self._cotangents) != len(leaves):
+            self._cotangents = _cotangents(leaves)
+        torch.autograd.backward(leaves, self._cotangents)
+
+    def run_optimizer(self) -> None:
+        """Run the optimizer step, if there are parameters."""
+        if self.optimizer:
+            self.optimizer.step()
+
+    def outputs(self, seed: int) -> Outputs:
+        """What one step from the case's initial state leaves behind, before the optimizer. Gradients are forgotten."""
+        self.restore()
+        torch.manual_seed(seed)
+        if not self.training:
+            with torch.inference_mode():
+                found = self.forward(*self.inputs)
+            return self.collect(tree_leaves(found))
+        self.run_forward()
+        kept = [leaf.detach() for leaf in self.leaves]
+        self.run_backward()
+        return self.collect(kept)
+
+    def collect(self, leaves: list[Any]) -> Outputs:
+        """Copies of the `leaves` of an output and of everything the step left in the module and the inputs."""
+        return Outputs(
+            {
+                "output": _copies((str(i), leaf) for i, leaf in enumerate(leaves)),
+                "input gradient": _copies((str(i), x.grad) for i, x in enumerate(self.inputs)),
+                "parameter gradient": _copies((name, p.grad) for name, p in self.module.named_parameters()),
+                "buffer": _copies(self.module.named_buffers()),
+            }
+        )
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put weights, buffers and inputs back to the case's, in place."""
+        for own, given in (
+            *zip(self.module.parameters(), self._case.module.parameters(), strict=True),
+            *zip(self.module.buffers(), self._case.module.buffers(), strict=True),
+            *zip(self.inputs, self._case.inputs, strict=True),
+        ):
+            own.copy_(given)
+
+    def draws_random_numbers(self) -> bool:
+        """Whether a forward pass advances the random state, as dropout does."""
+        with random_state_kept(self._case), torch.no_grad():
+            before = _random_state(self.inputs)
+            self.module(*self.inputs)
+            drawn = not all(map(torch.equal, before, _random_state(self.inputs)))
+        self.restore()
+        return drawn
+
+
+@contextmanager
+def random_state_kept(case: Case) -> Iterator[None]:
+    """Leave the caller's random state, CPU and device, as it was."""
+    with devices_random_state_kept(*{str(x.device) for x in case.inputs}):
+        yield
+
+
+@contextmanager
+def devices_random_state_kept(*devices: str) -> Iterator[None]:
+    """Leave the random state of the CPU and of these devices as it was."""
+    with torch.random.fork_rng(devices=[device for device in devices if device.startswith("cuda")]):
+        yield
+
+
+def in_double(case: Case, seed: int) -> Outputs | None:
+    """The outputs of one step in double precision, or None where the module cannot run so."""
+    try:
+        return Workload(case, dtype=torch.float64).outputs(seed)
+    except Exception:  # a module that casts by hand, or no memory for it: there is no arbiter then
+        return None
+
+
+def _differentiable(output: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+
+
+def _cotangents(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Fixed gradients for the outputs, drawn on the CPU from a seed of their own, so the same for all."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.empty_like(leaf).copy_(torch.randn(leaf.shape, generator=generator)) for leaf in leaves]
+
+
+def _copies(tensors: Any) -> dict[str, torch.Tensor]:
+    return {name: t.detach().clone() for name, t in tensors if isinstance(t, torch.Tensor)}
+
+
+def _random_state(inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    cuda = {x.device for x in inputs if x.device.type == "cuda"}
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]

@@ -1,0 +1,155 @@
+"""`afftool ablate`: train every variant alike over several seeds, store each cell as it ends, and judge."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from afftool import console
+from afftool.cli import options
+from afftool.device import resolve_device
+from afftool.formats import destinations, renderer, write
+from afftool.report.model import Report
+from afftool.spec import split_list
+from afftool.store import Store
+from afftool.study.engines import build_engine, check_engine
+from afftool.study.request import Words, requested
+
+if TYPE_CHECKING:
+    from afftool.study.run import Engine
+    from afftool.study.session import Session
+
+FOLDER = Path("ablations")
+"""Where reports go unless --out says otherwise."""
+INTERRUPTED = 130
+
+
+def ablate(
+    study: Annotated[str, typer.Argument(help="A study's name (`afftool list studies`), or a TOML file.")],
+    host: Annotated[str | None, typer.Option("--host", help="What carries the fusions: name[:key=value]...")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="NAME[:PATH][:key=value]...; `list datasets`.")] = None,
+    train_images: Annotated[int | None, typer.Option(help="A stratified subset of so many training images.")] = None,
+    data_seed: Annotated[int | None, typer.Option(help="Draws the subset, and the images that are made.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 [default: the study's].")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variants", help="Other fusions instead: names, or pkg.mod:Class. Lists.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="What the others are compared with.")] = None,
+    any_budget: Annotated[bool, typer.Option("--any-budget", help="Compare unequal parameter budgets too.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="name[:key=value]...: short, paper-cifar, paper-fpn.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", "-e", help="Epochs a cell.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", "-b", help="Images a step.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", help="Cells at a time [default: one a core; GPUs by memory].")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option("--address", help="Ray's cluster, as auto.")] = None,
+    gpus: Annotated[float | None, typer.Option("--gpus", help="GPUs a cell under Ray, as 0.25.")] = None,
+    device: options.Device = "auto",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads a cell.")] = 1,
+    compiled: Annotated[
+        Literal["auto", "always", "never"], typer.Option("--compile", help="torch.compile: auto where it pays.")
+    ] = "auto",
+    shard: Annotated[str, typer.Option("--shard", help="Only this part of the cells, as 2/5.")] = "1/1",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train finished cells again.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Compare all pairs, not only with the baseline.")] = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the study as TOML and train nothing.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Log scalars and hparams here.")] = None,
+    out: options.Out = None,
+    formats: options.Formats = None,
+    as_json: options.Json = False,
+    store: options.StorePath = options.STORE,
+) -> None:
+    """Train variants alike over several seeds, and judge what can be told.
+
+    Every cell (a variant with a seed) is stored the moment it is trained and never trained again; a killed run goes
+    on from the last epoch. The report is written to `ablations/` unless --out says otherwise.
+    """
+    spec = requested(
+        Words(
+            study=study,
+            host=host,
+            data=data,
+            train_images=train_images,
+            data_seed=data_seed,
+            seeds=seeds,
+            variants=tuple(split_list(variants or [])),
+            baseline=baseline,
+            recipe=recipe,
+            epochs=epochs,
+            batch=batch,
+            any_budget=any_budget,
+        )
+    )
+    if show:
+        console.write(spec.to_toml())
+        return
+    check_engine(engine, workers=workers, address=address, gpus=gpus)
+    files = destinations(out or (FOLDER if shard == "1/1" else None), split_list(formats or []), stem=spec.name)
+    from afftool.study.plan import Conditions
+    from afftool.study.run import Shard
+    from afftool.study.session import begin
+    from afftool.study.stored import stored_report
+
+    part, where = Shard.parse(shard), resolve_device(device)
+    conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
+    with Store.open(store) as opened:
+        command = shlex.join(["afftool", *sys.argv[1:]])
+        session = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
+        train = build_engine(engine, session.plan, device=where, workers=workers, address=address, gpus=gpus)
+        _follow(session, train, tensorboard, quiet=as_json)
+        report = stored_report(opened, session.run_id, pairs=pairs)
+    assert report is not None
+    write(report, files)
+    _show(report, as_json)
+    for _, path in files:
+        console.note(f"wrote {path}")
+    if part.of > 1:
+        console.note(f"shard {shard} is done; join the stores by `afftool runs merge`, then run without --shard")
+
+
+def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet: bool) -> None:
+    """Train what is missing and tell how far it is. Ctrl-C ends with exit 130; everything finished is stored."""
+    from afftool.study.cells import CellRecord
+    from afftool.study.progress import Progress
+
+    progress = Progress(session.cells, session.names)
+    done, total = len(session.names) - len(session.cells), len(session.names)
+    log = None
+    if tensorboard is not None:
+        from afftool.study.tensorboard import Log
+
+        log = Log(tensorboard, session.names)
+    with console.following(to_stderr=quiet) as following, log or nullcontext():
+        following.line(f"{session.plan.study.name}: {done} of {total} cells are done, {len(session.cells)} to train")
+        try:
+            for event in session.events(engine):
+                if isinstance(event, CellRecord):
+                    following.line(progress.end(event))
+                else:
+                    following.progress(progress.done, progress.total, progress.tick(event))
+                if log:
+                    log.add(event)
+        except KeyboardInterrupt:
+            following.line(f"interrupted: {progress.done} of {progress.total} epochs are kept")
+            console.note("the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _show(report: Report, as_json: bool) -> None:
+    if as_json:
+        console.write(renderer("json")(report))
+        return
+    for table in report.tables[:3]:
+        console.out(f"\n{table.title}")
+        console.table(table)
+    console.out()
+    for line in report.notes:
+        console.out(line)

@@ -1,0 +1,238 @@
+"""`afftool check`: compare what fusions cost with a baseline or a git ref, and fail where it grew."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from afftool import console
+from afftool.cli import options
+from afftool.device import check_device
+from afftool.errors import UserError
+from afftool.gate import Judgement, Missing
+from afftool.gating import config as configs
+from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
+from afftool.gating.config import GateConfig
+from afftool.gating.metrics import DEFAULT, METRICS, choose
+from afftool.gating.say.annotations import commands
+from afftool.gating.say.document import document, render
+from afftool.gating.say.table import headline, reasons, table
+from afftool.gating.signals import terminations_raise
+from afftool.registry import unknown
+from afftool.spec import split_list
+from afftool.sweep import Words
+
+INTERRUPTED = 130
+_MISSING: tuple[Missing, ...] = ("create", "skip", "fail")
+
+
+def check(
+    file: Annotated[Path | None, typer.Argument(help="The baseline file; the same as --baseline.")] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="Compare with this file [default: the configured, or afftool-baseline.json]."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="REF", help="Compare with a git commit, measured in this job.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write-baseline", help="Measure, and write the baseline file.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Compare the code with itself: what can this runner see?")
+    ] = False,
+    init: Annotated[bool, typer.Option("--init", help="Write a commented afftool.toml to start from.")] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", "-m", help="exact, time, instructions or a metric's name [default: exact,time]. Lists."
+        ),
+    ] = None,
+    budget: Annotated[float, typer.Option("--budget", help="Seconds of timing a case, at most.")] = 20.0,
+    on_missing: Annotated[
+        str | None,
+        typer.Option(
+            "--on-missing-baseline",
+            help="create, skip or fail, for a file and for a case in it [default: fail; with --against, skip].",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 if a verdict is inconclusive.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Cases and rules [default: afftool.toml, or pyproject.toml].")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
+    as_json: options.Json = False,
+    fusion: Annotated[
+        list[str] | None, typer.Option("--fusion", "-f", help="Check these instead of the configured cases. Lists.")
+    ] = None,
+    host: options.Hosts = None,
+    channels: options.Channels = None,
+    size: options.Sizes = None,
+    batch: options.Batches = None,
+    mode: options.Modes = None,
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", help="How it is run [default: eager]. Lists.")
+    ] = None,
+    device: options.Device = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads; one is disturbed least.")] = 1,
+) -> None:
+    """Fail where a fusion got more expensive: the gate for continuous integration.
+
+    Exact metrics may not grow; a time regresses only if its whole interval lies beyond the rule. Exits with 0 if all
+    is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a baseline that is
+    missing or not comparable, 6 if nothing could be measured, 130 if interrupted.
+    """
+    here = Path.cwd()
+    if init:
+        console.out(f"wrote {configs.write_starting_file(here).name}: edit it, then `afftool check --write-baseline`")
+        return
+    if sum((against is not None, write, calibrate)) > 1:
+        raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
+    if file and baseline:
+        raise UserError("the baseline file is given twice", hint="leave --baseline out, or the argument")
+    if on_missing is not None and on_missing not in _MISSING:
+        raise unknown("--on-missing-baseline", on_missing, _MISSING)
+    if budget <= 0:
+        raise UserError("--budget must be above 0", hint="for example --budget 20")
+    words = Words(
+        fusion=fusion or (),
+        host=host or (),
+        channels=channels or (),
+        size=size or (),
+        batch=batch or (),
+        mode=mode or (),
+        baseline=None,
+    )
+    found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
+    metrics = _metrics(found, split_list(metric or []))
+    path = file or baseline or found.baseline
+    started = time.monotonic()
+    try:
+        with terminations_raise(), console.following(to_stderr=True) as following:
+            checking = Checking(
+                config=found, metrics=metrics, here=here, budget_s=budget, follow=following.progress, threads=threads
+            )
+            if calibrate:
+                _calibrate(checking, as_json=as_json)
+                return
+            if write:
+                measured = write_baseline(checking, path)
+                console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
+                return
+            judgement, missing = _judged(checking, path, against, on_missing)
+    except KeyboardInterrupt:
+        console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
+        raise typer.Exit(INTERRUPTED) from None
+    code = judgement.exit_code(strict=strict, on_missing=missing)
+    _tell(judgement, code, time.monotonic() - started, found, junit, strict=strict, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _configured(here: Path, file: Path | None, words: Words, device: str, backends: Sequence[str]) -> GateConfig:
+    """The project's configuration, with the command line's cases in place of its own if there are any."""
+    path = file or configs.find(here)
+    own = configs.read(path) if path else None
+    if words.fusion:
+        asked = configs.from_words(words, device=check_device(device), backends=backends, directory=here)
+        return asked if own is None else replace(own, cases=asked.cases, skipped=asked.skipped)
+    if own is None:
+        raise UserError(
+            f"there is no {configs.FILE} and no [tool.afftool] in pyproject.toml here",
+            hint="`afftool check --init` writes one to start from, or name fusions with --fusion",
+        )
+    if any((words.host, words.channels, words.size, words.batch, words.mode)):
+        raise UserError("these options describe a --fusion, and none is given", hint=f"change the cases in {path}")
+    return own
+
+
+def _metrics(found: GateConfig, words: list[str]) -> tuple[str, ...]:
+    """What to measure: as asked, else as configured, else everything exact, time, and what a rule asks for."""
+    if words:
+        return choose(words)
+    chosen = found.metrics or DEFAULT
+    return tuple(name for name in METRICS if name in chosen or (not found.metrics and name in found.rules.named))
+
+
+def _judged(checking: Checking, path: Path, against: str | None, on_missing: str | None) -> tuple[Judgement, Missing]:
+    if against is not None:
+        missing: Missing = next((word for word in _MISSING if word == on_missing), "skip")
+        return against_ref(checking, against), missing
+    missing = next((word for word in _MISSING if word == on_missing), "fail")
+    return against_baseline(checking, path, missing), missing
+
+
+def _tell(
+    judgement: Judgement,
+    code: int,
+    seconds: float,
+    found: GateConfig,
+    junit: Path | None,
+    *,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Everywhere that wants to know: the terminal or stdout, the step summary, annotations, the JUnit file."""
+    if as_json:
+        console.write(render(document(judgement, exit_code=code, seconds=seconds)))
+    else:
+        _print(judgement)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        from afftool.gating.say import markdown
+
+        _append(Path(summary), markdown.render(judgement))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        config = found.file.relative_to(Path.cwd()) if found.file and found.file.is_relative_to(Path.cwd()) else None
+        for command in commands(judgement, config=config, strict=strict):
+            (console.note if as_json else console.out)(command)  # the runner reads commands from both streams
+    if junit is not None:
+        from afftool.gating.say import junit as xml
+
+        _write(junit, xml.render(judgement, seconds=seconds, strict=strict))
+
+
+def _calibrate(checking: Checking, *, as_json: bool) -> None:
+    import json
+
+    from afftool.gating import calibrate
+
+    noises = calibrate.calibrate(checking)
+    if as_json:
+        console.write(json.dumps([calibrate.fields(noise) for noise in noises], indent=1) + "\n")
+    else:
+        console.table(calibrate.table(noises))
+    for noise in noises:
+        if noise.warning:
+            console.note(f"warning: {noise.warning}")
+
+
+def _print(judgement: Judgement) -> None:
+    shown = table(judgement)
+    if shown.rows:
+        console.table(shown)
+    if shown.note:
+        console.out(shown.note)
+    for what, why in reasons(judgement):
+        console.out(f"{what}\n    {why}")
+    for note in judgement.notes:
+        console.out(f"note: {note}")
+    console.out(f"compared {judgement.before} with {judgement.after}: {headline(judgement)}")
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:  # a summary that cannot be shown must not turn a build red
+        console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error

@@ -1,0 +1,195 @@
+"""`afftool describe`: what a fusion computes and costs, or how a host is built and where it fuses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from afftool import catalog, console, units
+from afftool.cli.list import kinds
+from afftool.errors import UnknownName
+from afftool.registry import entry_points, load, unknown
+from afftool.spec import FusionSpec, Grammar, HostSpec, parse_size
+
+MEANINGS = {
+    "strategy": "how the maps are joined: add, concat, refinement, modulation or selection (Table 1)",
+    "context": "what the attention looks at: x, y, both (or none, for add and concat)",
+    "scales": "attention branches, joined by +: local, global, or k for a map pooled to k a side",
+    "join": "how the branches are joined: add, half, concat or recursive (Table 6)",
+    "integration": "how both maps become one context: sum or concat",
+    "iterations": "passes of attention: 1 is AFF, 2 is iAFF, and so on",
+    "share_global": "whether later passes call the first one's global branch, as the released iAFF does",
+    "reduction": "r, by which each branch's bottleneck is narrower than the maps",
+    "norm": "normalisation in the branches: batch, layer or none",
+    "activation": "activation in the branches: relu or silu",
+    "gate": "sigmoid (weights M and 1 - M) or tanh (1 + T and 1 - T)",
+    "gain": "a factor on the output; 2 is the released AFF's",
+    "ndim": "spatial dimensions of the maps: 1, 2 or 3",
+    "inputs": "how many maps are fused",
+}
+NOTATION = (
+    "X, Y: the maps. G: sigmoid of the global context g; M: sigmoid of the joined contexts, local L and global g. "
+    "[ , ]: concatenation."
+)
+
+
+def describe(
+    name: Annotated[str, typer.Argument(help="A fusion or host: name[:key=value]... or pkg.mod:Name; or any name.")],
+    channels: Annotated[
+        int, typer.Option("--channels", "-c", min=1, help="Channels for the numbers of a fusion.")
+    ] = 64,
+    size: Annotated[str | None, typer.Option("--size", "-s", help="Size for the numbers [default: as bench].")] = None,
+) -> None:
+    """Explain a fusion or a host: formula, knobs, cost, source."""
+    first = name.split(":")[0]
+    if first in catalog.HOSTS and first != "module":
+        _describe_host(HostSpec.parse(name), size)
+    elif first in catalog.FUSIONS or first in entry_points("afftool.fusions"):
+        _describe_fusion(FusionSpec.parse(name), channels, size)
+    elif ":" in name:
+        _describe_own(name, channels, size)
+    else:
+        _describe_other(name)
+
+
+def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> None:
+    if fusion.grammar is None:
+        _describe_own(fusion.text, channels, size)
+        return
+    preset = catalog.FUSIONS[fusion.name]
+    changed = " (with knobs changed, see below)" if fusion.text != fusion.name else ""
+    console.pairs([("fusion", fusion.text), ("formula", preset.formula + changed), ("source", preset.source)])
+    console.out(NOTATION)
+    console.out("\nKnobs, as name:knob=value")
+    plain = FusionSpec.parse(fusion.name).grammar
+    rows = []
+    for knob, meaning in MEANINGS.items():
+        value = _show(getattr(fusion.grammar, knob))
+        mark = "*" if getattr(fusion.grammar, knob) != getattr(plain, knob) else ""
+        rows.append((knob, value + mark, meaning))
+    width = max(len(value) for _, value, _ in rows)
+    console.pairs([(knob, f"{value.ljust(width)}  {meaning}") for knob, value, meaning in rows], indent=2)
+    if fusion.text != fusion.name:
+        console.out(f"  * differs from {fusion.name}")
+    _closed_form(fusion.grammar, channels, parse_size(size or "56", fusion.ndim))
+
+
+def _closed_form(grammar: Grammar, channels: int, size: tuple[int, ...]) -> None:
+    from afftool.closed_form import closed_form
+
+    form = closed_form(grammar)
+    positions = 1
+    for extent in size:
+        positions *= extent
+    values = form.values(channels, positions)
+    inner = "".join(f", {symbol} = {width} rounded down" for symbol, width in form.widths.items())
+    console.out(f"\nCost with C channels{inner}, P positions a map")
+    numbers = ", ".join(f"{symbol} = {value}" for symbol, value in values.items())
+    console.pairs(
+        [
+            ("params", f"{form.params}"),
+            ("MACs", f"{form.macs}  for one sample, forward; elementwise work is not in it (see `afftool bench`)"),
+            (
+                "so, at",
+                f"{numbers}: {units.count(form.params.at(values))} params, {units.count(form.macs.at(values))} MACs",
+            ),
+        ],
+        indent=2,
+    )
+
+
+def _describe_own(name: str, channels: int, size: str | None) -> None:
+    """A module or host builder of the user's: its signature and words, and, for a fusion, what is counted."""
+    import inspect
+
+    fusion = FusionSpec.parse(name)
+    assert fusion.target is not None
+    target = load(fusion.target)
+    words = (inspect.getdoc(target) or "no docstring").splitlines()[0]
+    parameters = str(inspect.signature(target)) if callable(target) else ""
+    console.pairs([("name", fusion.text), ("made by", f"{fusion.target}{parameters}"), ("says", words)])
+    from torch import nn
+
+    if not (isinstance(target, type) and issubclass(target, nn.Module)):
+        console.out("\nas a host:")
+        _describe_host(HostSpec.parse(name), size)
+        return
+    from afftool.measure.cost import count
+    from afftool.spec import CaseSpec
+
+    extents = parse_size(size or "56", fusion.ndim)
+    reading = count(CaseSpec(fusion=fusion, channels=channels, size=extents, batch=1))
+    console.out(f"\nCounted at C = {channels}, size {'x'.join(map(str, extents))}, one sample, forward")
+    rows = [("params", units.count(reading.params)), ("MACs", units.count(reading.macs))]
+    rows += [("FLOPs", units.count(reading.flops)), ("bytes moved", units.count(reading.moved_bytes))]
+    if reading.uncounted_ops:
+        rows.append(("uncounted", ", ".join(reading.uncounted_ops)))
+    console.pairs(rows, indent=2)
+
+
+def _describe_host(host: HostSpec, size: str | None) -> None:
+    from afftool.hosts import describe_host
+    from afftool.report.model import Column, Table
+
+    known = catalog.HOSTS.get(host.name)
+    if known:
+        rows = [
+            ("host", host.text),
+            ("what", known.summary),
+            ("scenario", known.scenario or "-"),
+            ("source", known.source),
+        ]
+        console.pairs(rows)
+        if known.knobs:
+            console.out("\nKnobs, as name:knob=value")
+            options = dict(host.options)
+            console.pairs(
+                [(key, f"{_show(options[key])}  {knob.summary}") for key, knob in known.knobs.items()], indent=2
+            )
+    pixels = parse_size(size or str(known.size if known else 64), 2)[0]
+    stages = describe_host(host, pixels)
+    columns = (
+        Column("name", "stage"),
+        Column("blocks", "blocks", numeric=True),
+        Column("channels", "channels out", numeric=True),
+        Column("size", "size out"),
+        Column("fuses", "fuses"),
+    )
+    lines = tuple(
+        (s.name, s.blocks, s.channels, None if s.size is None else _times(s.size) or "1", _places(s.fuses))
+        for s in stages
+    )
+    console.out(f"\nStages, for an image of {pixels}x{pixels}")
+    console.table(Table(title="", columns=columns, rows=lines))
+    console.out(f"{sum(len(s.fuses) for s in stages)} fusions in all")
+
+
+def _places(fuses: tuple[object, ...]) -> str:
+    """Where a stage fuses: equal places once, with how many there are."""
+    places: dict[str, int] = {}
+    for fused in fuses:
+        place = f"{getattr(fused, 'channels', '?')} channels at {_times(getattr(fused, 'size', ()))}"
+        places[place] = places.get(place, 0) + 1
+    return ", ".join(f"{number} x {place}" for place, number in places.items()) or "-"
+
+
+def _describe_other(name: str) -> None:
+    """Any other name of the catalog: its line."""
+    names = kinds()
+    for kind, entries in names.items():
+        if name in entries:
+            console.pairs([("kind", kind), ("name", name), ("what", entries[name])])
+            return
+    error = unknown("name", name, [known for entries in names.values() for known in entries])
+    raise UnknownName(error.message, hint=f"{error.hint}; `afftool list` shows every name")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _times(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))

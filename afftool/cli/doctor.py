@@ -1,0 +1,92 @@
+"""`afftool doctor`: what this machine can measure, what is missing, and with --calibrate what it can reach."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from afftool import console, units
+from afftool.cli import options
+from afftool.device import check_device, resolve_device
+
+if TYPE_CHECKING:
+    from afftool.measure.roofline import Ceilings
+    from afftool.record import Environment
+
+
+def doctor(
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine's ceilings and keep them beside the store.")
+    ] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    store: options.StorePath = options.STORE,
+) -> None:
+    """Tell what this machine can measure and what is missing."""
+    check_device(device)
+    from afftool import environment
+    from afftool.measure.roofline import CeilingsFile
+
+    kept = CeilingsFile.beside(store)
+    place = resolve_device(device)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    machine = environment.read()
+    checks = list(environment.checks())
+    if calibrate:
+        from afftool.measure.calibrate import calibrate as measure_ceilings
+
+        console.note("measuring bandwidth, matrix rates and launch cost; leave the machine alone for some seconds")
+        kept = kept.keep(machine.fingerprint, measure_ceilings(place))
+    ceilings = kept.find(machine.fingerprint, place)
+    if as_json:
+        found = {
+            "environment": machine.to_dict(),
+            "fingerprint": machine.fingerprint,
+            "checks": [dataclasses.asdict(check) for check in checks],
+            "ceilings": dataclasses.asdict(ceilings) if ceilings else None,
+        }
+        console.write(json.dumps(found, indent=1) + "\n")
+        return
+    _print_machine(machine)
+    console.out("\nChecks")
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        console.out(f"  {check.state.ljust(7)}  {check.name.ljust(width)}  {check.found}")
+        if check.advice:
+            console.out(f"  {' ' * (9 + width)}  -> {check.advice}")
+    _print_ceilings(ceilings, kept.path)
+
+
+def _print_machine(machine: Environment) -> None:
+    from afftool.report.facts import machine as hardware
+    from afftool.report.facts import software
+
+    rows = [("machine", hardware(machine)), ("software", software(machine)), ("fingerprint", machine.fingerprint)]
+    console.pairs(rows)
+
+
+def _print_ceilings(ceilings: Ceilings | None, path: Path) -> None:
+    """What the machine can reach, if it was ever measured."""
+    if ceilings is None:
+        console.out("\nCeilings: not measured")
+        console.out("  -> `afftool doctor --calibrate` measures them; then every timed row says what bounds it")
+        return
+    console.out(f"\nCeilings of {ceilings.device}, measured {ceilings.taken}, kept in {path}")
+    rows: list[tuple[str, str]] = [
+        (f"bandwidth at {units.data(size)}", f"{units.data(rate)}/s") for size, rate in ceilings.bandwidths
+    ]
+    rows += [
+        (f"{dtype} matrix rate", f"{units.scaled(rate, 'FLOP/s')}") for dtype, rate in ceilings.flops_per_s.items()
+    ]
+    rows += [("launching one operator", units.milliseconds(ceilings.launch_s * 1e3))]
+    if ceilings.graph_launch_s is not None:
+        rows += [("the same in a CUDA graph", units.milliseconds(ceilings.graph_launch_s * 1e3))]
+    console.pairs(rows, indent=2)

@@ -1,0 +1,78 @@
+"""`afftool inspect`: a fusion looked at as a reviewer would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from afftool import console
+from afftool.cli import options
+from afftool.errors import SpecError
+from afftool.formats import destinations, renderer, write
+from afftool.spec import CaseSpec, FusionSpec, parse_size, split_list
+
+if TYPE_CHECKING:
+    from afftool.inspect.finding import Finding
+    from afftool.report.model import Report
+
+_MARK = {"fault": "FAULT", "warning": "warning", "note": "note", "unknown": "unknown", "ok": "ok"}
+
+
+def inspect(
+    name: Annotated[str, typer.Argument(help="A fusion: name[:key=value]... or pkg.mod:Class[:key=value]...")],
+    channels: Annotated[int, typer.Option("--channels", "-c", min=1, help="Channels of the maps.")] = 32,
+    size: Annotated[str, typer.Option("--size", "-s", help="Spatial size of the maps, 16 or 16x8.")] = "16",
+    batch: Annotated[int, typer.Option("--batch", "-b", min=2, help="Maps in a batch.")] = 8,
+    out: options.Out = None,
+    formats: options.Formats = None,
+    as_json: options.Json = False,
+) -> None:
+    """Review a fusion, ours or your own: dead parameters, output scale, x against y, batch of 1, mismatched shapes,
+    state in eval, gate statistics, ten stacked blocks, graph breaks, export.
+
+    Every finding says what, why it matters and what to do. It is run on the CPU, freshly initialised.
+    """
+    fusion = FusionSpec.parse(name)
+    extents = parse_size(size, fusion.ndim)
+    if min(extents) < 2:
+        raise SpecError(
+            "--size must be at least 2, so that there is something to look at", hint="for example --size 16"
+        )
+    CaseSpec(fusion=fusion, channels=channels, size=extents, batch=batch)
+    names = split_list(formats or [])
+    files = destinations(out, names, stem="inspection")
+
+    import torch
+
+    from afftool.inspect.checks import CHECKS, review
+    from afftool.inspect.report import inspect_report
+    from afftool.inspect.subject import subject_of
+
+    torch.set_num_threads(1)  # The maps are small, and so every run says the same.
+    subject = subject_of(fusion, channels=channels, size=extents, batch=batch)
+    found: list[Finding] = []
+    with console.following(to_stderr=as_json) as follow:
+        for finding in review(subject):
+            found.append(finding)
+            follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
+    setting = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch, "mode": "CPU, float32"}
+    report = inspect_report(fusion.text, found, setting)
+    if as_json:
+        console.write(renderer("json")(report))
+    else:
+        _print(report, found)
+    if files:
+        write(report, files)
+        for _, path in files:
+            console.note(f"wrote {path}")
+
+
+def _print(report: Report, found: list[Finding]) -> None:
+    console.out(report.title)
+    for finding in found:
+        console.out(f"{_MARK[finding.severity]:8} {finding.check}: {finding.what}")
+        for label, text in (("why", finding.why), ("do", finding.do)):
+            if text:
+                console.out(f"{'':9}{label}: {text}")
+    console.out(dict(report.facts)["Found"])

@@ -1,0 +1,83 @@
+"""The options that several commands share, each written once. Lists are comma separated, or the option repeated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class RunsCommand(TyperCommand):
+    """A command whose arguments are runs, so that `-2` is the last but one and not an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `-N` as `latest~(N-1)`."""
+        words = [f"latest~{int(word[1:]) - 1}" if re.fullmatch(r"-[1-9]\d*", word) else word for word in args]
+        return super().parse_args(ctx, words)
+
+
+def _names_first(words: list[str]) -> list[str]:
+    """A mistyped fusion is answered before anything else is looked at."""
+    from afftool.sweep import parse_fusions
+
+    parse_fusions(words)
+    return words
+
+
+Fusions = Annotated[
+    list[str],
+    typer.Option(
+        "--fusion",
+        "-f",
+        is_eager=True,
+        callback=_names_first,
+        help="Fusions: name[:key=value]..., pkg.mod:Class[:key=value]..., or all. Lists.",
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", help="What carries the fusion: name[:key=value]... [default: module]. Lists."),
+]
+Channels = Annotated[
+    list[str] | None, typer.Option("--channels", "-c", help="Channels of the bare fusion [default: 64]. Lists.")
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--size", "-s", help="Spatial size, 56 or 56x28 [default: the host's, 56 for a bare fusion]. Lists."),
+]
+Batches = Annotated[list[str] | None, typer.Option("--batch", "-b", help="Batch size [default: 8]. Lists.")]
+Modes = Annotated[list[str] | None, typer.Option("--mode", help="infer or train [default: infer]. Lists.")]
+Device = Annotated[str, typer.Option("--device", help="auto (CUDA where there is one), cpu, cuda or cuda:N.")]
+Dtypes = Annotated[
+    list[str] | None, typer.Option("--dtype", help="float32, bfloat16 or float16 [default: float32]. Lists.")
+]
+MemoryFormats = Annotated[
+    list[str] | None,
+    typer.Option("--memory-format", help="contiguous or channels_last [default: contiguous]. Lists."),
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("--backend", help="How it is run; `afftool list backends` [default: all this machine has]. Lists."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads torch may use [default: torch's choice].")
+]
+Baseline = Annotated[
+    str, typer.Option("--baseline", help="The fusion the others are compared with, measured along; none for none.")
+]
+StorePath = Annotated[
+    Path, typer.Option("--store", envvar="AFFTOOL_STORE", show_envvar=True, help="The run store, a SQLite file.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Also write a report: a file (its suffix says the format) or a folder."),
+]
+Formats = Annotated[
+    list[str] | None, typer.Option("--format", help="md, csv, json or html [default: by suffix; md and csv]. Lists.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else there.")]
+
+STORE = Path(".afftool/runs.sqlite")

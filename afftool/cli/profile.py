@@ -1,0 +1,183 @@
+"""`afftool profile`: a trace, a TensorBoard log and a report of one case, or what differs between several."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from afftool import catalog, console
+from afftool.cli import options
+from afftool.device import check_device, resolve_device
+from afftool.errors import SpecError
+from afftool.formats import renderer
+from afftool.registry import unknown
+from afftool.spec import CaseSpec, split_list
+from afftool.sweep import Words, plan
+
+if TYPE_CHECKING:
+    from afftool.profile.run import Profiled
+    from afftool.report.model import Report
+
+DEFAULT_OUT = Path(".afftool") / "profile"
+_QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""The profiler's native side tells of its own starts and stops otherwise. Read when torch loads."""
+
+
+def profile(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Fusions, or folders of earlier profiles; the first is compared with each other one."),
+    ] = None,
+    fusion: Annotated[list[str] | None, typer.Option("--fusion", "-f", help="Fusions, as for bench. Lists.")] = None,
+    host: options.Hosts = None,
+    channels: options.Channels = None,
+    size: options.Sizes = None,
+    batch: options.Batches = None,
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", help="How it is run [default: eager]. Lists.")
+    ] = None,
+    mode: options.Modes = None,
+    device: options.Device = "auto",
+    dtype: options.Dtypes = None,
+    memory_format: options.MemoryFormats = None,
+    threads: options.Threads = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to trace, after warm-up.")] = 5,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for traces, logs and reports.")] = DEFAULT_OUT,
+    formats: options.Formats = None,
+    show: Annotated[
+        bool, typer.Option("--open", help="Start TensorBoard on the log, on this machine only, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TensorBoard's port; 0 is any free one.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Look into a fusion: operators, kernels, modules, gaps and memory of a traced run, on screen and in files.
+
+    Two fusions or more (`profile add iaff`) are compared operator by operator. Each trace.json.gz opens in
+    ui.perfetto.dev; --open shows the logs in TensorBoard.
+    """
+    for variable, level in _QUIET.items():
+        os.environ.setdefault(variable, level)
+    names = split_list(formats or []) or ["md", "csv"]
+    for name in names:
+        renderer(name)
+    stored = [Path(text) for text in what or [] if _is_profile(Path(text))]
+    fusions = [text for text in what or [] if not _is_profile(Path(text))] + list(fusion or [])
+    cases = _cases(
+        Words(
+            fusion=fusions,
+            host=host or (),
+            channels=channels or (),
+            size=size or (),
+            batch=batch or (),
+            mode=mode or (),
+            dtype=dtype or (),
+            memory_format=memory_format or (),
+            baseline=None,
+        ),
+        split_list(backend or []) or ["eager"],
+        needed=not stored and not (show and (out / "tensorboard").is_dir()),
+    )
+    check_device(device)
+    done = _load(stored)
+    if cases:
+        done += _profile(cases, out, names, steps, resolve_device(device), threads)
+    reports = _compare(done, out, names)
+    _print(done, reports, as_json)
+    if show:
+        _open((stored[0].parent if stored and not cases else out) / "tensorboard", port)
+
+
+def _is_profile(folder: Path) -> bool:
+    return (folder / "profile.json").is_file()
+
+
+def _cases(words: Words, backends: Sequence[str], *, needed: bool) -> list[tuple[CaseSpec, str]]:
+    for name in backends:
+        if name not in catalog.BACKENDS:
+            raise unknown("backend", name, catalog.BACKENDS)
+    if not words.fusion:
+        if needed:
+            raise SpecError(
+                "nothing to profile", hint="for example `afftool profile iaff`, or `afftool profile add iaff`"
+            )
+        return []
+    planned = plan(words)
+    for record in planned.skipped:
+        console.note(f"skipped {record.fusion}: {record.reason}")
+    return [(case, name) for case in planned.cases for name in backends]
+
+
+def _load(folders: list[Path]) -> list[Profiled]:
+    from afftool.profile.run import PROFILE, Profiled
+    from afftool.profile.summary import load
+
+    return [Profiled(load(folder / PROFILE), folder) for folder in folders]
+
+
+def _profile(
+    cases: list[tuple[CaseSpec, str]], out: Path, names: list[str], steps: int, device: str, threads: int | None
+) -> list[Profiled]:
+    import torch
+
+    from afftool import environment
+    from afftool.profile.run import profile_cases
+
+    if threads:
+        torch.set_num_threads(threads)
+    placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
+    done: list[Profiled] = []
+    with console.following(to_stderr=True) as follow:
+        follow.progress(0, len(placed), f"profiling {placed[0][0].fusion}")
+        for item in profile_cases(placed, out, formats=names, steps=steps, environment=environment.read()):
+            done.append(item)
+            follow.progress(len(done), len(placed), f"profiled {item.profile.name}")
+    return done
+
+
+def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:
+    from afftool.profile.run import compare
+
+    return compare(done, out, formats=names)
+
+
+def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
+    from afftool.formats.json import render as as_document
+    from afftool.profile.report import profile_report
+
+    shown = reports or [profile_report(item.profile) for item in done]
+    for report in shown:
+        if as_json:
+            console.write(as_document(report))
+            continue
+        console.out(report.title)
+        console.pairs(list(report.facts), indent=2)
+        for table in report.tables:
+            console.out(f"\n{table.title}")
+            console.table(table)
+        for note in report.notes:
+            console.out(f"\n{note}")
+    for item in done:
+        console.note(f"wrote {item.folder} (report, trace.json.gz, profile.json, memory.csv)")
+
+
+def _open(log: Path, port: int) -> None:
+    import signal
+
+    from afftool.profile.board import tensorboard
+
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal or a stopped job must not leave the server behind
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+    with suppress(KeyboardInterrupt), tensorboard(log, port=port) as address:
+        console.write(f"TensorBoard: {address} (Ctrl-C stops it)\n")
+        while True:
+            time.sleep(3600)
+    console.note("stopped TensorBoard")

@@ -1,0 +1,166 @@
+"""The only file that prints. Results go to stdout; what is said about them, and progress with `--json`, to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from afftool import units
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from afftool.report.model import Table
+
+PLAIN_PROGRESS_EVERY_S = 10.0
+"""In a pipe or in CI, progress between two results is told no more often than this."""
+
+
+def out(text: str = "") -> None:
+    """A result, or a line of one."""
+    print(text)
+
+
+def write(text: str) -> None:
+    """A whole document, as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Something about a result: where it was saved, what to do next."""
+    print(text, file=sys.stderr)
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """What is wrong with the request, and what to do."""
+    note(f"error: {message}")
+    if hint:
+        note(f"hint: {hint}")
+
+
+def bug(problem: BaseException) -> None:
+    """A crash: the traceback, then whose fault it is."""
+    import traceback
+
+    traceback.print_exception(problem)
+    note(f"error: this is a bug of ours, not of yours: {type(problem).__name__}: {problem}")
+    note("hint: please report it with the lines above and the output of `afftool doctor`")
+
+
+def pairs(rows: Mapping[str, str] | list[tuple[str, str]], indent: int = 0) -> None:
+    """Names and what they mean, in two columns."""
+    items = list(rows.items()) if isinstance(rows, Mapping) else rows
+    width = max((len(name) for name, _ in items), default=0)
+    for name, text in items:
+        out(f"{' ' * indent}{name.ljust(width)}  {text}".rstrip())
+
+
+def table(data: Table) -> None:
+    """A table: styled on a terminal, plain and never cut off elsewhere."""
+    cells = [[column.text(value) for column, value in zip(data.columns, row, strict=True)] for row in data.rows]
+    if _is_terminal(sys.stdout):
+        _rich_table(data, cells)
+        return
+    headings = [column.heading for column in data.columns]
+    marked = [
+        [text + "*" if (row, i) in data.best else text for i, text in enumerate(texts)]
+        for row, texts in enumerate(cells)
+    ]
+    widths = [max(len(line[i]) for line in (headings, *marked)) for i in range(len(headings))]
+    for line in (headings, ["-" * width for width in widths], *marked):
+        aligned = (
+            text.rjust(width) if column.numeric else text.ljust(width)
+            for text, width, column in zip(line, widths, data.columns, strict=True)
+        )
+        out("  ".join(aligned).rstrip())
+
+
+class Following(Protocol):
+    """Where a running command tells how far it is."""
+
+    def progress(self, done: float, total: float, doing: str) -> None:
+        """So much of the whole is done, and this is going on now."""
+
+    def line(self, text: str) -> None:
+        """A result, as soon as it is there."""
+
+
+@contextmanager
+def following(*, to_stderr: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[Following]:
+    """Follow a running command: a bar with the time left on a terminal, plain lines in a pipe or in CI."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    if not _is_terminal(stream):
+        yield Lines(stream, clock)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    left = TimeRemainingColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), left)
+    with Progress(*columns, console=_console(stderr=to_stderr), transient=True) as bar:
+        yield _Bar(bar)
+
+
+class _Bar:
+    """A bar at the foot of the terminal, results above it."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None)
+
+    def progress(self, done: float, total: float, doing: str) -> None:
+        self._bar.update(self._task, completed=done, total=total or None, description=doing)
+
+    def line(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Lines:
+    """Plain lines: every result, and now and then how far it is and how long it will still take."""
+
+    def __init__(self, stream: Any, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._started = self._told = clock()
+
+    def progress(self, done: float, total: float, doing: str) -> None:
+        """Told at most every `PLAIN_PROGRESS_EVERY_S` seconds."""
+        now = self._clock()
+        if now - self._told < PLAIN_PROGRESS_EVERY_S:
+            return
+        elapsed = now - self._started
+        left = f", about {units.seconds(elapsed * (total - done) / done)} left" if 0 < done <= total else ""
+        percent = f"{100 * done / total:.0f}% done" if total else "working"
+        self.line(f"... {percent} after {units.seconds(elapsed)}{left}: {doing}")
+
+    def line(self, text: str) -> None:
+        """Written and flushed at once, so that a log shows it when it happened."""
+        self._told = self._clock()
+        print(text, file=self._stream, flush=True)
+
+
+def _is_terminal(stream: Any) -> bool:
+    return bool(stream.isatty()) and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _rich_table(data: Table, cells: list[list[str]]) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in data.columns:
+        drawn.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
+    for row, texts in enumerate(cells):
+        drawn.add_row(*(Text(t, "bold green" if (row, i) in data.best else "") for i, t in enumerate(texts)))
+    _console().print(drawn)

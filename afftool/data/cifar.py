@@ -1,0 +1,191 @@
+"""CIFAR-10 and CIFAR-100 in the forms people have: python or binary version, archive or extracted folder."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afftool.data import safe_pickle
+from afftool.data.spec import DataSpec
+from afftool.data.splits import Images, Labels, Split, Splits, choose
+from afftool.errors import DataError
+
+_CITATION = "Krizhevsky 2009: Learning Multiple Layers of Features from Tiny Images"
+_PIXELS = 3 * 32 * 32
+_AGAIN = "fetch the archive again and compare its size or checksum with the publisher's"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where one of the two datasets keeps what; names are those of the files inside the archive."""
+
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    folders: tuple[str, str]
+    label_bytes: tuple[str, ...]
+    """The label bytes that open each record of the binary version, in order."""
+    names: tuple[str, str]
+    """The key and the text file that hold the class names."""
+    classes: int
+    label_key: str
+
+
+_CIFAR10 = _Layout(
+    train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+    test="test_batch",
+    meta="batches.meta",
+    folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
+    label_bytes=("labels",),
+    names=("label_names", "batches.meta.txt"),
+    classes=10,
+    label_key="labels",
+)
+
+
+def load_cifar10(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
+    """CIFAR-10: five training batches and a test batch. Raises `DataError`, and `LoadError` for unsafe pickles."""
+    return _load(spec, _CIFAR10, train_images, seed)
+
+
+def load_cifar100(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
+    """CIFAR-100, with its 100 classes or, for `labels=coarse`, its 20 superclasses (the paper's). Raises as above."""
+    labels = spec.option("labels")
+    layout = _Layout(
+        train=("train",),
+        test="test",
+        meta="meta",
+        folders=("cifar-100-python", "cifar-100-binary"),
+        label_bytes=("coarse_labels", "fine_labels"),
+        names=(f"{labels}_label_names", f"{labels}_label_names.txt"),
+        classes=100 if labels == "fine" else 20,
+        label_key=f"{labels}_labels",
+    )
+    return _load(spec, layout, train_images, seed)
+
+
+def _load(spec: DataSpec, layout: _Layout, train_images: int | None, seed: int) -> Splits:
+    files = _find(spec, layout)
+    read = _read_binary if f"{layout.test}.bin" in files else _read_pickle
+    batches = [read(files, name, layout) for name in layout.train]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    keep = choose(labels, train_images, seed, spec.text)
+    test_images, test_labels = read(files, layout.test, layout)
+    return Splits(
+        name=spec.text,
+        train=Split(images=np.ascontiguousarray(images[keep]), labels=labels[keep]),
+        test=Split(images=np.ascontiguousarray(test_images), labels=test_labels),
+        classes=_class_names(files, layout),
+        citation=_CITATION,
+    )
+
+
+_Files = dict[str, Callable[[], tuple[str, bytes]]]
+"""Name inside the archive -> a function that gives the full name, for errors, and the bytes."""
+
+
+def _find(spec: DataSpec, layout: _Layout) -> _Files:
+    """The batches under the spec's path. Raises `DataError` if it holds none, or not all of them."""
+    path = Path(spec.path or "")
+    if not path.exists():
+        raise DataError(f"{path} does not exist (for --data {spec})", hint="check the path; it is relative to here")
+    wanted = {*layout.train, layout.test, layout.meta, layout.names[1]}
+    wanted |= {f"{name}.bin" for name in (*layout.train, layout.test)}
+    files = _in_archive(path, wanted) if path.is_file() else _in_folder(path, wanted, layout)
+    if not files:
+        raise DataError(f"{path} holds no {spec.name} files", hint=f"they are {', '.join(layout.train)}, {layout.test}")
+    suffix = ".bin" if any(name.endswith(".bin") for name in files) else ""
+    for name in (*layout.train, layout.test):
+        if name + suffix not in files:
+            raise DataError(f"{path}: {name + suffix} is missing", hint=f"the data is incomplete; {_AGAIN}")
+    return files
+
+
+def _in_folder(folder: Path, wanted: set[str], layout: _Layout) -> _Files:
+    for place in (folder, *(folder / name for name in layout.folders)):
+        found = {path.name: path for path in place.iterdir() if path.name in wanted} if place.is_dir() else {}
+        if found:
+            return {name: lambda path=path: (str(path), _read(path)) for name, path in found.items()}  # type: ignore[misc]
+    for archive in sorted(folder.glob("cifar-10*.tar.gz")):
+        if archive.name.startswith(layout.folders[0].removesuffix("-batches-py").removesuffix("-python") + "-"):
+            return _in_archive(archive, wanted)
+    return {}
+
+
+def _in_archive(archive: Path, wanted: set[str]) -> _Files:
+    """The wanted members, read into memory; nothing is extracted to the disk."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if name in wanted and member.isfile() and (stream := tar.extractfile(member)):
+                    found[name] = stream.read()
+                    if len(found[name]) != member.size:
+                        raise EOFError(f"{name} ends early")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{archive} is no whole tar archive: {error}", hint=_AGAIN) from error
+    return {name: lambda name=name: (f"{archive}: {name}", found[name]) for name in found}  # type: ignore[misc]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+
+
+def _read_pickle(files: _Files, name: str, layout: _Layout) -> tuple[Images, Labels]:
+    where, raw = files[name]()
+    batch = safe_pickle.load(raw, where)
+    data: Any = batch.get("data")
+    labels: Any = batch.get(layout.label_key)
+    if not isinstance(data, np.ndarray) or not isinstance(labels, list):
+        missing = "data" if not isinstance(data, np.ndarray) else layout.label_key
+        raise DataError(f"{where} has no {missing!r}; it has {', '.join(map(str, batch))}", hint=_AGAIN)
+    if data.ndim != 2 or data.shape[1] != _PIXELS or not all(type(label) is int for label in labels):
+        raise DataError(f"{where}: images are {data.shape}, not (N, {_PIXELS}) with a number each", hint=_AGAIN)
+    return _checked(where, data, np.array(labels, np.int64), layout)
+
+
+def _read_binary(files: _Files, name: str, layout: _Layout) -> tuple[Images, Labels]:
+    where, raw = files[f"{name}.bin"]()
+    head = len(layout.label_bytes)
+    if len(raw) % (head + _PIXELS):
+        raise DataError(f"{where} is {len(raw)} bytes, no multiple of {head + _PIXELS}: it ends early", hint=_AGAIN)
+    records = np.frombuffer(raw, np.uint8).reshape(-1, head + _PIXELS)
+    labels = records[:, layout.label_bytes.index(layout.label_key)].astype(np.int64)
+    return _checked(where, records[:, head:], labels, layout)
+
+
+def _checked(where: str, data: Images, labels: Labels, layout: _Layout) -> tuple[Images, Labels]:
+    if not len(data):
+        raise DataError(f"{where} is empty", hint=_AGAIN)
+    if len(data) != len(labels):
+        raise DataError(f"{where} has {len(data)} images and {len(labels)} labels", hint=_AGAIN)
+    if (wrong := np.flatnonzero((labels < 0) | (labels >= layout.classes))).size:
+        raise DataError(
+            f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, the classes are 0 to {layout.classes - 1}",
+            hint=_AGAIN,
+        )
+    return data.reshape(-1, 3, 32, 32), labels
+
+
+def _class_names(files: _Files, layout: _Layout) -> tuple[str, ...]:
+    """The class names, where the files have them; the numbers elsewhere."""
+    key, text_file = layout.names
+    names: Any = ()
+    if layout.meta in files:
+        where, raw = files[layout.meta]()
+        names = safe_pickle.load(raw, where).get(key, ())
+    elif text_file in files:
+        names = files[text_file]()[1].decode("utf-8", "replace").split()
+    if len(names) == layout.classes:
+        return tuple(map(str, names))
+    return tuple(str(label) for label in range(layout.classes))

@@ -1,0 +1,101 @@
+"""`folder`: images sorted into class folders, train/CLASS/* and test/CLASS/* (or val/)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from afftool.data.decode import SUFFIXES, Encoded, decode_images
+from afftool.data.spec import DataSpec
+from afftool.data.splits import Indices, Labels, Split, Splits, choose
+from afftool.errors import DataError
+
+
+def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
+    """Read the splits under the spec's path; classes are the folders of train/, by name, in order.
+
+    With both test/ and val/, test/ is the test split; with val/ alone, val/ is. Raises `DataError`.
+    """
+    root = existing(spec)
+    parts = splits_in(root)
+    classes = tuple(sorted(folder.name for folder in _visible(root / "train") if folder.is_dir()))
+    if not classes:
+        raise DataError(f"{root / 'train'} has no class folders", hint="put the images of each class into a folder")
+
+    def read(part: str) -> Split:
+        files, labels = _images_of(root / parts[part], classes)
+        keep = choose(labels, train_images if part == "train" else None, seed, spec.text)
+        return _split(files, labels, keep, spec.size())
+
+    return Splits(
+        name=spec.text,
+        train=read("train"),
+        test=read("test"),
+        val=read("val") if "val" in parts else None,
+        classes=classes,
+    )
+
+
+def existing(spec: DataSpec) -> Path:
+    """The spec's path. Raises `DataError` if no such folder exists."""
+    root = Path(spec.path or "")
+    if not root.exists():
+        raise DataError(f"{root} does not exist (for --data {spec})", hint="check the path; it is relative to here")
+    if not root.is_dir():
+        raise DataError(f"{root} is a file, {spec.name} needs a folder", hint="give the folder that holds it")
+    return root
+
+
+def splits_in(root: Path) -> dict[str, str]:
+    """Which folder plays which part: `train`, `test`, and `val` where there is a third. Raises `DataError`."""
+    found = {folder.name for folder in _visible(root) if folder.is_dir()}
+    val = next((name for name in ("val", "valid", "validation") if name in found), None)
+    test = "test" if "test" in found else val
+    missing = "train/" if "train" not in found else "test/ or val/" if test is None else None
+    if missing:
+        listed = ", ".join(sorted(entry.name for entry in _visible(root))[:8]) or "nothing"
+        raise DataError(
+            f"{root} has no {missing} folder; it holds {listed}", hint="give the folder with train/ and test/ in it"
+        )
+    assert test is not None
+    return {"train": "train", "test": test, **({"val": val} if val and val != test else {})}
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files under a folder, by name, hidden ones and other kinds left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
+    folders = {entry.name for entry in _visible(folder) if entry.is_dir()}
+    if unknown := sorted(folders - set(classes)):
+        raise DataError(
+            f"{folder / unknown[0]} is a class that train/ does not have",
+            hint="correct the folder's name, or add its images to train/",
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        images = image_files(folder / name) if name in folders else []
+        if not images:
+            raise DataError(
+                f"class {name!r} has no images: {folder / name} {'is empty' if name in folders else 'is missing'}",
+                hint=f"add images ({', '.join(sorted(SUFFIXES))}), or remove the class from every split",
+            )
+        files += images
+        labels += [label] * len(images)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _split(files: list[Path], labels: Labels, keep: Indices, size: tuple[int, int] | None) -> Split:
+    images = decode_images([Encoded(files[i], str(files[i])) for i in keep], size)
+    return Split(images=images, labels=labels[keep])
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

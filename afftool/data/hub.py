@@ -1,0 +1,58 @@
+"""`hub`: a dataset by its name on the Hugging Face hub, or a local folder in any form that library reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from afftool.data.columns import class_names, encoded, pick, read_labels
+from afftool.data.decode import decode_images
+from afftool.data.spec import DataSpec
+from afftool.data.splits import Split, Splits, choose
+from afftool.errors import DataError
+from afftool.extras import need
+
+
+def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
+    """Fetch through `datasets` (which keeps its own cache) and decode only the subset. Raises `DataError`."""
+    datasets = need("datasets", "hub")
+    try:
+        parts = datasets.load_dataset(spec.path, spec.option("config") or None)
+    except Exception as error:  # the library passes on whatever its file systems and builders raise
+        raise DataError(
+            f"{spec}: the datasets library could not load it: {type(error).__name__}: {error}",
+            hint="check the name on the hub, its configurations (:config=NAME), and the network",
+        ) from error
+    names = {"train": "train", "test": next((p for p in ("test", "validation", "val") if p in parts), "test")}
+    if missing := [part for part in names.values() if part not in parts]:
+        raise DataError(f"{spec} has no {missing[0]} split", hint=f"it has {', '.join(parts)}")
+    if names["test"] == "test" and "validation" in parts:
+        names["val"] = "validation"
+
+    features: Any = parts["train"].features
+    image = pick(spec, "image", _of_kind(features, datasets.Image), list(features))
+    label = pick(spec, "label", _of_kind(features, datasets.ClassLabel), list(features))
+    given = features[label].names if isinstance(features[label], datasets.ClassLabel) else []
+    train_labels = read_labels(list(parts["train"][label]), f"{spec}, train")
+    classes = class_names(given, train_labels)
+
+    def read(part: str) -> Split:
+        where = f"{spec}, {names[part]}"
+        rows = parts[names[part]]
+        labels = train_labels if part == "train" else read_labels(list(rows[label]), where)
+        keep = choose(labels, train_images if part == "train" else None, seed, spec.text)
+        cells = rows.select(keep).cast_column(image, datasets.Image(decode=False))[image]
+        images = [encoded(cell, f"{where}: row {row}", Path()) for row, cell in zip(keep, cells, strict=True)]
+        return Split(images=decode_images(images, spec.size()), labels=labels[keep])
+
+    return Splits(
+        name=spec.text,
+        train=read("train"),
+        test=read("test"),
+        val=read("val") if "val" in names else None,
+        classes=classes,
+    )
+
+
+def _of_kind(features: Any, kind: type) -> list[str]:
+    return [name for name, feature in features.items() if isinstance(feature, kind)]

@@ -1,0 +1,131 @@
+"""`masks`: segmentation folders, SPLIT/images/* with a SPLIT/masks/*.png of the same stem for each image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afftool.data.decode import Encoded, decode_images, decode_masks
+from afftool.data.folder import existing, image_files, splits_in
+from afftool.data.spec import DataSpec
+from afftool.data.splits import Split, Splits, choose_any
+from afftool.errors import DataError
+
+_CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+")
+_CAMVID_CLASSES = (
+    *("sky", "building", "pole", "road", "pavement", "tree"),
+    *("sign", "fence", "car", "pedestrian", "bicyclist"),
+)
+_CAMVID_CITATION = "Brostow, Fauqueur, Cipolla 2009: Semantic object classes in video (CamVid)"
+_NAMES = "classes.txt"
+
+
+def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
+    """Read image and mask pairs; labels beyond the classes must be the declared void label.
+
+    The number of classes is the option `classes`, or the lines of classes.txt in the folder, or CamVid's 11 where the
+    file names are CamVid's, or else found in the training masks, each of which labels must then occur. Raises
+    `DataError`.
+    """
+    root = existing(spec)
+    parts = splits_in(root)
+    pairs = {part: _pairs(root / folder) for part, folder in parts.items()}
+    camvid = all(_CAMVID.fullmatch(image.stem) for some in pairs.values() for image, _ in some)
+    given = spec.number("void")
+    void = given if given is not None else len(_CAMVID_CLASSES) if camvid else None
+    names = _class_names(spec, root, camvid) or _found_classes([mask for _, mask in pairs["train"]], void)
+    if void is not None and void < len(names):
+        raise DataError(
+            f"{spec}: void label {void} is one of the classes 0 to {len(names) - 1}", hint="declare another void label"
+        )
+
+    def read(part: str) -> Split:
+        subset = train_images if part == "train" else None
+        chosen = [pairs[part][i] for i in choose_any(len(pairs[part]), subset, seed, spec.text)]
+        masks = decode_masks([Encoded(mask, str(mask)) for _, mask in chosen], spec.size())
+        _check_labels(masks, [mask for _, mask in chosen], len(names), void)
+        images = decode_images([Encoded(image, str(image)) for image, _ in chosen], spec.size())
+        if images.shape[2:] != masks.shape[1:]:
+            raise DataError(
+                f"{chosen[0][0]} and its mask differ in size: {images.shape[2:]} and {masks.shape[1:]}",
+                hint="resize both, for example with :size=180x240",
+            )
+        return Split(images=images, masks=masks)
+
+    return Splits(
+        name=spec.text,
+        train=read("train"),
+        test=read("test"),
+        val=read("val") if "val" in parts else None,
+        mask_classes=names,
+        void=void,
+        citation=_CAMVID_CITATION if camvid else "",
+    )
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    for part in ("images", "masks"):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder} has no {part}/ folder", hint="masks data lies in SPLIT/images and SPLIT/masks")
+    images = {path.stem: path for path in image_files(folder / "images")}
+    masks = {path.stem: path for path in image_files(folder / "masks")}
+    if not images:
+        raise DataError(f"{folder / 'images'} has no images", hint="add images, with masks of the same stem")
+    if odd := sorted(images.keys() ^ masks.keys()):
+        have, lack = ("image", "mask") if odd[0] in images else ("mask", "image")
+        path = images.get(odd[0]) or masks[odd[0]]
+        raise DataError(
+            f"{path} has no {lack} ({len(odd)} of {len(images | masks)} stems lack their partner)",
+            hint=f"each {have} needs a {lack} of the same name, apart from the ending",
+        )
+    return [(images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
+    """The declared classes by name, or nothing where they have to be found."""
+    names: tuple[str, ...] = ()
+    if (root / _NAMES).is_file():
+        names = tuple(line.strip() for line in (root / _NAMES).read_text().splitlines() if line.strip())
+    elif camvid:
+        names = _CAMVID_CLASSES
+    count = spec.number("classes")
+    if count is None or count == len(names):
+        return names
+    return tuple(str(label) for label in range(count))
+
+
+def _found_classes(files: list[Path], void: int | None) -> tuple[str, ...]:
+    first: dict[int, Path] = {}
+    for file in files:  # one at a time: sizes may differ, and only the labels are kept
+        for label in np.unique(decode_masks([Encoded(file, str(file))], None)):
+            first.setdefault(int(label), file)
+    if void is not None:
+        first.pop(void, None)
+    if not first:
+        raise DataError(f"every pixel of every training mask is void ({void})", hint="declare another void label")
+    highest = max(first)
+    for label in range(highest):
+        if label not in first:
+            raise DataError(
+                f"{first[highest]} has label {highest}, but no training mask has label {label}: "
+                f"is {highest} a void label, or class {label} without images?",
+                hint=f"declare them, for example :classes={label}:void={highest}",
+            )
+    return tuple(str(label) for label in range(highest + 1))
+
+
+def _check_labels(masks: NDArray[np.uint8], files: list[Path], classes: int, void: int | None) -> None:
+    beyond = masks >= classes
+    if void is not None:
+        beyond &= masks != void
+    if beyond.any():
+        index = int(np.flatnonzero(beyond.any(axis=(1, 2)))[0])
+        label = int(masks[index][beyond[index]][0])
+        raise DataError(
+            f"{files[index]} has label {label}; the classes are 0 to {classes - 1}, "
+            f"{'none' if void is None else void} is void",
+            hint=f"declare it, as :void={label} or :classes={label + 1}, or correct the mask",
+        )

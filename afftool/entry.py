@@ -1,0 +1,139 @@
+"""One case under one backend, made ready to be timed: prepared, compared with eager, its memory read."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from afftool import backends
+from afftool.backends import Prepared
+from afftool.backends.outputs import Outputs, compare
+from afftool.backends.workload import Workload, in_double, random_state_kept
+from afftool.build import Case
+from afftool.errors import AfftoolError, Unavailable
+from afftool.measure.clock import Clock
+from afftool.measure.contestant import Contestant, Timed
+from afftool.measure.flush import flusher
+from afftool.record import Status
+
+SEED = 0
+
+
+class Reference:
+    """What eager makes of a case, worked out once for all of its backends."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    @cached_property
+    def _eager(self) -> Outputs:
+        return Workload(self._case).outputs(SEED)
+
+    def error_of(self, prepared: Prepared) -> float:
+        """How far the prepared case is from eager (`error_vs_eager`). Raises `Rejected` if that is too far."""
+        if prepared.backend == "eager":
+            return 0.0
+        with random_state_kept(self._case):
+            return compare(prepared.outputs(SEED), self._eager, lambda: in_double(self._case, SEED))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case ready to be timed, and the fields of its record that are known before."""
+
+    contestant: Contestant
+    fields: dict[str, Any]
+    close: Callable[[], None]
+    pid: int | None = None
+
+
+def enter(
+    case: Case, backend: str, *, reference: Reference, measures: Collection[str], clock: Clock, cache: str = "warm"
+) -> Entry:
+    """Get a case ready under a backend. The case and the random state stay as they were.
+
+    Raises `Unavailable` where this machine cannot run it that way, `Rejected` where its result differs from eager's,
+    and whatever the module raises.
+    """
+    fields: dict[str, Any] = {}
+    with random_state_kept(case):
+        prepared = _prepare(case, backend, measures, fields)
+        try:
+            fields |= asdict(prepared.preparation)
+            if "latency" in measures:
+                fields["error_vs_eager"] = reference.error_of(prepared)
+            flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
+        except BaseException:
+            prepared.close()
+            raise
+    return Entry(Timed(prepared, clock, flush), fields, prepared.close)
+
+
+def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[str, Any]) -> Prepared:
+    prepare = backends.load(backend)
+    if "memory" not in measures:
+        return prepare(case)
+    from afftool.measure import memory
+
+    try:
+        if backend == "eager":
+            fields |= memory.measure(case).fields
+            return prepare(case)
+        prepared, reading = memory.observe(case, prepare)
+        fields |= reading.fields
+        return prepared
+    except Unavailable:
+        if case.spec.device.startswith(("cpu", "cuda")):
+            raise
+        return prepare(case)  # a device without an allocator to ask can still be timed
+
+
+class ReportedError(Exception):
+    """A failure told by another process: a status and a reason."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def outcome(error: BaseException) -> tuple[Status, str]:
+    """The status and the reason that an error becomes in a record."""
+    if isinstance(error, ReportedError):
+        return error.status, error.reason
+    if isinstance(error, Unavailable):
+        return "skipped", _sentence(error)
+    if isinstance(error, AfftoolError):
+        return "failed", _sentence(error)
+    if _is_out_of_memory(error):
+        return "oom", f"out of memory: {_first_line(error)}"
+    return "failed", f"{type(error).__name__}: {_first_line(error)}{_place(error)}"
+
+
+def _sentence(error: AfftoolError) -> str:
+    return f"{error.message} (hint: {error.hint})" if error.hint else error.message
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator" in text or "CUDA out of memory" in text
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else "no message"
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code it happened: the last line outside of torch and of afftool, if any."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not any(part in frame.filename for part in ("/torch/", "\\torch\\", "/afftool/", "\\afftool\\", "<")):
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""

@@ -1,0 +1,259 @@
+"""The machine a run is made on: what it is, and what a doctor would say about measuring on it.
+
+Nothing here imports torch before `read` or `checks` is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from afftool import __version__
+from afftool.record import Environment
+
+State = Literal["ok", "warn", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `doctor`: what was looked at, how it is, what was found, and what to do (empty if nothing)."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def read() -> Environment:
+    """This machine and its software, as stored with every run."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    properties = torch.cuda.get_device_properties(0) if cuda else None
+    return Environment(
+        afftool=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        triton=_triton_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_model(),
+        cores=_cores(),
+        threads=torch.get_num_threads(),
+        memory_bytes=_memory_bytes(),
+        gpu=properties.name if properties else None,
+        gpu_memory_bytes=properties.total_memory if properties else None,
+        driver=_driver(),
+        compiler=compiler_version(),
+    )
+
+
+def checks() -> Iterator[Check]:
+    """What this machine can measure, what is missing, and what to do about it."""
+    for check in (_check_torch, _check_compiler, _check_cuda, _check_triton, _check_nvml, _check_threads):
+        yield check()
+    for disturbance in (_check_load, _check_governor, _check_valgrind):
+        yield disturbance()
+
+
+@functools.cache
+def cpp_compiler() -> str | None:
+    """The C++ compiler that inductor would use: CXX if it is set, else g++ or clang++; None if there is none."""
+    named = os.environ.get("CXX")
+    for candidate in [named] if named else ["g++", "clang++", *(["cl"] if sys.platform == "win32" else [])]:
+        if candidate and (found := shutil.which(candidate)):
+            return found
+    return None
+
+
+@functools.cache
+def compiler_version() -> str | None:
+    """The first line of the C++ compiler's `--version`, None if there is none."""
+    compiler = cpp_compiler()
+    if compiler is None:
+        return None
+    try:
+        output = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return output.splitlines()[0] if output else None
+
+
+def has_triton() -> bool:
+    """Whether triton, which inductor needs on CUDA, is installed."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def load_per_core() -> float | None:
+    """How many processes wanted a core in the last minute, per core; None where the system does not tell."""
+    try:
+        return os.getloadavg()[0] / _cores()
+    except (OSError, AttributeError):
+        return None
+
+
+def _check_torch() -> Check:
+    import torch
+
+    old = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
+    return Check("torch", "warn" if old else "ok", torch.__version__, "afftool needs torch 2.9 or newer" if old else "")
+
+
+def _check_compiler() -> Check:
+    version = compiler_version()
+    if version:
+        return Check("C++ compiler", "ok", version)
+    return Check(
+        "C++ compiler",
+        "missing",
+        "none found" + (f" (CXX={os.environ['CXX']})" if "CXX" in os.environ else ""),
+        "compile and compile-max-autotune need one on the CPU: install g++ or clang++, or name one in CXX",
+    )
+
+
+def _check_cuda() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return Check("CUDA", "ok", f"{torch.version.cuda}, {count} x {torch.cuda.get_device_name(0)}")
+    if torch.version.cuda:
+        return Check(
+            "CUDA", "warn", "torch was built for it, but no GPU is visible", "check the driver with nvidia-smi"
+        )
+    return Check(
+        "CUDA",
+        "missing",
+        "this torch has no CUDA",
+        "compile-reduce-overhead and cudagraph are skipped; with an NVIDIA GPU, install a CUDA build of torch",
+    )
+
+
+def _check_triton() -> Check:
+    import torch
+
+    if version := _triton_version():
+        return Check("triton", "ok", version)
+    needed = torch.cuda.is_available()
+    return Check(
+        "triton",
+        "missing" if needed else "ok",
+        "not installed" + ("" if needed else ", and not needed without a GPU"),
+        "pip install triton: every compile backend needs it on CUDA" if needed else "",
+    )
+
+
+def _check_nvml() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("NVML", "ok", "not needed without a GPU")
+    if importlib.util.find_spec("pynvml"):
+        return Check("NVML", "ok", "clocks, throttling, energy and other processes on the GPU are watched")
+    return Check(
+        "NVML",
+        "missing",
+        "no Python binding",
+        "pip install nvidia-ml-py to see throttled clocks, other processes and energy",
+    )
+
+
+def _check_threads() -> Check:
+    import torch
+
+    threads, cores = torch.get_num_threads(), _cores()
+    found = f"{threads} of {cores} cores used by torch"
+    if threads > cores:
+        return Check("threads", "warn", found, "more threads than cores: set OMP_NUM_THREADS or --threads")
+    if threads < cores:
+        return Check("threads", "ok", found, "set OMP_NUM_THREADS or --threads to use more")
+    return Check("threads", "ok", found)
+
+
+def _check_load() -> Check:
+    load = load_per_core()
+    if load is None:
+        return Check("load", "ok", "not known on this system")
+    if load > 0.5:
+        return Check("load", "warn", f"{load:.1f} per core", "other work is running, times will spread: stop it")
+    return Check("load", "ok", f"{load:.1f} per core")
+
+
+def _check_governor() -> Check:
+    governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if not governor:
+        return Check("CPU clock", "ok", "the governor is not visible here (a virtual machine, or no Linux)")
+    if governor == "performance":
+        return Check("CPU clock", "ok", governor)
+    return Check("CPU clock", "warn", f"governor {governor}", "steadier: cpupower frequency-set -g performance")
+
+
+def _check_valgrind() -> Check:
+    if found := shutil.which("valgrind"):
+        return Check("valgrind", "ok", found)
+    return Check("valgrind", "missing", "not found", "`afftool check --metric instructions` needs it (Linux)")
+
+
+def _triton_version() -> str | None:
+    if not has_triton():
+        return None
+    from importlib import metadata
+
+    for package in ("triton", "pytorch-triton", "triton-windows"):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@functools.cache
+def _cpu_model() -> str:
+    for line in _text("/proc/cpuinfo").splitlines():
+        if line.lower().startswith(("model name", "hardware")):
+            return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        try:
+            told = subprocess.run(
+                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, timeout=5, check=False
+            )
+            return told.stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _driver() -> str | None:
+    """The NVIDIA kernel driver's version, None where there is none."""
+    words = _text("/proc/driver/nvidia/version").split()
+    versions = [word for word in words if word[:1].isdigit() and word.count(".") >= 1]
+    return versions[0] if versions else None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

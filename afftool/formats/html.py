@@ -1,0 +1,60 @@
+"""HTML: one page that needs nothing else, light or dark as the reader's system is."""
+
+from __future__ import annotations
+
+from html import escape
+
+from afftool.formats.svg import bars
+from afftool.report.model import Report, Table
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --bar: #5b8def; --ink: #222; --page: #fff }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --page: #16181c; --bar: #7aa5ff } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
+       max-width: 75rem; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt { font-weight: 600 } dd { margin: 0 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap }
+td.number, th.number { text-align: right } td.best { font-weight: 700 } td.long { white-space: normal }
+svg { max-width: 100%; height: auto } svg text { fill: currentColor; font: 13px system-ui, sans-serif }
+"""
+
+
+def render(report: Report) -> str:
+    """The whole report as one page."""
+    facts = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in report.facts)
+    body = [f"<h1>{escape(report.title)}</h1>", f"<dl>{facts}</dl>"]
+    body += [f"<h2>{escape(chart.title)}</h2>\n{bars(chart)}" for chart in report.charts]
+    body += [_table(table) for table in report.tables]
+    body += [f"<p>{escape(note)}</p>" for note in report.notes]
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{escape(report.title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th{_class(c.numeric and 'number')}>{escape(c.heading)}</th>" for c in table.columns)
+    lines = []
+    for position, row in enumerate(table.rows):
+        cells = []
+        for i, (column, value) in enumerate(zip(table.columns, row, strict=True)):
+            text = column.text(value)
+            best = (position, i) in table.best and "best"
+            cells.append(
+                f"<td{_class(column.numeric and 'number', best, len(text) > 60 and 'long')}>{escape(text)}</td>"
+            )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    rows = "\n".join(lines)
+    note = f"\n<p>{escape(table.note)}</p>" if table.note else ""
+    return (
+        f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table></div>{note}"
+    )
+
+
+def _class(*names: str | bool) -> str:
+    kept = " ".join(name for name in names if isinstance(name, str))
+    return f' class="{kept}"' if kept else ""

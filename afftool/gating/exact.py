@@ -1,0 +1,126 @@
+"""The exact metrics of a case and the breakdowns that explain a change of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Collection
+from typing import Any
+
+from afftool.build import Case, build_case
+from afftool.errors import BatchStatisticsError, LoadError, Unavailable
+from afftool.gating.graph import count_graph
+from afftool.gating.reading import Reading, small
+from afftool.measure import cost, memory
+from afftool.measure.cost_reading import CostReading
+from afftool.registry import load
+from afftool.spec import MODULE, CaseSpec
+
+_COST = ("params", "live_params", "macs", "flops", "moved_bytes", "uncounted_ops", "operators")
+_GRAPH = ("graph_breaks", "recompiles")
+
+
+def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
+    """Read those of `metrics` that are exact. Nothing is timed.
+
+    `saved_bytes` are those of a training step on the same input, whatever the case's mode, since that is what
+    anyone who trains the fusion pays; they stay out where batch norm cannot train on it. Raises the errors of
+    `build_case`.
+    """
+    case = build_case(spec)
+    found = _Findings(values={}, details={}, unread={})
+    if any(name in metrics for name in _COST):
+        _add_cost(found, cost.count(spec), case)
+    if "peak_bytes" in metrics:
+        _add_memory(found, "peak_bytes", case)
+    if "saved_bytes" in metrics and (training := _training(spec)):
+        _add_memory(found, "saved_bytes", training)
+    if any(name in metrics for name in _GRAPH):
+        _add_graph(found, case)
+    kept = {name: value for name, value in found.values.items() if name in metrics or name == "params"}
+    return Reading(
+        values=kept,
+        details={name: small(detail) for name, detail in found.details.items() if detail},
+        unread={name: reason for name, reason in found.unread.items() if name in metrics},
+        source=source_of(spec),
+        batch=spec.batch,
+    )
+
+
+@dataclasses.dataclass
+class _Findings:
+    values: dict[str, float]
+    details: dict[str, dict[str, int]]
+    unread: dict[str, str]
+
+
+def _add_cost(found: _Findings, reading: CostReading, case: Case) -> None:
+    sizes = {name: parameter.numel() for name, parameter in case.module.named_parameters()}
+    operators: dict[str, int] = {}
+    for row in reading.per_operator:
+        operators[row.operator] = operators.get(row.operator, 0) + row.calls
+    found.values |= {
+        "params": reading.params,
+        "live_params": reading.live_params,
+        "macs": reading.macs,
+        "flops": reading.flops,
+        "moved_bytes": reading.moved_bytes,
+        "uncounted_ops": sum(reading.uncounted_ops.values()),
+        "operators": sum(operators.values()),
+    }
+    found.details |= {
+        "params": sizes,
+        "dead_params": {name: sizes[name] for name in reading.dead_params},
+        "operators": operators,
+        "uncounted_ops": dict(reading.uncounted_ops),
+    }
+
+
+def _add_memory(found: _Findings, metric: str, case: Case) -> None:
+    try:
+        reading = memory.measure(case)
+    except Unavailable as error:
+        found.unread[metric] = error.message
+        return
+    if metric == "peak_bytes":
+        found.values[metric] = reading.peak_bytes
+        found.details[metric] = dict(reading.peak_parts_bytes or {})
+    elif reading.saved_bytes is not None:
+        found.values[metric] = reading.saved_bytes
+        found.details[metric] = dict(reading.saved_by_module_bytes or {})
+
+
+def _add_graph(found: _Findings, case: Case) -> None:
+    try:
+        reading = count_graph(case)
+    except Exception as error:  # what dynamo cannot trace at all is worth saying, and no reason to stop
+        lines = str(error).strip().splitlines() or ["no message"]
+        reason = f"torch.compile cannot trace it: {type(error).__name__}: {lines[0]}"
+        found.unread |= dict.fromkeys(_GRAPH, reason)
+        return
+    found.values |= {"graph_breaks": reading.graph_breaks, "recompiles": reading.recompiles}
+    found.details["graph_breaks"] = reading.breaks
+
+
+def _training(spec: CaseSpec) -> Case | None:
+    """The case in training mode, or None where batch norm would see a single value."""
+    try:
+        return build_case(dataclasses.replace(spec, mode="train"))
+    except BatchStatisticsError:
+        return None
+
+
+def source_of(spec: CaseSpec) -> str | None:
+    """`file:line` of the user's own class, from the current directory; None for what afftool brings along."""
+    target = spec.fusion.target or (spec.host.target if spec.host != MODULE else None)
+    if target is None:
+        return None
+    try:
+        owner: Any = load(target)
+        file = inspect.getsourcefile(owner)
+        line = inspect.getsourcelines(owner)[1]
+    except (LoadError, TypeError, OSError):
+        return None
+    path = os.path.relpath(file or "")
+    return None if file is None or path.startswith("..") else f"{path.replace(os.sep, '/')}:{line}"

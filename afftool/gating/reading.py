@@ -1,0 +1,70 @@
+"""What one side says of one case: exact values, the details that explain them, and its times. Pure data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Detail = Mapping[str, int]
+"""A breakdown of a metric, for example parameter name -> number of elements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The numbers of one case on one side.
+
+    `values` holds exact metrics and instruction counts; `details` breaks a metric down by name; `times_ms` are
+    medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value.
+    `batch` inputs are worked on in one step. `source` is `file:line` of the fusion's class, relative to where the
+    check was started.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    times_ms: tuple[float, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+    status: Literal["ok", "skipped", "failed"] = "ok"
+    reason: str | None = None
+    source: str | None = None
+    batch: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reading as JSON takes it."""
+        return dataclasses.asdict(self) | {"times_ms": list(self.times_ms)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Reading:
+        """The reading back from `to_dict`."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept = {key: value for key, value in fields.items() if key in known}
+        return cls(**kept | {"times_ms": tuple(kept.get("times_ms", ()))})
+
+
+def newcomers(before: Detail, after: Detail) -> dict[str, int]:
+    """What grew and by how much, largest first; a breakdown that was summed by module is compared as one."""
+    for coarse, fine in ((before, after), (after, before)):
+        if coarse and fine and not any("." in name for name in coarse):
+            shared = set(coarse) & set(_heads(fine))
+            if len(shared) > len(set(coarse) & set(fine)):
+                before, after = _heads(before), _heads(after)
+                break
+    grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    return dict(sorted(grown.items(), key=lambda item: (-item[1], item[0])))
+
+
+def small(detail: Detail, limit: int = 32) -> dict[str, int]:
+    """A breakdown short enough to be stored: dotted names are summed under their first part if there are many."""
+    if len(detail) <= limit:
+        return dict(sorted(detail.items()))
+    summed = _heads(detail)
+    return summed if len(summed) <= limit else {}
+
+
+def _heads(detail: Detail) -> dict[str, int]:
+    summed: dict[str, int] = {}
+    for name, count in detail.items():
+        head = name.partition(".")[0]
+        summed[head] = summed.get(head, 0) + count
+    return dict(sorted(summed.items()))

@@ -1,0 +1,104 @@
+"""A judgement as a table, a headline and reasons, for people."""
+
+from __future__ import annotations
+
+from afftool import units
+from afftool.gate import Judgement, Outcome, Verdict
+from afftool.gating.metrics import METRICS
+from afftool.report.model import Column, Table
+from afftool.stats import Interval
+
+_ALL_ROWS = 40
+"""Beyond this many rows, exact metrics that are fine are only counted."""
+
+_WORDS: dict[Outcome, str] = {
+    "regression": "regression",
+    "broken": "broken",
+    "new": "no baseline",
+    "inconclusive": "inconclusive",
+    "skipped": "skipped",
+    "improved": "improved",
+    "fine": "fine",
+}
+
+_COLUMNS = (
+    Column("case", "case"),
+    Column("metric", "metric"),
+    Column("before", "before", numeric=True),
+    Column("after", "after", numeric=True),
+    Column("ratio", "ratio", numeric=True),
+    Column("rule", "rule"),
+    Column("verdict", "verdict"),
+)
+
+
+def table(judgement: Judgement) -> Table:
+    """One row a verdict; `note` counts the rows that are left out."""
+    shown = [verdict for verdict in judgement.verdicts if _is_shown(verdict, len(judgement.verdicts))]
+    left_out = len(judgement.verdicts) - len(shown)
+    return Table(
+        title="Verdicts",
+        columns=_COLUMNS,
+        rows=tuple(_row(verdict) for verdict in shown),
+        note=f"{left_out} more exact metrics are unchanged." if left_out else "",
+    )
+
+
+def headline(judgement: Judgement) -> str:
+    """The result in one line: `2 regressions, 1 inconclusive, 30 fine`."""
+    counts = judgement.counts()
+    parts = [
+        f"{counts[outcome]} {word}{'s' if outcome == 'regression' and counts[outcome] != 1 else ''}"
+        for outcome, word in _WORDS.items()
+        if counts[outcome]
+    ]
+    advisory = sum(verdict.advisory for verdict in judgement.verdicts)
+    return ", ".join([*parts, *([f"{advisory} advisory"] if advisory else [])]) or "nothing judged"
+
+
+def reasons(judgement: Judgement) -> list[tuple[str, str]]:
+    """(what, why) for everything that is not simply fine, the gravest first."""
+    order = list(_WORDS)
+    told = [verdict for verdict in judgement.verdicts if verdict.reason]
+    told.sort(key=lambda verdict: (verdict.advisory, order.index(verdict.outcome)))
+    return [(f"{word(verdict)}: {verdict.metric} of {verdict.case}", str(verdict.reason)) for verdict in told]
+
+
+def word(verdict: Verdict) -> str:
+    """A verdict's outcome as people read it."""
+    return _WORDS[verdict.outcome] + (" (advisory)" if verdict.advisory else "")
+
+
+def amount(metric: str, value: float | None) -> str | None:
+    """A value of a metric as people read it; None where there is none."""
+    if value is None:
+        return None
+    if metric == "latency_ms":
+        return units.milliseconds(value)
+    return units.significant(value, 4) if metric == "throughput_per_s" else units.count(value)
+
+
+def ratio(interval: Interval | None) -> str | None:
+    """A ratio, with its interval where it has one that is not a point."""
+    if interval is None:
+        return None
+    if interval.low == interval.high:
+        return "1" if interval.estimate == 1 else f"{interval.estimate:.4g}"
+    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _row(verdict: Verdict) -> tuple[str | None, ...]:
+    return (
+        verdict.case,
+        verdict.metric,
+        amount(verdict.metric, verdict.before),
+        amount(verdict.metric, verdict.after),
+        ratio(verdict.ratio),
+        verdict.rule or None,
+        word(verdict),
+    )
+
+
+def _is_shown(verdict: Verdict, rows: int) -> bool:
+    exact = verdict.metric in METRICS and METRICS[verdict.metric].kind == "exact"
+    return rows <= _ALL_ROWS or not (exact and verdict.outcome == "fine")

@@ -1,0 +1,52 @@
+"""Signals that end a check: it cleans up after all of them, and is not stopped while it does."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+_TERMINATIONS: Sequence[signal.Signals] = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def terminations_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed."""
+    previous = _handle(_TERMINATIONS, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """No signal ends the block early: a second Ctrl-C must not leave a worktree behind."""
+    previous = _handle([signal.SIGINT, *_TERMINATIONS], signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _handle(numbers: Sequence[signal.Signals], handler: Handler) -> dict[signal.Signals, Handler]:
+    """Set a handler; only the main thread may, and elsewhere nothing is set."""
+    previous: dict[signal.Signals, Handler] = {}
+    for number in numbers:
+        try:
+            previous[number] = signal.signal(number, handler)
+        except ValueError:
+            break
+    return previous

@@ -1,0 +1,81 @@
+"""Whether it can be exported with a batch left open."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from afftool.inspect.checks import first_line
+from afftool.inspect.finding import Finding
+from afftool.inspect.subject import Subject, call, rms
+
+NAME = "export"
+OTHER_BATCH = 3
+
+
+class _Named(nn.Module):
+    """The fusion under a signature of its own, so that any `forward` can be given dynamic shapes by position."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Fuse the maps."""
+        return call(self.module, maps)
+
+
+def check(subject: Subject) -> list[Finding]:
+    """Export by torch.export with a dynamic batch, and run the result with another one."""
+    module, maps = subject.module(), subject.maps()
+    other = subject.maps(seed=1, batch=OTHER_BATCH)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    try:
+        with _quietly(), torch.no_grad():
+            program = torch.export.export(_Named(module), (maps,), dynamic_shapes=([{0: batch} for _ in maps],))
+            exported = program.module()(other)
+            eager = call(module, other)
+    except Exception as error:
+        return [
+            Finding(
+                check=NAME,
+                severity="warning",
+                what=f"cannot be exported with a dynamic batch: {first_line(error)}",
+                why="Serving (ONNX, AOTInductor, ExecuTorch) starts from such an export.",
+                do="Take sizes from x.shape, and let no Python value depend on the batch.",
+                measured={"error": type(error).__name__},
+            )
+        ]
+    difference = rms(exported - eager) / (rms(eager) or 1.0)
+    if difference > 1e-4:
+        return [
+            Finding(
+                check=NAME,
+                severity="fault",
+                what=f"the exported program gives another result than the module ({difference:.1%} off)",
+                why="What is served is not what was trained.",
+                do="Look for state or Python values that forward reads: the export keeps those of the example.",
+                measured={"difference": difference},
+            )
+        ]
+    what = "exports with a dynamic batch, and gives the same with another one"
+    return [Finding(check=NAME, severity="ok", what=what, measured={"difference": difference})]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What torch logs and warns while it tries is in the error anyway."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,60 @@
+"""Findings in words and tables (`afftool.report.model`), the worst first."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from afftool.inspect.finding import SEVERITIES, Finding
+from afftool.report.model import Column, Report, Table
+
+_HEADINGS = {"severity": "severity", "check": "check", "what": "what", "why": "why it matters", "do": "what to do"}
+
+
+def inspect_report(name: str, findings: Sequence[Finding], setting: Mapping[str, Any]) -> Report:
+    """The report on one module; `setting` says on what input it was looked at."""
+    order = list(SEVERITIES)
+    ranked = sorted(findings, key=lambda f: order.index(f.severity))
+    counts = Counter(f.severity for f in findings)
+    said = [f for f in ranked if f.severity != "ok"]
+    fine = [f for f in ranked if f.severity == "ok"]
+    return Report(
+        title=f"Inspection of {name}",
+        facts=(
+            ("Looked at", ", ".join(f"{key} {value}" for key, value in setting.items())),
+            ("Found", ", ".join(f"{counts[s]} {s}" for s in order if counts[s]) or "nothing"),
+        ),
+        tables=tuple(
+            table
+            for table in (
+                _table("Findings", said, ("severity", "check", "what", "why", "do")),
+                _table("Nothing to say against", fine, ("check", "what")),
+            )
+            if table.rows
+        ),
+        data=_table("", ranked, tuple(_HEADINGS), exact=True),
+        document={
+            "schema": 1,
+            "fusion": name,
+            **setting,
+            "findings": [{**dataclasses.asdict(f), "measured": finite(dict(f.measured))} for f in ranked],
+        },
+        notes=tuple(f"{severity}: {meaning}." for severity, meaning in SEVERITIES.items() if counts[severity]),
+    )
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: infinities and not-a-numbers are None, however deep."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(title: str, findings: Sequence[Finding], names: tuple[str, ...], *, exact: bool = False) -> Table:
+    columns = tuple(Column(name, name if exact else _HEADINGS[name]) for name in names)
+    return Table(title=title, columns=columns, rows=tuple(tuple(getattr(f, n) for n in names) for f in findings))

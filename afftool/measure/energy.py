@@ -1,0 +1,95 @@
+"""Energy of a step through NVML's total energy counter, where there is one.
+
+The counter (millijoules since the driver was loaded; Volta and newer) is refreshed every few tens of milliseconds, so
+steps are repeated until the loop spans many refreshes: two seconds leave an error of a few percent at the
+most. It counts the whole board, idle power included, and other processes' work on it as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+Clock = Callable[[], float]
+Counter = Callable[[], int]
+"""Reads millijoules."""
+
+
+def measure(run: Callable[[int], None], device: str, *, seconds: float = 2.0) -> float | None:
+    """Joules that one step of `run(steps)` takes on `device`; None where nothing counts them.
+
+    `run` need not wait for the device. It takes `seconds` or a little longer.
+    """
+    counter = find_counter(device)
+    if counter is None:
+        return None
+    import torch
+
+    def finished(steps: int) -> None:
+        run(steps)
+        torch.cuda.synchronize(device)
+
+    return joules_per_step(finished, counter, seconds=seconds)
+
+
+def joules_per_step(
+    run: Callable[[int], None], counter: Counter, *, seconds: float, clock: Clock = time.perf_counter
+) -> float | None:
+    """Joules a step by `counter` over a loop of at least `seconds`; None if the counter did not move.
+
+    `run(steps)` returns when the steps are done. The loop starts and ends on a tick of the counter if that comes
+    soon, by stepping on until it moves.
+    """
+    run(1)
+    start_s = clock()
+    run(1)
+    once = max(clock() - start_s, 1e-9)
+    block = max(1, round(BLOCK_S / once))
+    first, _ = _run_to_tick(run, counter, block, clock)
+    steps, begun = 0, clock()
+    while clock() - begun < seconds:
+        run(block)
+        steps += block
+    last, extra = _run_to_tick(run, counter, block, clock)
+    return (last - first) / 1000 / (steps + extra) if last > first else None
+
+
+BLOCK_S = 0.005
+"""Work done between two looks at the clock and the counter."""
+LONGEST_TICK_S = 0.2
+
+
+def _run_to_tick(run: Callable[[int], None], counter: Counter, block: int, clock: Clock) -> tuple[int, int]:
+    """Run until the counter moves, or for longer than it ever takes; its reading and the steps made."""
+    before, begun, steps = counter(), clock(), 0
+    now = before
+    while now == before and clock() - begun < LONGEST_TICK_S:
+        run(block)
+        steps += block
+        now = counter()
+    return now, steps
+
+
+def find_counter(device: str) -> Counter | None:
+    """The energy counter of a CUDA device, None where there is no GPU, no NVML, no permission or no such counter."""
+    if not device.startswith("cuda"):
+        return None
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(_uuid(device))
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        return None
+    return lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+
+
+def _uuid(device: str) -> Any:
+    """What NVML calls the device; its indices may differ from CUDA's (CUDA_VISIBLE_DEVICES, order)."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"

@@ -1,0 +1,152 @@
+"""Memory of a case: the peak of a step, what it is made of, and what training keeps for the backward pass.
+
+The peak is the allocator's own: everything the case needs, its parameters and inputs included, and nothing of its
+neighbours. It is exact and the same every time. A step is that of `afftool.backends.workload`: the last step's
+gradients are forgotten, forward, backward from a dense gradient, SGD with momentum. The case is only read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from afftool.backends import Backend, Prepared
+from afftool.backends.workload import Workload, random_state_kept
+from afftool.build import Case
+from afftool.errors import Unavailable
+from afftool.measure.causes import Held, label, optimizer_state, output_addresses, sum_alive
+from afftool.measure.saved import storage_bytes, watch_saved
+from afftool.measure.stages import watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryReading:
+    """What a step needs, in bytes; None where there is no such thing.
+
+    `peak_bytes` is the peak of a steady step and `cold_peak_bytes` that of getting there: copying, compiling,
+    autotuning, capturing, the first step. `peak_parts_bytes` says what was alive at the steady peak, by cause
+    (`afftool.measure.causes.CAUSES`), and adds up to it; `workspace_bytes` is its part without a name of its own:
+    intermediate results and the scratch of kernels. `saved_bytes` is what forward leaves for backward (see
+    `afftool.measure.saved`), `saved_by_module_bytes` the same by submodule. The others are totals, whenever they are
+    alive. `graph_pool_bytes` is the private pool of CUDA graphs and part of the peak; `reserved_bytes` is what CUDA's
+    allocator had taken from the driver at the most in a steady step.
+    """
+
+    peak_bytes: int
+    param_bytes: int
+    cold_peak_bytes: int
+    gradient_bytes: int | None = None
+    optimizer_bytes: int | None = None
+    saved_bytes: int | None = None
+    workspace_bytes: int | None = None
+    graph_pool_bytes: int | None = None
+    reserved_bytes: int | None = None
+    peak_parts_bytes: dict[str, int] | None = None
+    saved_by_module_bytes: dict[str, int] | None = field(default=None, repr=False)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a record that this reading fills."""
+        values = dataclasses.asdict(self)
+        values.pop("saved_by_module_bytes")
+        return values
+
+
+def read(case: Case) -> dict[str, Any]:
+    """`measure` under eager, as fields of a record."""
+    return measure(case).fields
+
+
+def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
+    """Memory of `case` run by eager PyTorch, by cause.
+
+    On the CPU it is read with one thread unless `threads` says otherwise (None: as many as there are), so that
+    scratch a kernel takes per thread does not make the peak a property of the machine. Raises `Unavailable` for a
+    device without an allocator to ask, and `torch.OutOfMemoryError`.
+    """
+    device = _device(case)
+    with _threads(threads if device.type == "cpu" else None), random_state_kept(case), watch(device) as seen:
+        with seen.stage("cold"):
+            workload = Workload(case)
+            saved = _first_step(workload, device)
+        before = Held.by(workload)
+        with seen.stage("steady"), output_addresses(workload) as outputs:
+            if workload.training:
+                for name, part in workload.parts.items():
+                    with seen.recording.phase(name):
+                        part()
+            else:
+                workload.run(1)
+        after = Held.by(workload)
+    peak = seen.peak("steady")
+    parts = sum_alive(seen.timeline, label(seen.timeline, before, after, outputs))
+    parts["workspace"] += peak - sum(parts.values())  # 0 on the CPU; on CUDA the peak is the statistics' own
+    parameters = list(workload.module.parameters())
+    return MemoryReading(
+        peak_bytes=peak,
+        cold_peak_bytes=seen.peak("cold"),
+        param_bytes=storage_bytes(parameters),
+        gradient_bytes=storage_bytes(p.grad for p in parameters) if workload.training else None,
+        optimizer_bytes=storage_bytes(optimizer_state(workload)) if workload.training else None,
+        saved_bytes=sum(saved.values()) if saved is not None else None,
+        workspace_bytes=parts["workspace"],
+        reserved_bytes=seen.reserved("steady"),
+        peak_parts_bytes={cause: nbytes for cause, nbytes in parts.items() if nbytes},
+        saved_by_module_bytes=saved,
+    )
+
+
+def observe(case: Case, prepare: Backend) -> tuple[Prepared, MemoryReading]:
+    """Prepare `case` under any backend and read its memory on the way: the prepared case, and its reading.
+
+    Nothing is prepared twice, and the threads are the caller's. By cause there are only the parameters, what is held
+    between steps, and the CUDA graphs' pool: a compiler decides for itself what it saves.
+    """
+    device = _device(case)
+    with random_state_kept(case), watch(device) as seen:
+        with seen.stage("cold"):
+            prepared = prepare(case)
+        with seen.stage("steady"):
+            prepared.run(1)
+    return prepared, MemoryReading(
+        peak_bytes=seen.peak("steady"),
+        cold_peak_bytes=seen.peak("cold"),
+        param_bytes=storage_bytes(case.module.parameters()),
+        graph_pool_bytes=seen.graph_pool(),
+        reserved_bytes=seen.reserved("steady"),
+    )
+
+
+def _device(case: Case) -> torch.device:
+    device = case.inputs[0].device
+    if device.type not in ("cpu", "cuda"):
+        raise Unavailable(f"no memory is measured on {device}", hint="use --device cpu or cuda")
+    return device
+
+
+def _first_step(workload: Workload, device: torch.device) -> dict[str, int] | None:
+    """Make the first step and tell what its forward saved, by module; None in inference, where nothing is."""
+    if not workload.training:
+        workload.run(1)
+        return None
+    with watch_saved(workload.module, device) as watched:
+        workload.run_forward()
+        saved = watched.by_module()
+    workload.run_backward()
+    workload.run_optimizer()
+    return saved
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,185 @@
+"""The one file that knows torch-tb-profiler: writes the log it opens, and reads tables with its loader.
+
+The plugin is no longer developed; 0.4.3 is its last release and what this file is written for. Traces of today's
+PyTorch say a few things in ways it does not know, so its copy of the trace is translated (`translate`); without that it
+would lose the link from kernels to operators, count every CUDA step twice and have no module page.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from afftool.profile.operators import kind_of, sort_operators
+from afftool.profile.rows import CategoryRow, KernelRow, OperatorRow, Tables
+from afftool.profile.timeline import CATEGORIES
+from afftool.profile.trace import MODULE
+
+PACKAGE = "torch-tb-profiler"
+WORKER = "afftool"
+
+_RENAMED = {"cuda_runtime": "runtime", "cuda_driver": "runtime"}
+_CHARTS = '<script src="https://www.gstatic.com/charts/loader.js"></script>'
+_VIEWER = "trace_viewer_full.html"
+_IMPORT = re.compile(rf'<link rel="import" href="{_VIEWER}"[^>]*>')
+_POLYFILL = re.compile(r'<script src="https://[^"]*webcomponents[^"]*"></script>')
+_READY = """<script>
+addEventListener("DOMContentLoaded", () => document.dispatchEvent(new Event("WebComponentsReady")));
+</script>"""
+_DROPPED = ("gpu_user_annotation", "fwdbwd")
+
+
+def installed() -> str | None:
+    """The plugin's version, or None where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_log(document: dict[str, Any], folder: Path) -> Path:
+    """Write a trace's JSON as a run that the plugin opens and return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{WORKER}.pt.trace.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(translate(document)).encode(), compresslevel=6))
+    return path
+
+
+def translate(document: dict[str, Any]) -> dict[str, Any]:
+    """The same trace in the words of plugin 0.4.3; the original is left as it is.
+
+    CUDA calls get the one category it knows, the device's copies of annotations go (it would count their steps
+    again), and module annotations become the events its module page is made from.
+    """
+    events = []
+    for event in document["traceEvents"]:
+        category = event.get("cat", "")
+        if category in _DROPPED:
+            continue
+        if category in _RENAMED:
+            args = {"External id": 0, **(event.get("args") or {})}
+            event = {**event, "cat": _RENAMED[category], "args": args}
+        elif event.get("ph") == "X" and not category:
+            event = {**event, "cat": "unknown"}
+        events.append(event)
+    annotations = [e for e in events if e.get("cat") == "user_annotation" and str(e["name"]).startswith(MODULE)]
+    if not annotations:
+        return {**document, "traceEvents": events}
+    others = [e for e in events if not (e.get("cat") == "user_annotation" and str(e["name"]).startswith(MODULE))]
+    return {**document, "traceEvents": [*others, *_module_events(annotations)]}
+
+
+def _module_events(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Module annotations as calls of modules: who called whom comes from how they nest in time."""
+    numbers: dict[str, int] = {}
+    open_calls: dict[Any, list[tuple[float, int]]] = {}
+    for number, event in enumerate(sorted(annotations, key=lambda e: (e["ts"], -e.get("dur", 0))), start=1):
+        stack = open_calls.setdefault((event["pid"], event["tid"]), [])
+        while stack and event["ts"] >= stack[-1][0]:
+            stack.pop()
+        parent = stack[-1][1] if stack else None
+        stack.append((event["ts"] + event.get("dur", 0), number))
+        module = numbers.setdefault(event["name"], len(numbers))
+        args = {"Python id": number, "Python parent id": parent, "Python module id": module}
+        yield {**event, "cat": "python_function", "args": args}
+
+
+def read_tables(path: Path) -> Tables:
+    """Tables of a run written by `write_log`. Raises whatever the plugin raises on a trace it cannot read."""
+    with _quiet():
+        from torch_tb_profiler.profiler.data import RunProfileData
+
+        data = RunProfileData.parse(WORKER, None, str(path), str(path.parent))
+    return Tables(
+        operators=sort_operators(
+            OperatorRow(
+                name=row.name,
+                kind=kind_of(row.name),
+                calls=row.calls,
+                host_self_us=float(row.self_host_duration),
+                host_total_us=float(row.host_duration),
+                device_self_us=float(row.self_device_duration),
+                device_total_us=float(row.device_duration),
+            )
+            for row in data.op_list_groupby_name
+        ),
+        kernels=_kernels(data.kernel_stat),
+        # Its categories stand in the same order as ours, the whole step after them.
+        categories=[
+            CategoryRow(category=name, step_us=float(cost))
+            for name, cost in zip(CATEGORIES, data.avg_costs.costs, strict=False)
+        ],
+        steps_us=[float(step.costs[-1]) for step in data.steps_costs],
+    )
+
+
+def work_without_network() -> None:
+    """Let the plugin's pages work where nothing can be loaded from the network; without it they stay empty.
+
+    Google Charts gets a stand-in for when it does not load (`charts.js`). The trace viewer is put into its page, which
+    used to import it as no browser does any more, with what it needs of the old custom elements (`elements.js`)
+    in place of the polyfill it loaded from elsewhere.
+    """
+    from torch_tb_profiler.plugin import TorchProfilerPlugin
+    from werkzeug import Request, Response
+
+    serve = TorchProfilerPlugin.static_file_route
+
+    def static_file_route(plugin: Any, environ: Any, start_response: Any) -> Any:
+        page = Response.from_app(lambda e, s: serve(plugin, e, s), Request(environ).environ)
+        folder, _, name = environ["PATH_INFO"].rpartition("/")
+        if name == "index.html":
+            stand_in = (Path(__file__).parent / "charts.js").read_text()
+            page.set_data(page.get_data(as_text=True).replace(_CHARTS, f"{_CHARTS}<script>{stand_in}</script>"))
+        elif name == "trace_embedding.html":
+            viewer = Response.from_app(
+                lambda e, s: serve(plugin, e, s), {**environ, "PATH_INFO": f"{folder}/{_VIEWER}"}
+            )
+            elements = (Path(__file__).parent / "elements.js").read_text()
+            text = _POLYFILL.sub(lambda _: f"<script>{elements}</script>", page.get_data(as_text=True))
+            page.set_data(_IMPORT.sub(lambda _: viewer.get_data(as_text=True) + _READY, text))
+        return page(environ, start_response)
+
+    TorchProfilerPlugin.static_file_route = static_file_route
+
+
+def _kernels(stat: Any) -> list[KernelRow]:
+    if stat is None:
+        return []
+    return [
+        KernelRow(
+            name=str(row.Index),
+            calls=int(row.count_),
+            total_us=float(row.sum),
+            mean_us=float(row.mean),
+            min_us=float(row.min),
+            max_us=float(row.max),
+            occupancy_percent=float(row.occupancy),
+            blocks_per_sm=float(row.blocks_per_sm),
+        )
+        for row in stat.rename(columns={"count": "count_"}).itertuples()
+    ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its warnings are about its own guesses, and pandas warns of the old way it calls it."""
+    import warnings
+
+    logger = logging.getLogger("pytorch_profiler")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

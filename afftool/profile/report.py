@@ -1,0 +1,319 @@
+"""A profile in words and tables (`afftool.report.model`), for every format."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from afftool import units
+from afftool.profile.rows import MemoryCurve
+from afftool.profile.summary import Profile
+from afftool.record import Environment
+from afftool.report.facts import machine, software
+from afftool.report.model import Bar, Chart, Column, Report, Table
+
+SHOWN = 25
+SHOWN_MODULES = 60
+"""Rows of a long table that people get to read; CSV and JSON have all of them."""
+UNEVEN = 2.0
+"""Steps of one trace that differ by more than this were not left alone."""
+_SPARKS = "▁▂▃▄▅▆▇█"
+_TIDY = (
+    "table",
+    "name",
+    "kind",
+    "calls",
+    "host_self_us",
+    "host_total_us",
+    "device_self_us",
+    "device_total_us",
+    "backward_us",
+)
+
+
+def microseconds(value: float) -> str:
+    """A time given in microseconds, in the unit that fits."""
+    return units.milliseconds(value / 1000)
+
+
+def percent(value: float) -> str:
+    """A share as people read it: `12.3%`."""
+    return f"{100 * value:.1f}%"
+
+
+def column(name: str, heading: str, kind: str = "text") -> Column:
+    """A column of a profile's table; `kind` is text, count, time, share or data."""
+    show: dict[str, Callable[[Any], str]] = {
+        "text": str,
+        "count": units.count,
+        "time": microseconds,
+        "share": percent,
+        "data": units.data,
+    }
+    return Column(name, heading, show[kind], numeric=kind != "text")
+
+
+def profile_report(profile: Profile) -> Report:
+    """The report of one profile."""
+    tables = (_categories(profile), _kinds(profile), _operators(profile), _kernels(profile), _modules(profile))
+    kinds = profile.kinds()
+    chart = Chart("Self time by kind of operator", microseconds, tuple(Bar(k, us) for k, _, us in kinds if us > 0))
+    return Report(
+        title=f"Profile of {profile.name}",
+        facts=facts(profile),
+        tables=tuple(t for t in (*tables, _gaps(profile), _memory(profile)) if t.rows),
+        data=tidy(profile),
+        document=profile.to_dict(),
+        charts=(chart,) if chart.bars else (),
+        notes=(
+            *profile.notes,
+            "The profiler itself takes time, most of it from small operators: read shares and calls here, and take "
+            "times to compare from `afftool bench`.",
+        ),
+    )
+
+
+def facts(profile: Profile) -> tuple[tuple[str, str], ...]:
+    """What was profiled, where, how, and who read the tables."""
+    case = {key: value for key, value in profile.case.items() if value is not None and key != "identity"}
+    shape = [f"{case[key]} {key}" for key in ("channels",) if key in case]
+    extents = [str(case[key]) for key in ("depth", "height", "width") if key in case]
+    setting = [f"batch {case.get('batch', '?')}", *shape, "x".join(extents)]
+    setting += [str(case[key]) for key in ("mode", "device", "dtype", "memory_format") if key in case]
+    lines = [
+        ("Case", f"{case['fusion']} in {case.get('host', 'module')}, {case.get('backend', 'eager')}"),
+        ("Input", ", ".join(part for part in setting if part)),
+        ("Traced", _steps(profile)),
+        ("Times", "totals over the traced steps, as TensorBoard shows them, unless a heading says a step"),
+        ("Operator, kernel and category tables read by", profile.tables_from),
+    ]
+    if profile.environment:
+        environment = Environment.from_dict(dict(profile.environment))
+        lines += [("Machine", machine(environment)), ("Software", software(environment))]
+    return tuple(lines)
+
+
+def _steps(profile: Profile) -> str:
+    if not profile.steps_us:
+        return "no step"
+    low, high = min(profile.steps_us), max(profile.steps_us)
+    spread = f"{microseconds(low)} to {microseconds(high)}, {microseconds(profile.step_us)} on average"
+    uneven = "; uneven, so something else ran here too: profile again" if high > UNEVEN * low else ""
+    return f"{len(profile.steps_us)} steps after warm-up: {spread}{uneven}"
+
+
+def _categories(profile: Profile) -> Table:
+    step = profile.step_us or 1.0
+    return Table(
+        title="Where a step goes",
+        columns=(
+            column("category", "category"),
+            column("step_us", "a step", "time"),
+            column("share", "share", "share"),
+        ),
+        rows=tuple((row.category, row.step_us, row.step_us / step) for row in profile.categories if row.step_us > 0),
+        note="Every moment counts once, for the first of these that was busy. Other is what lies between operators: "
+        "Python, mostly.",
+    )
+
+
+def _kinds(profile: Profile) -> Table:
+    kinds = profile.kinds()
+    whole = sum(us for _, _, us in kinds) or 1.0
+    where = "device" if profile.on_device else "host"
+    return Table(
+        title="Self time by kind of operator",
+        columns=(
+            column("kind", "kind"),
+            column("calls", "calls", "count"),
+            column("self_us", f"self, {where}", "time"),
+            column("share", "share", "share"),
+        ),
+        rows=tuple((kind, calls, us, us / whole) for kind, calls, us in kinds),
+    )
+
+
+def _operators(profile: Profile) -> Table:
+    whole = sum(r.device_self_us if profile.on_device else r.host_self_us for r in profile.operators) or 1.0
+    rows = tuple(
+        (
+            row.name,
+            row.kind,
+            row.calls,
+            (row.device_self_us if profile.on_device else row.host_self_us) / whole,
+            row.host_self_us,
+            row.host_total_us,
+            row.device_self_us if profile.on_device else None,
+            row.device_total_us if profile.on_device else None,
+        )
+        for row in profile.operators
+    )
+    columns = (
+        column("name", "operator"),
+        column("kind", "kind"),
+        column("calls", "calls", "count"),
+        column("share", "share of self", "share"),
+        column("host_self_us", "host self", "time"),
+        column("host_total_us", "host total", "time"),
+        column("device_self_us", "device self", "time"),
+        column("device_total_us", "device total", "time"),
+    )
+    return first_rows(Table(title="Operators", columns=columns, rows=rows)).without_empty_columns()
+
+
+def _kernels(profile: Profile) -> Table:
+    whole = sum(row.total_us for row in profile.kernels) or 1.0
+    rows = tuple(
+        (
+            r.name,
+            r.calls,
+            r.total_us / whole,
+            r.total_us,
+            r.mean_us,
+            r.min_us,
+            r.max_us,
+            r.occupancy_percent,
+            r.blocks_per_sm,
+        )
+        for r in profile.kernels
+    )
+    columns = (
+        column("name", "kernel"),
+        column("calls", "calls", "count"),
+        column("share", "share", "share"),
+        column("total_us", "total", "time"),
+        column("mean_us", "mean", "time"),
+        column("min_us", "least", "time"),
+        column("max_us", "most", "time"),
+        Column("occupancy_percent", "occupancy (est.)", lambda value: f"{value:.0f}%", numeric=True),
+        Column("blocks_per_sm", "blocks per SM", lambda value: units.significant(value, 2), numeric=True),
+    )
+    return first_rows(Table(title="Kernels", columns=columns, rows=rows)).without_empty_columns()
+
+
+def _modules(profile: Profile) -> Table:
+    device, backward = profile.on_device, any(row.backward_us for row in profile.modules)
+    rows = tuple(
+        (
+            row.path,
+            row.type,
+            row.calls,
+            row.forward_us,
+            row.forward_self_us,
+            row.backward_us if backward else None,
+            row.forward_device_us if device else None,
+            row.backward_device_us if device and backward else None,
+        )
+        for row in profile.modules
+    )
+    columns = (
+        column("path", "module"),
+        column("type", "type"),
+        column("calls", "calls", "count"),
+        column("forward_us", "forward", "time"),
+        column("forward_self_us", "forward self", "time"),
+        column("backward_us", "backward", "time"),
+        column("forward_device_us", "device, forward", "time"),
+        column("backward_device_us", "device, backward", "time"),
+    )
+    return first_rows(Table(title="Modules", columns=columns, rows=rows), SHOWN_MODULES).without_empty_columns()
+
+
+def _gaps(profile: Profile) -> Table:
+    columns = (
+        column("where", "where"),
+        column("gaps", "gaps", "count"),
+        column("total_us", "total", "time"),
+        column("share", "share of the time", "share"),
+        column("median_us", "median", "time"),
+        column("longest_us", "longest", "time"),
+        column("longest_between", "longest is between"),
+    )
+    return Table(
+        title="Gaps between kernels" if profile.kernels else "Gaps between operators",
+        columns=columns,
+        rows=tuple(tuple(getattr(row, c.name) for c in columns) for row in profile.gaps),
+        note=""
+        if profile.kernels
+        else "A CPU has no kernels to wait for: these are the host's own gaps, Python mostly.",
+    )
+
+
+def _memory(profile: Profile) -> Table:
+    columns = (
+        column("device", "device"),
+        column("peak_bytes", "peak", "data"),
+        column("peak_at_us", "at", "time"),
+        column("peak_operator", "allocated there by"),
+        column("allocations", "allocations", "count"),
+        column("allocated_bytes", "allocated in all", "data"),
+        column("curve", "over time"),
+    )
+    return Table(
+        title="Memory curve",
+        columns=columns,
+        rows=tuple(
+            (m.device, m.peak_bytes, m.peak_at_us, m.peak_operator, m.allocations, m.allocated_bytes, sparkline(m))
+            for m in profile.memory
+        ),
+        note="From the allocator's own events; on the CPU only what was allocated within the trace. "
+        "memory.csv has every point.",
+    )
+
+
+def sparkline(curve: MemoryCurve, width: int = 40) -> str:
+    """The curve as a row of blocks, each as high as the most that was held in its share of the time."""
+    if not curve.points or curve.peak_bytes <= 0:
+        return ""
+    start, end = curve.points[0][0], curve.points[-1][0]
+    most, held = [0] * width, 0
+    slot = 0
+    for at, allocated, _ in curve.points:
+        now = min(width - 1, int((at - start) / (end - start) * width)) if end > start else 0
+        for passed in range(slot, now + 1):
+            most[passed] = max(most[passed], held)
+        slot, held = now, allocated
+        most[now] = max(most[now], allocated)
+    return "".join(_SPARKS[round(value / curve.peak_bytes * (len(_SPARKS) - 1))] for value in most)
+
+
+def memory_csv(profile: Profile) -> str:
+    """Every point of the memory curves."""
+    lines = ["device,time_us,allocated_bytes,reserved_bytes"]
+    lines += [f"{m.device},{at!r},{held},{reserved}" for m in profile.memory for at, held, reserved in m.points]
+    return "\n".join(lines) + "\n"
+
+
+def tidy(profile: Profile) -> Table:
+    """Every operator, kernel and module as one row of one table, exactly."""
+    rows: list[dict[str, object]] = []
+    for operator in profile.operators:
+        rows.append({"table": "operator", **dataclasses.asdict(operator)})
+    for kernel in profile.kernels:
+        rows.append({"table": "kernel", "name": kernel.name, "calls": kernel.calls, "device_self_us": kernel.total_us})
+    for module in profile.modules:
+        rows.append(
+            {
+                "table": "module",
+                "name": module.path,
+                "kind": module.type,
+                "calls": module.calls,
+                "host_self_us": module.forward_self_us,
+                "host_total_us": module.forward_us,
+                "device_total_us": module.forward_device_us,
+                "backward_us": module.backward_us,
+            }
+        )
+    for category in profile.categories:
+        rows.append({"table": "category", "name": category.category, "host_total_us": category.step_us})
+    columns = tuple(Column(name, name) for name in _TIDY)
+    return Table(title="", columns=columns, rows=tuple(tuple(row.get(c.name) for c in columns) for row in rows))
+
+
+def first_rows(table: Table, shown: int = SHOWN) -> Table:
+    """The table with its first rows only, saying where the others are."""
+    hidden = len(table.rows) - shown
+    if hidden <= 0:
+        return table
+    return dataclasses.replace(table, rows=table.rows[:shown], note=f"{hidden} more in the CSV and JSON files.")

@@ -1,0 +1,1 @@
+"""Accuracy ablations: one grid of cells, trained alike, judged together. No torch until cells are built."""

@@ -1,0 +1,78 @@
+"""What training a cell gave: one flat record, and which stored ones make a cell finished."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from afftool.study.spec import CellSpec
+
+CellStatus = Literal["ok", "failed"]
+
+MEASURED = ("images_per_s", "train_s", "finished_at")
+"""Fields that tell how the training went on that day; all others are the same bit for bit in every run of a cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """One trained cell. `accuracy` (top-1) or `miou` is a share in [0, 1] on the test split after the last epoch.
+
+    `bands` is the same score per object-size band. `losses` are the mean training losses per epoch, `scores` the
+    test scores at the epochs they were taken. `signal` is the root mean square of each fusion's output at
+    initialisation, in the order of the forward pass. `digest` hashes the trained weights. `failed_step` is the step
+    (from 0) whose loss was no usable number. `params` and `macs` are the whole network's for one image.
+    """
+
+    cell: CellSpec
+    identity: str
+    status: CellStatus = "ok"
+    reason: str | None = None
+    failed_step: int | None = None
+    accuracy: float | None = None
+    miou: float | None = None
+    bands: dict[str, float] = field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    signal: tuple[float, ...] = ()
+    digest: str = ""
+    params: int | None = None
+    macs: int | None = None
+    images_per_s: float | None = None
+    train_s: float | None = None
+    finished_at: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """Accuracy or mIoU, whichever the cell's host is judged by."""
+        return self.accuracy if self.miou is None else self.miou
+
+    @property
+    def finished(self) -> bool:
+        """Whether training it again could give nothing else: it was trained, or its loss diverged."""
+        return self.status == "ok" or self.failed_step is not None
+
+    def result(self) -> dict[str, Any]:
+        """Every field that a repetition must reproduce bit for bit on the CPU."""
+        return {key: value for key, value in self.to_dict().items() if key not in MEASURED}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON takes it."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        lists = {key: list(fields[key]) for key in ("losses", "signal")}
+        return fields | lists | {"cell": self.cell.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> CellRecord:
+        """The record back from `to_dict`; fields that a later version added are left out."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        kept = {key: value for key, value in fields.items() if key in known}
+        tuples = {key: tuple(kept.get(key, ())) for key in ("losses", "signal")}
+        return cls(**kept | tuples | {"cell": CellSpec.from_dict(kept["cell"])})
+
+
+def finished(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
+    """The finished cells among stored rows, by identity; of several records of one cell the last counts."""
+    records = (CellRecord.from_dict(row) for row in rows if "identity" in row)
+    return {record.identity: record for record in records if record.finished}

@@ -1,0 +1,21 @@
+"""No engine at all: the cells one after the other, in this process. For tests, debuggers and embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from afftool.study.arrays import Arrays
+from afftool.study.cells import CellRecord
+from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.spec import CellSpec
+from afftool.study.train import Tick, train
+
+
+def run_here(cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+    """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between."""
+    for cell in cells:
+        ticks: list[Tick] = []
+        record = train(cell, data, checkpoint=FileCheckpoint(folder, cell.identity), report=ticks.append)
+        yield from ticks
+        yield record

@@ -1,0 +1,182 @@
+"""Cells on a Ray cluster, fractions of a GPU included. The extra `ray` brings it.
+
+Checkpoints travel through an actor on the driver's node into the driver's folder, so a cell whose worker or node
+is gone goes on from its last epoch on another node, without a shared file system. Ray retries the task; the record is
+taken once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afftool.errors import LoadError
+from afftool.extras import need
+from afftool.study.cells import CellRecord
+from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.spec import CellSpec
+
+if TYPE_CHECKING:
+    from afftool.study.arrays import Arrays
+    from afftool.study.train import Tick
+
+RETRIES = 5
+"""How often Ray tries a cell again whose worker or node is gone."""
+POLL_S = 0.5
+
+
+class Board:
+    """An actor on the driver's node: holds what workers tell until the driver asks, and keeps their checkpoints."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._ticks: list[Any] = []
+
+    def tell(self, tick: Any) -> None:
+        """Keep one tick for the driver."""
+        self._ticks.append(tick)
+
+    def told(self) -> list[Any]:
+        """All ticks since the last time."""
+        ticks, self._ticks = self._ticks, []
+        return ticks
+
+    def load(self, identity: str) -> bytes | None:
+        """A cell's last checkpoint."""
+        return FileCheckpoint(self._folder, identity).load()
+
+    def save(self, identity: str, packed: bytes) -> None:
+        """Keep a cell's checkpoint."""
+        FileCheckpoint(self._folder, identity).save(packed)
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteCheckpoint:
+    """A checkpoint kept by the board; `save` returns when it is safe."""
+
+    board: Any
+    identity: str
+
+    def load(self) -> bytes | None:
+        """The last one saved, or None."""
+        import ray
+
+        packed: bytes | None = ray.get(self.board.load.remote(self.identity))
+        return packed
+
+    def save(self, packed: bytes) -> None:
+        """Keep this one instead."""
+        import ray
+
+        ray.get(self.board.save.remote(self.identity, packed))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RayEngine:
+    """Trains on the cluster at `address` (None: one started here with `workers` CPUs), `gpus` of a GPU a cell.
+
+    A cluster this process is already connected to is used as it is, and left connected.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    gpus: float = 0.0
+
+    def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+        """Yield ticks as epochs end and records as cells end, in no fixed order."""
+        ray = need("ray", "ray")
+        ours = not ray.is_initialized()
+        if ours:
+            self._connect(ray, cells)
+        try:
+            yield from self._run(ray, cells, data, folder)
+        finally:
+            if ours:
+                ray.shutdown()
+
+    def _connect(self, ray: Any, cells: Sequence[CellSpec]) -> None:
+        environment = {"py_modules": modules} if (modules := own_modules(cells)) else {}
+        own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
+        try:
+            ray.init(address=self.address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise LoadError(
+                f"no Ray cluster at {self.address!r}: {error}",
+                hint="start one with `ray start --head`, or leave --address out to start one here",
+            ) from error
+
+    def _run(self, ray: Any, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote(str(folder.absolute()))
+        shared = ray.put(data)
+        task = ray.remote(_train_remotely)
+        waiting = {}
+        for cell in cells:
+            placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
+            waiting[placed.remote(cell.to_dict(), shared, board)] = cell
+        try:
+            while waiting:
+                done, _ = ray.wait(list(waiting), timeout=POLL_S)
+                yield from ray.get(board.told.remote())
+                for reference in done:
+                    yield _result(ray, reference, waiting.pop(reference))
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+            ray.kill(board)
+
+
+def own_modules(cells: Sequence[CellSpec]) -> list[str]:
+    """Files and packages of the user's own that the cells need and that are installed nowhere: sent to the workers."""
+    from afftool.registry import load
+    from afftool.spec import FusionSpec, HostSpec
+
+    specs = [s for cell in cells for s in (FusionSpec.parse(cell.fusion), HostSpec.parse(cell.host))]
+    found: dict[str, str] = {}
+    for target in {spec.target for spec in specs if spec.target}:
+        load(target)
+        name = target.partition(":")[0].partition(".")[0]
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and "site-packages" not in file:
+            path = Path(file)
+            found[name] = str(path.parent if path.name == "__init__.py" else path)
+    return list(found.values())
+
+
+def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> dict[str, Any]:
+    """One cell, on whatever node Ray chose; a GPU is the one that Ray made visible."""
+    from afftool.study.train import train
+
+    cell = CellSpec.from_dict(cell_fields)
+    record = train(
+        cell,
+        _writable(data),
+        checkpoint=RemoteCheckpoint(board, cell.identity),
+        report=lambda tick: board.tell.remote(tick),
+    )
+    return record.to_dict()
+
+
+def _writable(data: Arrays) -> Arrays:
+    """Copies of the arrays: Ray's are read-only views of shared memory, which torch cannot wrap."""
+    names = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
+    copies: dict[str, Any] = {name: getattr(data, name) for name in names}
+    copies = {name: array if array is None else array.copy() for name, array in copies.items()}
+    return dataclasses.replace(data, **copies)
+
+
+def _result(ray: Any, reference: Any, cell: CellSpec) -> CellRecord:
+    try:
+        return CellRecord.from_dict(ray.get(reference))
+    except ray.exceptions.RayError as error:
+        return CellRecord(
+            cell=cell,
+            identity=cell.identity,
+            status="failed",
+            reason=f"Ray gave up on it: {type(error).__name__}: {str(error).splitlines()[0]}",
+        )

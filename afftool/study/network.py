@@ -1,0 +1,146 @@
+"""A cell's network: the host with its fusions, initialised by seed and parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from afftool.errors import AfftoolError, LoadError, ShapeError
+from afftool.fusion import build_fusion
+from afftool.hosts import build_host
+from afftool.spec import FusionSpec, HostSpec
+from afftool.study.recipe import Init
+from afftool.study.seeding import generator, key, seeded
+
+
+@dataclass(frozen=True)
+class Network:
+    """A host and the fusions in it, by their names in the host, in the order they were built."""
+
+    module: nn.Module
+    fusions: dict[str, nn.Module]
+
+    @property
+    def params(self) -> int:
+        """Parameters of the whole network."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: Init = "kaiming") -> Network:
+    """Build a host around a fusion; the same seed gives the same weights wherever names and shapes agree.
+
+    Weights of convolutions and linear layers are drawn by `init` from a generator keyed by seed and name, biases
+    start at zero and norms as PyTorch starts them. A fusion of the user's own keeps what its constructor gave it,
+    because that is part of its design; the constructor draws from a generator keyed by seed and place. `draw` is mixed
+    into the keys of the fusions alone.
+    """
+    spec = FusionSpec.parse(fusion)
+    built: list[nn.Module] = []
+
+    def factory(channels: int) -> nn.Module:
+        with seeded(seed, draw, "fusion", len(built)):
+            built.append(build_fusion(spec, channels=channels))
+        return built[-1]
+
+    with seeded(seed, "host"):
+        module = build_host(HostSpec.parse(host), factory)
+    names = {id(part): name for name, part in module.named_modules()}
+    fusions = {names[id(part)]: part for part in built if id(part) in names}
+    inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}
+    for name, part in module.named_modules():
+        if spec.grammar is None and id(part) in inside:
+            continue
+        _draw(part, name, (seed, draw) if id(part) in inside else (seed, ""), init)
+    return Network(module, fusions)
+
+
+def _draw(part: nn.Module, name: str, keys: tuple[object, ...], init: Init) -> None:
+    if not isinstance(part, nn.modules.conv._ConvNd | nn.Linear):
+        return
+    random = generator(*keys, f"{name}.weight")
+    with torch.no_grad():
+        if init == "kaiming":
+            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu", generator=random)
+        else:
+            nn.init.xavier_uniform_(part.weight, generator=random)
+        if part.bias is not None:
+            part.bias.zero_()
+
+
+@contextmanager
+def watched(network: Network) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
+    """Collect (name, first input, output) of every fusion during the forward passes inside, in their order."""
+    seen: list[tuple[str, Tensor, Tensor]] = []
+
+    def watch(name: str) -> Any:
+        return lambda _, inputs, output: seen.append((name, inputs[0], output))
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in network.fusions.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def signal(network: Network, images: Tensor) -> tuple[float, ...]:
+    """Root mean square of every fusion's output for `images`, as in training; buffers are left as they were."""
+    buffers = {name: buffer.clone() for name, buffer in network.module.named_buffers()}
+    training = network.module.training
+    with torch.no_grad(), seeded("signal"), watched(network) as seen:
+        network.module.train()
+        network.module(images)
+    for name, buffer in network.module.named_buffers():
+        buffer.copy_(buffers[name])
+    network.module.train(training)
+    return tuple(float(output.float().square().mean().sqrt()) for _, _, output in seen)
+
+
+def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> Tensor:
+    """One training step's forward and backward on a few images, to find out now what would fail later.
+
+    Returns the output `(N, classes)` or `(N, classes, H, W)`. Raises `ShapeError` for a fusion that changes its
+    maps' shape, `LoadError` for one that raises, or for a host whose output fits neither.
+    """
+    with seeded("probe"), watched(network) as seen:
+        try:
+            output: Tensor = network.module.train()(images)
+        except AfftoolError:
+            raise
+        except Exception as error:
+            _check_shapes(seen, fusion)  # a wrong shape is the likeliest reason, and the better message
+            raise LoadError(
+                f"{fusion} in {host} fails on images {tuple(images.shape)}: {type(error).__name__}: {error}",
+                hint="`afftool inspect` looks at a module alone",
+            ) from error
+        _check_shapes(seen, fusion)
+        if not isinstance(output, Tensor) or output.ndim not in (2, 4) or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise LoadError(f"{host} gives {shape} for {len(images)} images", hint="logits (N, classes[, H, W])")
+        if output.ndim == 4 and output.shape[2:] != images.shape[2:]:
+            raise LoadError(
+                f"{host} gives maps {tuple(output.shape[2:])} for images {tuple(images.shape[2:])}",
+                hint="upsample the logits to the images' size inside the host",
+            )
+        if output.requires_grad:
+            torch.autograd.backward(output.float().square().mean())
+    network.module.zero_grad(set_to_none=True)
+    return output.detach()
+
+
+def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: str) -> None:
+    for name, x, output in seen:
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ShapeError(
+                f"{fusion} (at {name}) fuses maps {tuple(x.shape)} into {got}",
+                hint="a fusion returns one map of its inputs' shape",
+            )
+
+
+__all__ = ["Network", "build_network", "key", "probe", "signal", "watched"]

@@ -1,0 +1,254 @@
+"""From a study to its cells: the data read, every variant built and tried, budgets checked, before any training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from afftool import catalog, registry
+from afftool.data import DataSpec, load
+from afftool.data.splits import Splits
+from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool.extras import need
+from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.study.arrays import Arrays, Task, arrays
+from afftool.study.network import Network, build_network, probe
+from afftool.study.recipe import Recipe
+from afftool.study.spec import CellSpec, StudySpec, Variant, with_knobs
+
+Compile = Literal["auto", "always", "never"]
+PROBE_IMAGES = 4
+
+COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.25}
+"""Share of a training's time that torch.compile is taken to save. On the CPU its code for small maps is no faster."""
+COMPILE_COST_S = 60.0
+RATE_MACS_PER_S = {"cpu": 1e10, "cuda": 5e12}
+"""Multiply-adds a second that small networks reach without a compiler; only the order of magnitude matters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How cells run: the device's kind, threads a cell, and whether it is compiled. Part of every cell's identity."""
+
+    device: str = "cpu"
+    threads: int = 1
+    compiled: Compile = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise SpecError(f"threads={self.threads} is too small", hint="use --threads 1")
+
+    @property
+    def dtype(self) -> str:
+        """bfloat16 (autocast) on CUDA, float32 elsewhere."""
+        return "bfloat16" if self.device == "cuda" else "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a variant before training: its host as text, and its cost for one image."""
+
+    host: str
+    params: int
+    macs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A study made concrete. `cells` are in training order: all variants of a seed before the next seed."""
+
+    study: StudySpec
+    cells: tuple[tuple[str, int, CellSpec], ...]
+    facts: Mapping[str, Facts]
+    data: Arrays
+    citation: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a report needs besides the cells' records, as JSON takes it."""
+        return {
+            "study": self.study.to_toml(),
+            "cells": [[name, seed, cell.identity] for name, seed, cell in self.cells],
+            "facts": {name: dataclasses.asdict(facts) for name, facts in self.facts.items()},
+            "train_images": len(self.data.train_images),
+            "test_images": len(self.data.test_images),
+            "size": list(self.data.size),
+            "classes": self.data.classes,
+            "task": self.data.task,
+            "citation": self.citation,
+        }
+
+
+def plan(study: StudySpec, conditions: Conditions) -> Plan:
+    """Read the data, build and try every variant once, and check budgets.
+
+    Raises `DataError` for the data, `SpecError` for a batch or a budget that cannot be, `ShapeError` or `LoadError`
+    for a module that fails on this data.
+    """
+    for module in ("scipy", "torchmetrics"):
+        need(module, "ablate")
+    splits = load(study.data, train_images=study.train_images, seed=study.data_seed)
+    for variant in study.variants:
+        _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
+    task = _task(study, splits)
+    data = arrays(splits, task)
+    sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    facts = {v.name: _try(v, with_classes(study.host_of(v), data.classes), data, sample) for v in study.variants}
+    check_budget(study, {name: fact.params for name, fact in facts.items()})
+    cells = tuple(
+        (variant.name, seed, _cell(study, variant, seed, facts[variant.name], splits, conditions))
+        for seed in study.seeds
+        for variant in study.variants
+    )
+    _refuse_twins(cells)
+    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation)
+
+
+def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
+    """Stop a study whose variants do not have the budget it promises. Raises `SpecError` and says which one is off.
+
+    The one that is off is the one furthest from the median, so that one bad variant is not blamed on the others.
+    """
+    if study.budget is None:
+        return
+    bound = {name: count for name, count in params.items() if name not in study.budget.exempt}
+    if len(bound) < 2 or max(bound.values()) - min(bound.values()) <= study.budget.tolerance * min(bound.values()):
+        return
+    middle = sorted(bound.values())[(len(bound) - 1) // 2]
+    off = max(bound, key=lambda name: abs(bound[name] - middle))
+    allowed = f"within {study.budget.tolerance:.1%}" if study.budget.tolerance else "exactly"
+    counts = ", ".join(f"{name} {count:,}" for name, count in bound.items())
+    raise SpecError(
+        f"the budget of study {study.name!r} is off: {off} has {bound[off]:,} parameters, "
+        f"{bound[off] / middle - 1:+.2%} from the others, which should be equal {allowed} ({counts})",
+        hint="set its reduction so that it fits, exempt it in the study's [budget], or pass --any-budget to compare "
+        "unequal budgets",
+    )
+
+
+def with_classes(host: HostSpec, classes: int) -> HostSpec:
+    """The host with as many outputs as the data has classes, where it takes `classes`."""
+    if host.target is None:
+        return with_knobs(host, {"classes": str(classes)}) if "classes" in catalog.HOSTS[host.name].knobs else host
+    try:
+        parameters = inspect.signature(registry.load(host.target)).parameters
+    except (TypeError, ValueError):
+        return host
+    return with_knobs(host, {"classes": str(classes)}) if "classes" in parameters else host
+
+
+def pays_to_compile(device: str, macs: int | None, images: int) -> bool:
+    """Whether torch.compile saves more time than it takes, by rule and not by a stopwatch, so that all runs agree.
+
+    A training step is taken to cost three forward passes of `macs` an image, for `images` in all epochs together.
+    """
+    seconds = 3 * (macs or 0) * images / RATE_MACS_PER_S[device]
+    return COMPILE_GAIN[device] * seconds > COMPILE_COST_S
+
+
+def _task(study: StudySpec, splits: Splits) -> Task:
+    """Whether the host classifies images or pixels: by its output, which is right for a user's host too."""
+    classes = len(splits.classes or splits.mask_classes)
+    host = with_classes(study.host_of(study.variants[0]), classes)
+    network = build_network(host.text, study.variants[0].fusion, seed=0)
+    sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    output = probe(network, sample, fusion=study.variants[0].fusion, host=host.text)
+    return "segment" if output.ndim == 4 else "classify"
+
+
+def _try(variant: Variant, host: HostSpec, data: Arrays, sample: Tensor) -> Facts:
+    network = build_network(host.text, variant.fusion, seed=0)
+    output = probe(network, sample, fusion=variant.fusion, host=host.text)
+    if output.shape[1] != data.classes:
+        raise LoadError(
+            f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
+            hint="let the host take `classes`, or leave its `classes` key out",
+        )
+    return Facts(host=host.text, params=network.params, macs=_macs(network, variant, host, data))
+
+
+def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> int | None:
+    """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
+    from afftool.measure.cost import count
+
+    case = CaseSpec(
+        fusion=FusionSpec.parse(variant.fusion), host=host, channels=None, size=data.size, batch=1, device="meta"
+    )
+    try:
+        return int(count(case).macs)
+    except (AfftoolError, RuntimeError, NotImplementedError):
+        return None
+
+
+def _cell(
+    study: StudySpec, variant: Variant, seed: int, facts: Facts, splits: Splits, conditions: Conditions
+) -> CellSpec:
+    recipe = study.recipe_of(variant)
+    fusion, host = FusionSpec.parse(variant.fusion), HostSpec.parse(facts.host)
+    images = recipe.epochs * len(splits.train)
+    compiled = {
+        "always": True,
+        "never": False,
+        "auto": pays_to_compile(conditions.device, facts.macs, images),
+    }[conditions.compiled]
+    return CellSpec(
+        fusion=fusion.text,
+        host=host.text,
+        data=DataSpec.parse(study.data).text,
+        fingerprint=splits.fingerprint,
+        train_images=study.train_images,
+        data_seed=study.data_seed,
+        recipe=recipe,
+        seed=seed,
+        draw=variant.draw,
+        device=conditions.device,
+        threads=conditions.threads,
+        dtype=conditions.dtype,
+        compiled=compiled,
+        torch=torch.__version__,
+        code=_code(fusion.target, host.target),
+    )
+
+
+def _code(*targets: str | None) -> str:
+    """A hash over the source files of the user's own modules, so that a changed module is trained anew."""
+    digest = hashlib.sha256()
+    for target in filter(None, targets):
+        made = registry.load(target)
+        try:
+            source = inspect.getsourcefile(made)
+        except TypeError:
+            source = None
+        digest.update(target.encode())
+        if source:
+            with open(source, "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()[:16] if any(targets) else ""
+
+
+def _check_batch(recipe: Recipe, images: int, name: str) -> None:
+    if recipe.batch > images:
+        raise SpecError(
+            f"a batch of {recipe.batch} is larger than the data: {name} has {images} training images",
+            hint=f"use --batch {max(2, images // 4)} or less, or more training images",
+        )
+
+
+def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:
+    seen: dict[str, str] = {}
+    for name, _, cell in cells:
+        other = seen.setdefault(cell.identity, name)
+        if other != name:
+            raise SpecError(
+                f"variants {other!r} and {name!r} are the same fusion in the same host, trained alike",
+                hint='leave one out; for an A/A study give them different draws, as draw = "a"',
+            )
+
+
+__all__ = ["Conditions", "Facts", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]

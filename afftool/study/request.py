@@ -1,0 +1,95 @@
+"""From the words of a command line to a study: a built-in one or a TOML file, with what the user changes in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afftool.catalog import STUDIES
+from afftool.data.spec import DataSpec
+from afftool.errors import LoadError, SpecError
+from afftool.registry import unknown
+from afftool.study.recipe import Recipe, recipe
+from afftool.study.spec import StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What the user said; None where nothing was said."""
+
+    study: str
+    host: str | None = None
+    data: str | None = None
+    train_images: int | None = None
+    data_seed: int | None = None
+    seeds: int | None = None
+    variants: tuple[str, ...] = ()
+    baseline: str | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    any_budget: bool = False
+
+
+def requested(words: Words) -> StudySpec:
+    """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches neither data nor torch."""
+    spec = _read(words.study)
+    changes: dict[str, Any] = {
+        name: getattr(words, name)
+        for name in ("host", "data", "train_images", "data_seed")
+        if getattr(words, name) is not None
+    }
+    if words.data is not None and words.train_images is None:
+        changes["train_images"] = None
+    if words.seeds is not None:
+        if words.seeds < 1:
+            raise SpecError(f"--seeds {words.seeds} trains nothing", hint="for example --seeds 7")
+        changes["seeds"] = tuple(range(words.seeds))
+    changes["recipe"] = _recipe(spec.recipe, words)
+    if words.any_budget:
+        changes["budget"] = None
+    if words.variants:
+        spec = spec.with_variants(list(words.variants))
+    if words.baseline is not None:
+        changes["baseline"] = words.baseline
+    spec = dataclasses.replace(spec, **changes)
+    DataSpec.parse(spec.data)
+    return spec
+
+
+def _read(name: str) -> StudySpec:
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in STUDIES:
+            raise unknown("study", name, STUDIES)
+        from afftool.study.grids import study
+
+        return study(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(
+            f"cannot read the study {path}: {error}",
+            hint="`afftool ablate scale --print > my.toml` writes one to start from",
+        ) from error
+    return StudySpec.from_toml(text, source=str(path))
+
+
+def _recipe(own: Recipe, words: Words) -> Recipe:
+    """The study's own recipe, or the named one, with the settings given."""
+    chosen = own
+    if words.recipe is not None:
+        name, *parts = words.recipe.split(":")
+        settings = dict(_key_value(part) for part in parts)
+        chosen = recipe(name, **settings) if name else own.with_settings(settings)
+    given = {"epochs": words.epochs, "batch": words.batch}
+    return chosen.with_settings({key: value for key, value in given.items() if value is not None})
+
+
+def _key_value(part: str) -> tuple[str, str]:
+    key, equals, value = part.partition("=")
+    if not (key and equals and value):
+        raise SpecError(f"{part!r} is not key=value", hint="a recipe is written name[:key=value]..., as short:lr=0.05")
+    return key, value

@@ -1,0 +1,68 @@
+"""One run of a study against a store: what is to train, and every record stored before anybody hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from afftool import environment
+from afftool.errors import NothingMeasured
+from afftool.store import Store
+from afftool.study.cells import CellRecord, finished
+from afftool.study.plan import Conditions, Plan, plan
+from afftool.study.run import Engine, Shard, run, todo
+from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.train import Tick
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Session:
+    """A planned study and its run in the store; `cells` are those still to train, `names` their (variant, seed)."""
+
+    plan: Plan
+    store: Store
+    run_id: int
+    cells: tuple[CellSpec, ...]
+    names: dict[str, tuple[str, int]]
+    fresh: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints, beside the store, so that the same store finds them again."""
+        return self.store.path.parent / "cells"
+
+    def events(self, engine: Engine) -> Iterator[Tick | CellRecord]:
+        """Train on an engine; a record is in the store before it is yielded, and the run is finished at the end.
+
+        Raises `NothingMeasured` if every cell of the study failed.
+        """
+        failures: list[str] = []
+        for event in run(self.plan, self.cells, engine, self.checkpoints, fresh=self.fresh):
+            if isinstance(event, CellRecord):
+                self.store.append_cell(self.run_id, event.to_dict())
+                if event.score is None:
+                    failures.append(event.reason or "failed")
+            yield event
+        self.store.finish(self.run_id)
+        if failures and len(failures) == len(self.names):
+            raise NothingMeasured(
+                f"every cell failed, the first with: {failures[0]}",
+                hint="a smaller lr, as --recipe short:lr=0.01, or `afftool inspect` for a fusion",
+            )
+
+
+def begin(spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard, fresh: bool, command: str) -> Session:
+    """Plan a study and enter it into the store as a run. Raises what `plan` raises, before anything is stored."""
+    planned = plan(spec, conditions)
+    known = {} if fresh else finished(store.cells())
+    run_id = store.begin(command, environment.read(), spec.baseline)
+    store.append_cell(run_id, planned.to_dict())
+    return Session(
+        plan=planned,
+        store=store,
+        run_id=run_id,
+        cells=tuple(todo(planned, known, shard)),
+        names={cell.identity: (name, seed) for name, seed, cell in planned.cells},
+        fresh=fresh,
+    )

@@ -1,0 +1,169 @@
+"""From the words of a command line to cases: every combination, without those that cannot be.
+
+A word that means nothing is an error. A combination that cannot be is skipped and recorded with its reason, unless
+no requested combination can be; then the first reason is the error. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from afftool import catalog
+from afftool.errors import AfftoolError, SpecError
+from afftool.registry import entry_points, unknown
+from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
+
+if TYPE_CHECKING:
+    from afftool.record import Record
+
+DEFAULT_BASELINE = "add"
+USER_HOST_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What was asked for, option by option; each takes lists, comma separated or repeated. Empty means the default."""
+
+    fusion: Sequence[str]
+    host: Sequence[str] = ()
+    channels: Sequence[str] = ()
+    size: Sequence[str] = ()
+    batch: Sequence[str] = ()
+    mode: Sequence[str] = ()
+    dtype: Sequence[str] = ()
+    memory_format: Sequence[str] = ()
+    baseline: str | None = DEFAULT_BASELINE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases to measure, the baseline's among them, and a record for each combination that cannot be."""
+
+    cases: tuple[CaseSpec, ...]
+    skipped: tuple[Record, ...]
+    baseline: FusionSpec | None
+
+    def on_device(self, device: str) -> Plan:
+        """The same plan on a device that has been resolved, as `cpu` or `cuda:0`."""
+        cases = tuple(dataclasses.replace(case, device=device) for case in self.cases)
+        skipped = tuple(dataclasses.replace(record, device=device) for record in self.skipped)
+        return Plan(cases, skipped, self.baseline)
+
+
+def plan(words: Words) -> Plan:
+    """Every combination of the words, each once, with the baseline before the fusions it serves.
+
+    Raises `UnknownName`, `UnknownKey` or `SpecError` for a word that means nothing, and the first combination's
+    error if none of the requested ones can be.
+    """
+    fusions = parse_fusions(words.fusion)
+    hosts = [HostSpec.parse(text) for text in split_list(list(words.host)) or [MODULE.text]]
+    channels = _numbers("channels", words.channels)
+    sizes = split_list(list(words.size))
+    for size in sizes:
+        if not all(part.isdecimal() for part in size.lower().split("x")):
+            raise SpecError(f"{size!r} is not a size", hint="for example --size 56, or --size 56x28")
+    ways = itertools.product(
+        _numbers("batch", words.batch) or [_default("batch")],
+        _choices("mode", words.mode, get_args(Mode)),
+        _choices("dtype", words.dtype, get_args(Dtype)),
+        _choices("memory format", words.memory_format, get_args(MemoryFormat)),
+    )
+    baseline = parse_baseline(words.baseline)
+    cases: dict[str, CaseSpec] = {}
+    skipped: dict[tuple[Any, ...], Record] = {}
+    refusals: list[AfftoolError] = []
+    possible = False
+    for (batch, mode, dtype, memory_format), host in itertools.product(list(ways), hosts):
+        for channel, size in itertools.product(channels or _default_channels(host), sizes or [_default_size(host)]):
+            asked = {"channels": channel, "batch": batch, "mode": mode, "dtype": dtype, "memory_format": memory_format}
+            for fusion in _with_baselines(fusions, baseline):
+                try:
+                    case = CaseSpec(fusion=fusion, host=host, size=parse_size(size, fusion.ndim), **asked)
+                except AfftoolError as error:
+                    key = (fusion.text, host.text, size, *asked.values())
+                    skipped.setdefault(key, _skip(fusion, host, size, asked, error))
+                    refusals += [error] if fusion in fusions else []
+                else:
+                    cases.setdefault(case.identity, case)
+                    possible = possible or fusion in fusions
+    if refusals and not possible:
+        raise refusals[0]
+    return Plan(tuple(cases.values()), tuple(skipped.values()), baseline)
+
+
+def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
+    """Fusions from words; `all` stands for every name of the catalog and of installed packages."""
+    names: list[str] = []
+    for text in split_list(list(texts)):
+        names += [*catalog.FUSIONS, *entry_points("afftool.fusions")] if text == "all" else [text]
+    if not names:
+        raise SpecError("no fusion was named", hint="for example --fusion iaff; `afftool list fusions` shows them")
+    return list(dict.fromkeys(FusionSpec.parse(name) for name in names))
+
+
+def parse_baseline(text: str | None) -> FusionSpec | None:
+    """The baseline from its word; `none` means that there is none."""
+    return None if text is None or text == "none" else FusionSpec.parse(text)
+
+
+def baseline_of(fusion: FusionSpec, baseline: FusionSpec) -> FusionSpec:
+    """The baseline that fuses the same maps as `fusion`: as many inputs, of as many dimensions."""
+    if fusion.ndim == baseline.ndim and fusion.inputs == baseline.inputs:
+        return baseline
+    try:
+        return baseline.with_settings(ndim=fusion.ndim, **({"inputs": fusion.inputs} if baseline.grammar else {}))
+    except SpecError:
+        return baseline
+
+
+def _with_baselines(fusions: Sequence[FusionSpec], baseline: FusionSpec | None) -> list[FusionSpec]:
+    """The baselines that serve these fusions, then the fusions, each once."""
+    serving = [] if baseline is None else [baseline_of(fusion, baseline) for fusion in fusions]
+    return list(dict.fromkeys([*serving, *fusions]))
+
+
+def _skip(fusion: FusionSpec, host: HostSpec, size: str, asked: dict[str, Any], error: AfftoolError) -> Record:
+    """The record of a combination that cannot be."""
+    from afftool.record import Record
+
+    extents = [int(part) for part in size.lower().split("x")]
+    extents = extents * fusion.ndim if len(extents) == 1 else extents
+    names = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}.get(len(extents), ())
+    where = dict(zip(names, extents, strict=False))
+    reason = f"{error.message} ({error.hint})" if error.hint else error.message
+    scenario = catalog.HOSTS[host.name].scenario if host.name in catalog.HOSTS else None
+    row: dict[str, Any] = {"fusion": fusion.text, "host": host.text, "scenario": scenario, **asked, **where}
+    return Record(**row, status="skipped", reason=reason)
+
+
+def _default(field: str) -> Any:
+    return next(f.default for f in dataclasses.fields(CaseSpec) if f.name == field)
+
+
+def _default_channels(host: HostSpec) -> list[int | None]:
+    return [catalog.HOSTS[host.name].channels if host.name in catalog.HOSTS else None]
+
+
+def _default_size(host: HostSpec) -> str:
+    return str(catalog.HOSTS[host.name].size if host.name in catalog.HOSTS else USER_HOST_SIZE)
+
+
+def _numbers(option: str, texts: Sequence[str]) -> list[int]:
+    words = split_list(list(texts))
+    for word in words:
+        if not word.isdecimal() or int(word) < 1:
+            raise SpecError(f"{option} {word!r} is not a whole number from 1", hint=f"for example --{option} 8,16")
+    return [int(word) for word in words]
+
+
+def _choices(option: str, texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    words = split_list(list(texts)) or [known[0]]
+    for word in words:
+        if word not in known:
+            raise unknown(option, word, known)
+    return words

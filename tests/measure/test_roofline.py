@@ -1,0 +1,152 @@
+"""The roofline: what bounds a row, the least time, and the file the ceilings are kept in. No torch is needed."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from afftool.errors import StoreError
+from afftool.measure.roofline import Ceilings, CeilingsFile, Work, annotate, bound, work
+from afftool.record import Record
+
+CEILINGS = Ceilings(
+    device="cpu",
+    bandwidths=((1_000, 100e9), (1_000_000, 40e9), (100_000_000, 10e9)),
+    flops_per_s={"float32": 100e9, "bfloat16": 200e9, "float16": 1e9},
+    launch_s=1e-6,
+    graph_launch_s=1e-7,
+    taken="2026-01-01T00:00:00+00:00",
+)
+ROW = Record(
+    fusion="aff",
+    backend="eager",
+    channels=8,
+    height=10,
+    width=10,
+    batch=2,
+    params=100,
+    flops=40_000,
+    moved_bytes=64_000,
+    launched_ops=12,
+    latency_ms=0.1,
+)
+
+
+@pytest.mark.parametrize(
+    ("todo", "by", "least_ms"),
+    [
+        (Work(flops=10**9, moved_bytes=10**6, working_set=10**6, launches=10), "compute", 10.0),
+        (Work(flops=10**6, moved_bytes=4 * 10**8, working_set=10**6, launches=10), "memory", 10.0),
+        (Work(flops=10**6, moved_bytes=10**6, working_set=10**6, launches=10_000), "launch", 10.0),
+        (Work(flops=0, moved_bytes=0, working_set=0, launches=10_000, in_graph=True), "launch", 1.0),
+    ],
+)
+def test_the_slowest_of_the_three_is_the_bound(todo: Work, by: str, least_ms: float) -> None:
+    found = bound(todo, "float32", CEILINGS, latency_ms=20.0)
+    assert found.by == by
+    assert found.least_ms == pytest.approx(least_ms)
+    assert found.least_share == pytest.approx(least_ms / 20)
+
+
+def test_a_small_working_set_has_the_cache_s_bandwidth_and_a_huge_one_the_memory_s() -> None:
+    assert [CEILINGS.bandwidth(n) for n in (10, 1_000, 1_001, 10**7, 10**12)] == [100e9, 100e9, 40e9, 10e9, 10e9]
+
+
+def test_a_dip_at_a_small_size_does_not_lower_the_ceiling() -> None:
+    dipped = dataclasses.replace(CEILINGS, bandwidths=((1_000, 1e9), (1_000_000, 40e9)))
+    assert dipped.bandwidth(10) == 40e9
+
+
+def test_a_dtype_that_is_emulated_may_always_be_widened() -> None:
+    todo = Work(flops=10**9, moved_bytes=0, working_set=0, launches=1)
+    assert bound(todo, "float16", CEILINGS).least_ms == bound(todo, "float32", CEILINGS).least_ms
+    assert bound(todo, "bfloat16", CEILINGS).least_ms == pytest.approx(5.0)
+
+
+def test_eager_moves_the_operands_of_every_operator_and_a_compiler_only_what_goes_in_and_out() -> None:
+    one_map = 2 * 8 * 10 * 10 * 4
+    eager = work(ROW)
+    compiled = work(dataclasses.replace(ROW, backend="compile-max-autotune"))
+    assert eager == Work(flops=40_000, moved_bytes=64_000, working_set=3 * one_map, launches=12)
+    assert compiled == Work(flops=40_000, moved_bytes=3 * one_map + 400, working_set=3 * one_map, launches=1)
+
+
+def test_training_adds_backward_the_gradients_and_the_optimizer() -> None:
+    one_map = 2 * 8 * 10 * 10 * 4
+    row = dataclasses.replace(ROW, mode="train", backward_flops=80_000, backward_moved_bytes=128_000)
+    eager = work(row)
+    compiled = work(dataclasses.replace(row, backend="compile"))
+    assert eager is not None
+    assert compiled is not None
+    assert eager.flops == 120_000
+    assert eager.moved_bytes == 64_000 + 128_000 + 5 * 400
+    assert compiled.moved_bytes == 6 * one_map + 2 * 400 + 5 * 400
+
+
+def test_three_maps_are_read_where_three_are_fused_and_a_host_reads_an_image() -> None:
+    three = work(dataclasses.replace(ROW, fusion="aff:inputs=3"))
+    host = work(dataclasses.replace(ROW, host="resnet", channels=None, height=32, width=32))
+    assert three is not None
+    assert host is not None
+    assert three.working_set == 4 * 2 * 8 * 10 * 10 * 4
+    assert host.working_set == 2 * 3 * 32 * 32 * 4
+
+
+def test_a_row_says_its_bound_its_least_time_and_the_share_reached() -> None:
+    row = annotate(ROW, CEILINGS)
+    assert row.bound == "launch"
+    assert row.least_ms == pytest.approx(12e-3)
+    assert row.least_share == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        dataclasses.replace(ROW, latency_ms=None),
+        dataclasses.replace(ROW, flops=None),
+        dataclasses.replace(ROW, moved_bytes=None),
+    ],
+)
+def test_a_row_that_was_not_timed_or_not_counted_says_nothing(row: Record) -> None:
+    assert annotate(row, CEILINGS) == row
+
+
+def test_without_a_calibration_a_row_says_nothing() -> None:
+    assert annotate(ROW, None) is ROW
+
+
+def test_ceilings_are_kept_beside_the_store_by_machine_and_kind_of_device(tmp_path: Path) -> None:
+    store = tmp_path / "deep" / "runs.sqlite"
+    assert CeilingsFile.beside(store).find("abc", "cpu") is None
+    gpu = dataclasses.replace(CEILINGS, device="cuda:0", launch_s=3e-6)
+    CeilingsFile.beside(store).keep("abc", CEILINGS).keep("abc", gpu)
+    CeilingsFile.beside(store).keep("def", dataclasses.replace(CEILINGS, launch_s=9e-6))
+    kept = CeilingsFile.beside(store)
+    assert kept.path == tmp_path / "deep" / "ceilings.json"
+    assert kept.find("abc", "cpu") == CEILINGS
+    assert kept.find("abc", "cuda:3") == gpu
+    assert kept.find("elsewhere", "cpu") is None
+    assert [path.name for path in kept.path.parent.iterdir()] == ["ceilings.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', json.dumps({"schema": 1, "machines": []})])
+def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ceilings.json").write_text(text)
+    with pytest.raises(StoreError, match="calibrate"):
+        CeilingsFile.beside(tmp_path / "runs.sqlite").find("abc", "cpu")
+
+
+def test_half_a_calibration_is_refused_too(tmp_path: Path) -> None:
+    document = {"schema": 1, "machines": {"abc": {"cpu": {"device": "cpu"}}}}
+    (tmp_path / "ceilings.json").write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="damaged"):
+        CeilingsFile.beside(tmp_path / "runs.sqlite").find("abc", "cpu")
+
+
+def test_reading_a_roofline_imports_no_torch() -> None:
+    code = "import sys, afftool.measure.roofline; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

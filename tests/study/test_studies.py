@@ -1,0 +1,191 @@
+"""Studies and recipes as text: complete, readable back, refused where they make no sense."""
+
+import pytest
+
+from afftool import catalog
+from afftool.errors import LoadError, SpecError, UnknownKey, UnknownName
+from afftool.study.grids import study
+from afftool.study.recipe import RECIPES, recipe
+from afftool.study.request import Words, requested
+from afftool.study.significance import fewest_seeds
+from afftool.study.spec import CellSpec, StudySpec
+
+
+@pytest.mark.parametrize("name", catalog.STUDIES)
+def test_a_study_read_back_from_its_toml_is_the_same(name: str) -> None:
+    assert StudySpec.from_toml(study(name).to_toml()) == study(name)
+
+
+@pytest.mark.parametrize("name", catalog.STUDIES)
+def test_a_study_has_the_seeds_its_comparisons_need(name: str) -> None:
+    spec = study(name)
+    assert len(spec.seeds) == fewest_seeds(len(spec.comparisons()))
+
+
+def test_every_study_of_the_issue_is_there() -> None:
+    names = {"scale", "integration", "joining", "depth", "reduction", "iterations", "gain", "placement"}
+    assert names == set(catalog.STUDIES)
+    assert [v.name for v in study("integration").variants] == [
+        "add",
+        "concat",
+        "ms-gau",
+        "ms-se",
+        "ms-sa",
+        "aff",
+        "iaff",
+    ]
+    assert {dict(v.knobs)["b"] for v in study("depth").variants} == {"1", "2", "3", "4"}
+
+
+def test_depth_compares_at_equal_depth() -> None:
+    pairs = study("depth").comparisons()
+    assert len(pairs) == 8
+    assert all(one.split()[1] == other.split()[1] and other.startswith("add ") for one, other in pairs)
+
+
+def test_all_pairs_are_every_pair_once() -> None:
+    pairs = study("integration").comparisons(pairs=True)
+    assert len(pairs) == len({frozenset(pair) for pair in pairs}) == 21
+
+
+def test_a_toml_study_needs_little() -> None:
+    text = """
+    seeds = 3
+    [[variant]]
+    fusion = "add"
+    [[variant]]
+    name = "mine"
+    fusion = "aff:reduction=8"
+    knobs = { b = 2 }
+    recipe = { lr = 0.01 }
+    """
+    spec = StudySpec.from_toml(text)
+    assert (spec.baseline, spec.seeds) == ("add", (0, 1, 2))
+    assert spec.host_of(spec.variants[1]).text == "resnet:b=2"
+    assert spec.recipe_of(spec.variants[1]).lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("seeds = [", LoadError, "not TOML"),
+        ("sedes = 3", UnknownKey, "sedes"),
+        ("[recipe]\nepoch = 3", UnknownKey, "epoch"),
+        ('[recipe]\nname = "shrot"', UnknownName, "shrot"),
+        ("[recipe]\nepochs = 0", SpecError, "epochs"),
+        ("[recipe]\nlr = true", SpecError, "lr"),
+        ('[[variant]]\nfusion = "add"', SpecError, "compares nothing"),
+        ('[[variant]]\nname = "a"', SpecError, "no fusion"),
+        ('[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "add"', SpecError, "two variants"),
+        ('[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "afff"', UnknownName, "afff"),
+        ('baseline = "x"\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "baseline"),
+        ('seeds = [1, 1]\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "distinct"),
+        ('seeds = "x"\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "print"),
+        ('[budget]\ntolerance = 2\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "share"),
+        ('[[variant]]\nfusion = "add"\nknobs = { b = 0 }\n[[variant]]\nfusion = "aff"', SpecError, "b=0"),
+        ('[[variant]]\nfusion = "add"\nagainst = "add"\n[[variant]]\nfusion = "aff"', SpecError, "no other variant"),
+    ],
+)
+def test_a_bad_toml_study_is_refused_with_what_is_wrong(text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        StudySpec.from_toml(text)
+
+
+def test_words_change_a_study() -> None:
+    spec = requested(
+        Words(
+            study="scale",
+            host="resnet:b=2",
+            seeds=3,
+            epochs=1,
+            batch=8,
+            recipe="short:lr=0.5:flip=false",
+            data="digits",
+        )
+    )
+    assert (spec.host, spec.seeds, spec.data) == ("resnet:b=2", (0, 1, 2), "digits")
+    assert (spec.recipe.epochs, spec.recipe.batch, spec.recipe.lr, spec.recipe.flip) == (1, 8, 0.5, False)
+
+
+def test_variants_keep_the_studys_definition_and_add_others() -> None:
+    spec = requested(Words(study="integration", variants=("add", "aff", "mypkg.gates:MyGate", "se")))
+    assert [v.fusion for v in spec.variants] == ["add", "aff:reduction=2", "mypkg.gates:MyGate", "se"]
+    assert spec.baseline == "add"
+    assert spec.budget is not None
+    assert spec.budget.exempt == ("add", "mypkg.gates:MyGate")
+
+
+def test_without_its_baseline_a_study_takes_the_first_variant() -> None:
+    assert requested(Words(study="scale", variants=("add", "aff"))).baseline == "add"
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (Words(study="sacle"), UnknownName, "scale"),
+        (Words(study="missing.toml"), LoadError, "missing.toml"),
+        (Words(study="scale", host="resnt"), UnknownName, "resnet"),
+        (Words(study="scale", data="cifar10"), SpecError, "needs a path"),
+        (Words(study="scale", data="mnist"), UnknownName, "mnist"),
+        (Words(study="scale", seeds=0), SpecError, "seeds"),
+        (Words(study="scale", epochs=0), SpecError, "epochs"),
+        (Words(study="scale", batch=1), SpecError, "batch"),
+        (Words(study="scale", train_images=0), SpecError, "images"),
+        (Words(study="scale", variants=("aff",)), SpecError, "compares nothing"),
+        (Words(study="scale", variants=("aff", "afff")), UnknownName, "aff"),
+        (Words(study="scale", baseline="add"), SpecError, "baseline"),
+        (Words(study="scale", recipe="papr"), UnknownName, "papr"),
+        (Words(study="scale", recipe="short:lr=fast"), SpecError, "lr=fast"),
+        (Words(study="scale", recipe="short:lr"), SpecError, "key=value"),
+        (Words(study="scale", recipe="short:optimizer=adm"), SpecError, "choose from"),
+        (Words(study="depth", host="resnet50"), UnknownKey, "'b'"),
+    ],
+)
+def test_a_bad_request_is_refused_before_any_data_is_read(words: Words, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        requested(words)
+    assert message in str(caught.value)
+
+
+def test_the_papers_recipes_are_those_of_its_table_2() -> None:
+    cifar, fpn = RECIPES["paper-cifar"], RECIPES["paper-fpn"]
+    assert (cifar.epochs, cifar.batch, cifar.lr, cifar.weight_decay, cifar.nesterov) == (400, 128, 0.2, 1e-4, True)
+    assert [cifar.rate(epoch, 1) for epoch in (0, 299, 300, 349, 350, 399)] == pytest.approx(
+        [0.2, 0.2, 0.02, 0.02, 0.002, 0.002]
+    )
+    assert (fpn.epochs, fpn.batch, fpn.optimizer, fpn.lr, fpn.schedule) == (300, 32, "adagrad", 0.01, "poly")
+
+
+def test_the_short_recipe_warms_up_and_anneals() -> None:
+    chosen = recipe("short", epochs=10)
+    rates = [chosen.rate(step, 5) for step in range(50)]
+    assert rates[:5] == sorted(rates[:5])
+    assert max(rates) == pytest.approx(chosen.lr, rel=0.01)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 <= rates[-1] < 0.01 * chosen.lr
+
+
+def test_a_cells_identity_is_over_what_changes_its_result() -> None:
+    cell = CellSpec(
+        fusion="aff",
+        host="resnet",
+        data="digits",
+        fingerprint="f",
+        train_images=None,
+        data_seed=0,
+        recipe=recipe("short"),
+        seed=0,
+    )
+    assert CellSpec.from_dict(cell.to_dict()) == cell
+    fields = cell.to_dict()
+    for key, value in {
+        "fusion": "add",
+        "seed": 1,
+        "fingerprint": "g",
+        "threads": 2,
+        "draw": "b",
+        "compiled": True,
+    }.items():
+        assert CellSpec.from_dict(fields | {key: value}).identity != cell.identity
+    assert CellSpec.from_dict(fields | {"recipe": fields["recipe"] | {"lr": 0.3}}).identity != cell.identity
+    assert CellSpec.from_dict(fields | {"data": "digits:size=8"}).identity == cell.identity
