@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afftool import catalog, registry, stats
-from afftool.errors import AfftoolError, SpecError
+from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.sweep import DEFAULT_BASELINE, baseline_of
@@ -30,9 +30,9 @@ Cache = Literal["warm", "cold"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a bench is: rows done, rows in all, and what is being done now."""
+    """How far a bench is: rows done (one that is ready to be timed is half done), rows in all, what is done now."""
 
-    done: int
+    done: float
     total: int
     doing: str
 
@@ -84,7 +84,7 @@ def bench(
     if isinstance(baseline, str):
         baseline = FusionSpec.parse(baseline)
     groups = [_Group.of(list(specs), baseline) for specs in _by_setting(cases)]
-    timed = bool({"latency", "memory"} & set(measures))
+    timed = bool({"latency", "memory", "energy"} & set(measures))
     isolation = _isolation(isolate, [g.specs[0].device for g in groups], backends) if timed else "none"
     if isolation == "process" and clock is not None:
         raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
@@ -155,7 +155,7 @@ class _Row:
 
     @property
     def failed(self) -> bool:
-        return self.fields.get("status", "ok") != "ok"
+        return bool(self.fields.get("status", "ok") != "ok")
 
     def fail(self, error: BaseException) -> None:
         from afftool.entry import outcome
@@ -175,6 +175,7 @@ class _Bench:
     options: Options
     groups: list[_Group]
     done: int = 0
+    ready: int = 0
     spent_s: float = 0.0
     _costs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -190,7 +191,8 @@ class _Bench:
                 self._tell("")
 
     def _tell(self, doing: str) -> None:
-        self.options.progress(Progress(self.done, self.total, doing))
+        waiting = max(0, self.ready - self.done)
+        self.options.progress(Progress(min(self.total, self.done + waiting / 2), self.total, doing))
 
     def _counted(self, group: _Group) -> Iterator[Record]:
         for spec in group.specs:
@@ -203,12 +205,15 @@ class _Bench:
         if spec.identity not in self._costs:
             from afftool.measure import cost
 
+            row = _Row(spec, "", {})
             try:
-                fields = dict(cost.count(spec).fields)
+                row.fields |= cost.count(spec).fields
             except Exception as error:
-                row = _Row(spec, "", {})
                 row.fail(error)
-                fields = row.fields
+                if self.options.backends and isinstance(error, LoadError):
+                    # what runs neither on the meta device nor on the CPU may still run on this one
+                    row.fields = {"reason": f"not counted: {row.fields['reason']}"}
+            fields = row.fields
             self._costs[spec.identity] = fields
         return dict(self._costs[spec.identity])
 
@@ -280,7 +285,7 @@ class _Bench:
 
         self._tell(f"counting {spec.fusion}")
         cost = self._cost(spec)
-        if cost.get("status") == "failed":  # the module itself is broken, and every backend would say the same
+        if "status" in cost:  # the case itself cannot be, and every backend would say the same
             for backend in backends or self.options.backends:
                 yield _Row(spec, backend, dict(cost))
             return
@@ -303,6 +308,7 @@ class _Bench:
                 row.fail(error)
                 del error
                 _free()
+            self.ready += 1
             yield row
 
     def _local(self, case: Any, backend: str, reference: Any) -> Any:

@@ -220,7 +220,8 @@ BACKENDS: dict[str, Backend] = {
 MEASURES: dict[str, Entry] = {
     "cost": Entry("afftool.measure.cost:measure", "parameters, MACs, FLOPs, bytes moved; needs no real memory"),
     "latency": Entry("afftool.measure.latency:measure", "time per step, with its spread"),
-    "memory": Entry("afftool.measure.memory:measure", "peak, parameter and saved-for-backward bytes"),
+    "memory": Entry("afftool.measure.memory:measure", "peak bytes by cause, parameters, saved for backward"),
+    "energy": Entry("afftool.measure.energy:measure", "joules a step, on a GPU whose energy NVML counts"),
 }
 
 _RESIZE = Knob("size", "", "resize every image to this height and width, as 32 or 180x240")
@@ -241,7 +242,9 @@ DATASETS: dict[str, Dataset] = {
         },
     ),
     "digits": Dataset(
-        "afftool.data.digits:load", "1,797 handwritten digits, 8x8, from scikit-learn", knobs={"size": _RESIZE}
+        "afftool.data.digits:load",
+        "1,797 handwritten digits, 8x8, from scikit-learn",
+        knobs={"size": Knob("size", "", "a multiple of 8: every pixel becomes a block of equal ones")},
     ),
     "cifar10": Dataset(
         "afftool.data.cifar:load_cifar10",
@@ -306,9 +309,15 @@ FORMATS: dict[str, Entry] = {
 
 COMMANDS: dict[str, Entry] = {
     "bench": Entry("afftool.cli.bench:bench", "Measure what fusions cost: parameters, MACs, bytes, latency, memory."),
-    "profile": Entry("afftool.cli.profile:profile", "Look into a fusion: a trace, TensorBoard, operator tables; or two."),
-    "inspect": Entry("afftool.cli.inspect:inspect", "Review a fusion, ours or your own: what is dead, doubled, fragile."),
-    "ablate": Entry("afftool.cli.ablate:ablate", "Train variants alike over several seeds, and judge what can be told."),
+    "profile": Entry(
+        "afftool.cli.profile:profile", "Look into a fusion: a trace, TensorBoard, operator tables; or two."
+    ),
+    "inspect": Entry(
+        "afftool.cli.inspect:inspect", "Review a fusion, ours or your own: what is dead, doubled, fragile."
+    ),
+    "ablate": Entry(
+        "afftool.cli.ablate:ablate", "Train variants alike over several seeds, and judge what can be told."
+    ),
     "list": Entry("afftool.cli.list:list_names", "List the names afftool knows: fusions, hosts, backends, ..."),
     "describe": Entry("afftool.cli.describe:describe", "Explain a fusion or a host: formula, knobs, cost, source."),
     "doctor": Entry("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),

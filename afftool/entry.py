@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
 from afftool.errors import AfftoolError, Unavailable
+from afftool.measure import energy
 from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 from afftool.measure.flush import flusher
@@ -67,6 +70,8 @@ def enter(
             fields |= asdict(prepared.preparation)
             if "latency" in measures:
                 fields["error_vs_eager"] = reference.error_of(prepared)
+            if "energy" in measures:
+                fields["energy_j"] = energy.measure(prepared.run, case.spec.device)
             flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
         except BaseException:
             prepared.close()
@@ -84,6 +89,7 @@ def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[s
         if backend == "eager":
             fields |= memory.measure(case).fields
             return prepare(case)
+        # once for both: compiling again to keep the watching out of compile_s, a few percent, would double its cost
         prepared, reading = memory.observe(case, prepare)
         fields |= reading.fields
         return prepared
@@ -128,12 +134,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):  # "backend='inductor' raised:", and what it raised
+        return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else "no message"
 
 
 def _place(error: BaseException) -> str:
     """Where in the user's own code it happened: the last line outside of torch and of afftool, if any."""
+    ours = Path(__file__).parent
+    libraries = [f"{folder}{os.sep}" for folder in (ours, Path(torch.__file__).parent)]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not any(part in frame.filename for part in ("/torch/", "\\torch\\", "/afftool/", "\\afftool\\", "<")):
+        if not frame.filename.startswith(("<", *libraries)):
             return f" ({frame.filename}:{frame.lineno})"
     return ""

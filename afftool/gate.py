@@ -183,12 +183,13 @@ def _judge_ratio(blank: Verdict, metric: Metric, ratio: Interval, rule: Rule) ->
     assert blank.before is not None
     assert blank.after is not None
     limit = slowdown_limit(metric, rule, blank.before)
-    change = abs(blank.after - blank.before)
     if ratio.high <= limit:
         return replace(blank, outcome="improved" if ratio.high < 2 - limit else "fine")
+    sure = ratio.low > limit
+    change = abs(blank.after - blank.before) if sure else (ratio.high - 1) * blank.before
     if change <= rule.floor:
         return replace(blank, reason=explain.below_floor(metric, change, rule))
-    if ratio.low > limit:
+    if sure:
         return replace(blank, outcome="regression", reason=explain.slower(metric, ratio, blank.before, blank.after))
     return replace(blank, outcome="inconclusive", reason=explain.open_answer(ratio, limit))
 

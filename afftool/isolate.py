@@ -27,7 +27,13 @@ class Child:
     """A case under one backend in a process of its own. Making it raises what `afftool.entry.enter` told, reported."""
 
     def __init__(
-        self, spec: CaseSpec, backend: str, *, measures: Collection[str], cache: str = "warm", threads: int | None = None
+        self,
+        spec: CaseSpec,
+        backend: str,
+        *,
+        measures: Collection[str],
+        cache: str = "warm",
+        threads: int | None = None,
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "afftool.isolate"],
@@ -179,7 +185,7 @@ def main() -> None:
 
             status, reason = outcome(error)
             answer = {"error": {"status": status, "reason": reason}}
-        print(json.dumps(answer), file=answers, flush=True)  # noqa: T201
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

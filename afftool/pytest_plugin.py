@@ -98,5 +98,6 @@ def _broken(key: str, metric: str, limit: float, reading: Reading) -> str | None
         return None
     detail = reading.details.get(metric, {})
     largest = sorted(detail.items(), key=lambda item: -item[1])[:4]
-    made_of = f" ({', '.join(f'{name or "forward itself"} {count:,}' for name, count in largest)})" if largest else ""
+    parts = ", ".join(f"{name or 'forward itself'} {count:,}" for name, count in largest)
+    made_of = f" ({parts})" if parts else ""
     return f"  {metric} is {value:,.10g}, {word} {limit:,.10g} was asked ({value - limit:+,.10g}){made_of}"

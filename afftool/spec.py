@@ -173,6 +173,11 @@ class FusionSpec:
     target: str | None = None
     options: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        ndim = dict(self.options).get("ndim", "2")
+        if ndim not in ("1", "2", "3"):
+            raise SpecError(f"ndim={ndim} is not allowed", hint="maps have 1, 2 or 3 spatial dimensions")
+
     @classmethod
     def parse(cls, text: str) -> FusionSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""

@@ -8,6 +8,7 @@ with a function of one line, and is part of no case.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -65,12 +66,13 @@ def check_compiler(device: str) -> None:
 
 
 def _prepare(case: Case, backend: str, mode: str) -> Prepared:
+    """Compile the case and run it until nothing is compiled any more. Raises `Unavailable` or `Rejected`."""
     device = case.spec.device
     check_compiler(device)
     _start_compiler(device, mode)
     work = Workload(case)
     random = work.draws_random_numbers()
-    before = _counts()
+    counts = _Counts()
     with _from_nothing():
         work.forward = _compile(work, mode=mode)
         preparation = first_steps(
@@ -86,7 +88,7 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
         run=work.run,
         parts=work.parts,
         outputs=outputs,
-        preparation=_with_counts(preparation, before, _counts()),
+        preparation=counts.added_to(preparation),
         compilations=compilations,
         close=lambda: wait(device),
     )
@@ -157,22 +159,32 @@ def _counters() -> Any:
     return counters
 
 
-def _counts() -> dict[str, int]:
-    from torch._dynamo.utils import get_compilation_metrics
+class _Counts:
+    """What is compiled from its making on, as dynamo counts it."""
 
+    def __init__(self) -> None:
+        from torch._dynamo.utils import graph_break_reasons
+
+        self._start_us = time.time_ns() // 1000
+        self._breaks_before = len(graph_break_reasons)
+        self._hits_before = _cache_hits()
+
+    def added_to(self, preparation: Preparation) -> Preparation:
+        """`preparation` with breaks (by the line they happen at, however often it is traced), guards, cache hits."""
+        from torch._dynamo.utils import get_compilation_metrics, graph_break_reasons
+
+        breaks = [
+            r.user_stack[-1] for r in graph_break_reasons[self._breaks_before :] if r.graph_break and r.user_stack
+        ]
+        compiled = [m for m in get_compilation_metrics() if (m.start_time_us or 0) >= self._start_us]
+        return dataclasses.replace(
+            preparation,
+            graph_breaks=len({(frame.filename, frame.lineno) for frame in breaks}),
+            guards=sum(metrics.guard_count or 0 for metrics in compiled),
+            compile_cache="warm" if _cache_hits() > self._hits_before else "cold",
+        )
+
+
+def _cache_hits() -> int:
     counters = _counters()
-    return {
-        "graph_breaks": sum(counters["graph_break"].values()),
-        "cache_hits": counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
-        "guards": sum(metrics.guard_count or 0 for metrics in get_compilation_metrics()),
-    }
-
-
-def _with_counts(preparation: Preparation, before: dict[str, int], after: dict[str, int]) -> Preparation:
-    grown = {name: after[name] - before[name] for name in after}
-    return dataclasses.replace(
-        preparation,
-        graph_breaks=grown["graph_breaks"],
-        guards=grown["guards"],
-        compile_cache="warm" if grown["cache_hits"] else "cold",
-    )
+    return int(counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"])

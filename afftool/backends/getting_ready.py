@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 
 from afftool.backends import Preparation
+from afftool.errors import Rejected
 
-MOST_STEPS = 8
-"""Steps after which a case that still compiles is left to the warm-up, which will not let it pass."""
+MOST_COMPILING_STEPS = 4
+"""Steps in a row that may compile something: inputs never change, so what compiles longer does so for ever."""
 
 
 def seconds(run: Callable[[int], None], device: str) -> float:
@@ -31,15 +32,21 @@ def first_steps(
 ) -> Preparation:
     """Run until a step compiles nothing; `compilations` counts them, None where there is no compiler.
 
-    Where the compiled code `captures` CUDA graphs, it does so in the first step after the compilation.
+    Where the compiled code `captures` CUDA graphs, it does so in the first step after the compilation. Raises
+    `Rejected` where every step compiles.
     """
     if compilations is None:
         return Preparation(first_call_s=seconds(run, device))
     compiling = [seconds(run, device)]
     first = count = compilations()
     following = seconds(run, device)
-    while compilations() > count and len(compiling) < MOST_STEPS:
+    while compilations() > count:
         compiling.append(following)
+        if len(compiling) > MOST_COMPILING_STEPS:
+            raise Rejected(
+                "it is compiled again in every step, though its inputs stay the same",
+                hint="its forward depends on something that changes from call to call; TORCH_LOGS=recompiles shows it",
+            )
         count = compilations()
         following = seconds(run, device)
     steady = seconds(run, device)

@@ -44,7 +44,8 @@ class Workload:
         self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9) if self.training and parameters else None
         self.leaves: list[torch.Tensor] = []
         """The differentiable output of the last `run_forward`, until `run_backward` takes it."""
-        self._cotangents: list[torch.Tensor] = []
+        self.cotangents: list[torch.Tensor] = []
+        """The gradients that flow in at the outputs, made in the first `run_backward`."""
 
     @property
     def parts(self) -> Mapping[str, Callable[[], None]]:
@@ -83,9 +84,9 @@ class Workload:
     def run_backward(self) -> None:
         """Run backward from the last output, which it lets go of."""
         leaves, self.leaves = self.leaves, []
-        if len(self._cotangents) != len(leaves):
-            self._cotangents = _cotangents(leaves)
-        torch.autograd.backward(leaves, self._cotangents)
+        if len(self.cotangents) != len(leaves):
+            self.cotangents = _cotangents(leaves)
+        torch.autograd.backward(leaves, self.cotangents)
 
     def run_optimizer(self) -> None:
         """Run the optimizer step, if there are parameters."""

@@ -6,6 +6,7 @@ What can be wrong with the words is found before torch is imported; see `afftool
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import shlex
 import sys
@@ -20,13 +21,15 @@ from afftool.cli import options
 from afftool.device import check_device, resolve_device
 from afftool.errors import AfftoolError, NothingMeasured, SpecError
 from afftool.registry import load, unknown
-from afftool.spec import split_list
+from afftool.spec import CaseSpec, split_list
 from afftool.sweep import DEFAULT_BASELINE, Plan, Words, plan
 
 if TYPE_CHECKING:
     from afftool.record import Environment, Record, Run
     from afftool.report import Table
     from afftool.store import Store
+
+MEASURES = ["cost", "latency", "memory"]
 
 
 def bench(
@@ -42,7 +45,7 @@ def bench(
     memory_format: options.MemoryFormats = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option("--measure", "-m", help="cost, latency, memory [default: all three]. Lists."),
+        typer.Option("--measure", "-m", help="cost, latency, memory, energy [default: all]. Lists."),
     ] = None,
     budget: Annotated[float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")] = 10.0,
     precision: Annotated[
@@ -58,7 +61,9 @@ def bench(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also: every operator, its formula, and what other counters say of it.")
     ] = False,
-    per_module: Annotated[bool, typer.Option("--per-module", help="Also: the cost of every module.")] = False,
+    per_module: Annotated[
+        bool, typer.Option("--per-module", help="Also: the cost of every module, and what it saves for backward.")
+    ] = False,
     baseline: options.Baseline = DEFAULT_BASELINE,
     threads: options.Threads = None,
     out: options.Out = None,
@@ -86,7 +91,7 @@ def bench(
     )
     request = _Request(
         backends=_known("backend", backend or [], catalog.BACKENDS),  # empty: decided when the device is known
-        measures=_known("measure", measure or ["all"], catalog.MEASURES),
+        measures=_known("measure", measure or MEASURES, catalog.MEASURES),
         device=check_device(device),
         budget_s=budget,
         precision=precision,
@@ -105,7 +110,7 @@ def bench(
     files = destinations(out, split_list(formats or []), stem="bench")
     with Store.open(store) as opened:
         run = _measure(planned, request, opened)
-    details = tuple(_details(planned, explain=explain, per_module=per_module))
+    details = tuple(_details(planned, request, explain=explain, per_module=per_module))
     built = bench_report(run, details)
     write(built, files)
     if as_json:
@@ -205,13 +210,14 @@ def _with_bound(store: Store, machine: Environment) -> Callable[[Record], Record
     return lambda record: annotate(record, ceilings.find(machine.fingerprint, record.device))
 
 
-def _details(planned: Plan, *, explain: bool, per_module: bool) -> Iterator[Table]:
-    """Where the cost of each case comes from. What cannot be counted said so in its record."""
+def _details(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> Iterator[Table]:
+    """Where the cost and the memory of each case come from. What cannot be counted said so in its record."""
     if not (explain or per_module):
         return
     from afftool.measure.cost import count
     from afftool.measure.explain import explain as explained
     from afftool.report.cost import module_table, operator_table
+    from afftool.report.memory import saved_table
 
     for case in planned.cases:
         size = "x".join(map(str, case.size))
@@ -222,6 +228,21 @@ def _details(planned: Plan, *, explain: bool, per_module: bool) -> Iterator[Tabl
                 yield operator_table(name, explained(case))
             if per_module:
                 yield module_table(name, count(case))
+        if per_module and "memory" in request.measures and case.mode == "train":
+            saved = _saved_by_module(dataclasses.replace(case, device=resolve_device(request.device)))
+            if saved is not None:
+                yield saved_table(name, saved)
+
+
+def _saved_by_module(case: CaseSpec) -> dict[str, int] | None:
+    """What each module of a training step saves for backward; None where that fails, which its records tell."""
+    from afftool.build import build_case
+    from afftool.measure.memory import measure
+
+    try:
+        return measure(build_case(case)).saved_by_module_bytes
+    except Exception:
+        return None
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:
@@ -232,6 +253,7 @@ def _print(run: Run, details: tuple[Table, ...]) -> None:
     if table.rows:
         console.out()
         console.table(table)
+        console.out(table.note)
     for rest in (*details, *caveats(run)):
         console.out(f"\n{rest.title}")
         console.table(rest)

@@ -180,9 +180,19 @@ def _describe_other(name: str) -> None:
     for kind, entries in names.items():
         if name in entries:
             console.pairs([("kind", kind), ("name", name), ("what", entries[name])])
+            if name in catalog.DATASETS:
+                _describe_dataset(name)
             return
     error = unknown("name", name, [known for entries in names.values() for known in entries])
     raise UnknownName(error.message, hint=f"{error.hint}; `afftool list` shows every name")
+
+
+def _describe_dataset(name: str) -> None:
+    dataset = catalog.DATASETS[name]
+    if dataset.path:
+        console.pairs([("path", dataset.path)])
+    console.out(f"\n--data {name}{':PATH' if dataset.path else ''}{'[:key=value]...' if dataset.knobs else ''}")
+    console.pairs([(key, f"{knob.default or '-'}  {knob.summary}") for key, knob in dataset.knobs.items()], indent=2)
 
 
 def _show(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import SpecError
+from afftool.errors import NothingMeasured, SpecError, Unavailable
 from afftool.formats import renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
@@ -128,17 +129,23 @@ def _profile(
     import torch
 
     from afftool import environment
-    from afftool.profile.run import profile_cases
+    from afftool.profile.run import profile_case
 
     if threads:
         torch.set_num_threads(threads)
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
     done: list[Profiled] = []
+    reasons: list[Unavailable] = []
     with console.following(to_stderr=True) as follow:
-        follow.progress(0, len(placed), f"profiling {placed[0][0].fusion}")
-        for item in profile_cases(placed, out, formats=names, steps=steps, environment=environment.read()):
-            done.append(item)
-            follow.progress(len(done), len(placed), f"profiled {item.profile.name}")
+        for number, (case, name) in enumerate(placed):
+            follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
+            try:
+                done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
+            except Unavailable as error:
+                follow.line(f"skipped {case.fusion} ({name}): {error.message}")
+                reasons.append(error)
+    if not done:
+        raise NothingMeasured(f"nothing was profiled: {reasons[0].message}", hint=reasons[0].hint)
     return done
 
 
@@ -149,14 +156,13 @@ def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:
 
 
 def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
-    from afftool.formats.json import render as as_document
     from afftool.profile.report import profile_report
 
-    shown = reports or [profile_report(item.profile) for item in done]
-    for report in shown:
-        if as_json:
-            console.write(as_document(report))
-            continue
+    if as_json:
+        profiles = [item.profile.to_dict() for item in done]
+        several = {"schema": 1, "profiles": profiles, "comparisons": [report.document for report in reports]}
+        console.write(json.dumps(profiles[0] if len(done) == 1 else several, indent=1) + "\n")
+    for report in [] if as_json else reports or [profile_report(item.profile) for item in done]:
         console.out(report.title)
         console.pairs(list(report.facts), indent=2)
         for table in report.tables:

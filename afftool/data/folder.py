@@ -22,6 +22,8 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     classes = tuple(sorted(folder.name for folder in _visible(root / "train") if folder.is_dir()))
     if not classes:
         raise DataError(f"{root / 'train'} has no class folders", hint="put the images of each class into a folder")
+    if set(classes) == {"images", "masks"}:
+        raise DataError(f"{root} holds images and masks, not class folders", hint=f"use --data masks:{root}")
 
     def read(part: str) -> Split:
         files, labels = _images_of(root / parts[part], classes)

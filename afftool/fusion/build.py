@@ -50,7 +50,9 @@ def _build_own(spec: FusionSpec, channels: int) -> nn.Module:
     if not callable(make):
         raise LoadError(f"{spec.target} is not a class or a function", hint="point at the nn.Module class itself")
     options = dict(spec.options)
-    parameters = inspect.signature(make).parameters
+    # A class without an __init__ of its own shows nn.Module's, which is open-ended and takes nothing.
+    takes_nothing = getattr(make, "__init__", None) is nn.Module.__init__
+    parameters = {} if takes_nothing else dict(inspect.signature(make).parameters)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     named = {p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for key in options:

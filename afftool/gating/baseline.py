@@ -5,6 +5,7 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -79,7 +80,8 @@ def write(path: Path, baseline: Baseline) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise BaselineError(f"{path} cannot be written: {error.strerror}", hint="name another by --baseline") from error
 
 

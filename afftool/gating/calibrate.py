@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afftool import units
-from afftool.errors import NothingMeasured
+from afftool.errors import NothingMeasured, Unavailable
 from afftool.gating.check import Checking
 from afftool.gating.config import GateCase
 from afftool.gating.contest import Question, compete
@@ -73,7 +73,7 @@ def calibrate(checking: Checking) -> list[Noise]:
 
             try:
                 found.append(_read(checking, case, one, other, told))
-            except CaseError as error:
+            except (CaseError, Unavailable) as error:
                 failed.append(f"{case.name}: {error.message}")
     if not found:
         raise NothingMeasured(f"no case could be timed: {'; '.join(failed)}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from afftool.errors import BaselineError, NothingMeasured, UserError
+from afftool.errors import BaselineError, NothingMeasured, Unavailable, UserError
 from afftool.gate import Judgement, Missing, Pair, Verdict, judge
 from afftool.gating import baseline as files
 from afftool.gating import collect
@@ -211,7 +211,7 @@ def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[R
         wanted = collect.question(checking.config.rules, case, checking.metrics)
         try:
             result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s)
-        except CaseError as error:
+        except (CaseError, Unavailable) as error:
             for side in sides:
                 side.stop()
             readings[1][case.name] = collect.without_time(readings[1][case.name], error)

@@ -12,6 +12,7 @@ from afftool.build import Case, build_case
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gating.graph import count_graph
 from afftool.gating.reading import Reading, small
+from afftool.gating.side import CaseError
 from afftool.measure import cost, memory
 from afftool.measure.cost_reading import CostReading
 from afftool.registry import load
@@ -26,12 +27,12 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
 
     `saved_bytes` are those of a training step on the same input, whatever the case's mode, since that is what
     anyone who trains the fusion pays; they stay out where batch norm cannot train on it. Raises the errors of
-    `build_case`.
+    `build_case`, and `CaseError` if the module fails when it runs.
     """
     case = build_case(spec)
     found = _Findings(values={}, details={}, unread={})
     if any(name in metrics for name in _COST):
-        _add_cost(found, cost.count(spec), case)
+        _add_cost(found, _count(spec), case)
     if "peak_bytes" in metrics:
         _add_memory(found, "peak_bytes", case)
     if "saved_bytes" in metrics and (training := _training(spec)):
@@ -53,6 +54,13 @@ class _Findings:
     values: dict[str, float]
     details: dict[str, dict[str, int]]
     unread: dict[str, str]
+
+
+def _count(spec: CaseSpec) -> CostReading:
+    try:
+        return cost.count(spec)
+    except LoadError as error:  # it was built, so this is its forward
+        raise CaseError(error.message, hint=error.hint) from error
 
 
 def _add_cost(found: _Findings, reading: CostReading, case: Case) -> None:

@@ -26,7 +26,8 @@ def growth(metric: Metric, before: Reading, after: Reading) -> str:
     head = f"{metric.counted(now - was, 'more ')} ({_percent(was, now)})"
     source = metric.name if metric.name in {*before.details, *after.details} else _WHY.get(metric.name, metric.name)
     what = newcomers(before.details.get(source, {}), after.details.get(source, {}))
-    parts = [head + (f": {_listed(what, metric.name == source)}" if what else "")]
+    amounts = metric.name == source and metric.name != "graph_breaks"
+    parts = [head + (f": {_listed(what, amounts)}" if what else "")]
     if metric.name == "params" and now - was == _dead(after) - _dead(before):
         parts.append("no gradient reaches any of them")
     if metric.name == "uncounted_ops":

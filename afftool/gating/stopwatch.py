@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import time
-
-import torch
 
 from afftool import backends
 from afftool.build import build_case
+from afftool.entry import Reference
+from afftool.errors import Rejected
 from afftool.gating.contest import BLOCK_MS
+from afftool.measure.clock import clock_for
 from afftool.spec import CaseSpec
 
 _LEAD_IN = 0.1
@@ -21,19 +21,27 @@ _WARM_BLOCKS = 4
 
 
 class Stopwatch:
-    """A case made ready under its backend. Raises `Unavailable` where this machine cannot run it that way."""
+    """A case made ready under its backend.
+
+    Raises `Unavailable` where this machine cannot run it that way, and `Rejected` where its result differs from
+    eager's: a wrong result has no time.
+    """
 
     def __init__(self, spec: CaseSpec, backend: str) -> None:
-        self._prepared = backends.load(backend)(build_case(spec))
-        self._device = torch.device(spec.device)
-        self._compiled = self._prepared.compilations()
+        case = build_case(spec)
+        self._prepared = backends.load(backend)(case)
+        Reference(case).error_of(self._prepared)
+        self._clock = clock_for(spec.device)
+        self._least_sample_ms = _SAMPLE_MS["cuda" if spec.device.startswith("cuda") else "cpu"]
+        self._compiled = 0
+        self._step_ms = 1.0
 
     def warm(self, budget_s: float) -> float:
         """Run until the last blocks agree within 3%, or the budget ends; milliseconds a step."""
-        ended = time.perf_counter() + budget_s
+        ended = self._clock.now() + budget_s
         step_ms = self._sample(1)
         blocks: list[float] = []
-        while len(blocks) < 2 or time.perf_counter() < ended:
+        while len(blocks) < 2 or self._clock.now() < ended:
             blocks.append(self._block(max(1, round(BLOCK_MS / step_ms)), step_ms))
             step_ms = min(blocks)
             recent = blocks[-_WARM_BLOCKS:]
@@ -46,7 +54,7 @@ class Stopwatch:
     def time(self, steps: int) -> float:
         """Milliseconds a step in a block of `steps`, after a short run that is not timed.
 
-        Raises `RuntimeError` if something was compiled meanwhile: that is no time of a step.
+        Raises `Rejected` if something was compiled meanwhile: that is no time of a step.
         """
         self._prepared.run(max(1, round(_LEAD_IN * steps)))
         gc.disable()
@@ -55,7 +63,7 @@ class Stopwatch:
         finally:
             gc.enable()
         if self._prepared.compilations() != self._compiled:
-            raise RuntimeError("it was compiled again while it was timed, for unchanged inputs")
+            raise Rejected("it was compiled again while it was timed, for unchanged inputs")
         return step_ms
 
     def _block(self, steps: int, step_ms: float) -> float:
@@ -64,17 +72,11 @@ class Stopwatch:
         What disturbs a step only ever adds to it, and on a shared machine it disturbs many; what makes the steps
         themselves slower moves every quantile.
         """
-        at_once = max(1, round(_SAMPLE_MS.get(self._device.type, 5.0) / step_ms))
+        at_once = max(1, round(self._least_sample_ms / step_ms))
         samples = sorted(self._sample(at_once) for _ in range(max(1, round(steps / at_once))))
         return samples[(len(samples) - 1) // 4]
 
     def _sample(self, steps: int) -> float:
-        self._wait()
-        started = time.perf_counter_ns()
+        start = self._clock.mark()
         self._prepared.run(steps)
-        self._wait()
-        return (time.perf_counter_ns() - started) / 1e6 / steps
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        return self._clock.seconds(start, self._clock.mark()) * 1e3 / steps

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from afftool.device import resolve_device
-from afftool.errors import AfftoolError, BaselineError, SpecError, Unavailable
-from afftool.gating.side import PROTOCOL
+from afftool.errors import AfftoolError, BaselineError, Rejected, SpecError, Unavailable
+from afftool.gating.side import PROTOCOL, CaseError
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def main() -> None:
 def _answered(question: Callable[[Fields], Answer], fields: Fields) -> Answer:
     try:
         return question(fields)
+    except (CaseError, Rejected) as error:
+        return {"failed": error.message}
     except AfftoolError as error:
         return {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
     except Exception as error:

@@ -70,8 +70,7 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
     def make() -> nn.Module:
         return build_fusion(fusion, channels=channels)
 
-    make()
-    return Subject(
+    subject = Subject(
         name=fusion.text,
         make=make,
         channels=channels,
@@ -80,3 +79,5 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         inputs=fusion.inputs,
         known=fusion.grammar is not None,
     )
+    subject.module()  # what cannot be built is told here, before any check
+    return subject

@@ -18,8 +18,8 @@ from afftool.measure.roofline import BYTES as DTYPES
 from afftool.measure.roofline import Ceilings
 
 MEBI = 1 << 20
-WORKING_SETS = tuple(MEBI * size // 4 for size in (1, 4, 16, 64, 256))
-"""Bytes a bandwidth is measured at, and `out_of_cache` besides: 0.25, 1, 4, 16 and 64 MiB."""
+WORKING_SETS = (MEBI // 4, MEBI, 4 * MEBI)
+"""Bytes a bandwidth is measured at, besides a half, one and two last-level caches and `out_of_cache`."""
 SMALL, LARGE = 256, 8192
 """The least and the largest side of a square matrix that is tried."""
 
@@ -97,8 +97,8 @@ class _Timer:
 
 def _bandwidths(device: torch.device, timer: _Timer) -> Iterator[tuple[int, float]]:
     """Pairs of working set and the best bandwidth of a copy, a triad (as STREAM's) and a sum, in that set."""
-    large = out_of_cache(device)
-    for size in (*(size for size in WORKING_SETS if size < large), large):
+    cache = last_level_cache(device)
+    for size in sorted({*WORKING_SETS, cache // 2, cache, 2 * cache, out_of_cache(device)}):
         yield size, max(_copy(device, size, timer), _triad(device, size, timer), _sum(device, size, timer))
 
 
@@ -119,10 +119,15 @@ def _sum(device: torch.device, size: int, timer: _Timer) -> float:
 
 def out_of_cache(device: torch.device) -> int:
     """Bytes far beyond the last-level cache of `device`: four times it, and at least 256 MiB."""
-    return max(256 * MEBI, 4 * min(_last_level_cache(device), 512 * MEBI))
+    return max(256 * MEBI, 4 * last_level_cache(device))
 
 
-def _last_level_cache(device: torch.device) -> int:
+def last_level_cache(device: torch.device) -> int:
+    """Bytes of the last-level caches of `device` together; at most 512 MiB, and 16 MiB where nobody tells."""
+    return min(_told_cache(device), 512 * MEBI) or 16 * MEBI
+
+
+def _told_cache(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     caches = {}

@@ -70,6 +70,7 @@ class Held:
                 "gradients": addresses(p.grad for p in module.parameters()),
                 "input gradients": addresses(x.grad for x in workload.inputs),
                 "optimizer": addresses(optimizer_state(workload)),
+                "outputs": addresses(workload.cotangents),
             }
         )
 
@@ -87,7 +88,7 @@ def label(timeline: Timeline, before: Held, after: Held, outputs: set[int]) -> d
     steady = timeline.phases["steady"]
     labels: dict[int, str] = {}
     for block in timeline.alive(steady.first):
-        labels[block.born] = before.cause(block) or "outputs"
+        labels[block.born] = before.cause(block) or "workspace"
     for block in timeline.alive(steady.end):
         if block.born >= steady.first:
             labels[block.born] = after.cause(block) or "workspace"

@@ -1,8 +1,8 @@
 """Energy of a step through NVML's total energy counter, where there is one.
 
 The counter (millijoules since the driver was loaded; Volta and newer) is refreshed every few tens of milliseconds, so
-steps are repeated until the loop spans many refreshes: two seconds leave an error of a few percent at the
-most. It counts the whole board, idle power included, and other processes' work on it as well.
+steps are repeated until the loop spans many refreshes, and from tick to tick: a second leaves an error of a few
+percent at the most. It counts the whole board, idle power included, and other processes' work on it as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Counter = Callable[[], int]
 """Reads millijoules."""
 
 
-def measure(run: Callable[[int], None], device: str, *, seconds: float = 2.0) -> float | None:
+def measure(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float | None:
     """Joules that one step of `run(steps)` takes on `device`; None where nothing counts them.
 
     `run` need not wait for the device. It takes `seconds` or a little longer.

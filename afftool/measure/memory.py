@@ -1,8 +1,9 @@
 """Memory of a case: the peak of a step, what it is made of, and what training keeps for the backward pass.
 
 The peak is the allocator's own: everything the case needs, its parameters and inputs included, and nothing of its
-neighbours. It is exact and the same every time. A step is that of `afftool.backends.workload`: the last step's
-gradients are forgotten, forward, backward from a dense gradient, SGD with momentum. The case is only read.
+neighbours nor of what CUDA's libraries take once a process. It is exact and the same every time. A step is that of
+`afftool.backends.workload`: the last step's gradients are forgotten, forward, backward from a dense gradient, SGD
+with momentum. The case is only read.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
     device without an allocator to ask, and `torch.OutOfMemoryError`.
     """
     device = _device(case)
+    _warm_libraries(case, device)
     with _threads(threads if device.type == "cpu" else None), random_state_kept(case), watch(device) as seen:
         with seen.stage("cold"):
             workload = Workload(case)
@@ -108,6 +110,7 @@ def observe(case: Case, prepare: Backend) -> tuple[Prepared, MemoryReading]:
     between steps, and the CUDA graphs' pool: a compiler decides for itself what it saves.
     """
     device = _device(case)
+    _warm_libraries(case, device)
     with random_state_kept(case), watch(device) as seen:
         with seen.stage("cold"):
             prepared = prepare(case)
@@ -127,6 +130,13 @@ def _device(case: Case) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise Unavailable(f"no memory is measured on {device}", hint="use --device cpu or cuda")
     return device
+
+
+def _warm_libraries(case: Case, device: torch.device) -> None:
+    """Let CUDA's libraries take what they take once a process (cuBLAS's workspace), so that it is no case's."""
+    if device.type == "cuda":
+        with random_state_kept(case):
+            Workload(case).run(1)
 
 
 def _first_step(workload: Workload, device: torch.device) -> dict[str, int] | None:

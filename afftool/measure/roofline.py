@@ -50,9 +50,9 @@ class Ceilings:
     taken: str = ""
 
     def bandwidth(self, working_set: int) -> float:
-        """Bytes/s that a working set of that many bytes can reach at the most."""
-        reached = [rate for size, rate in self.bandwidths if size >= working_set]
-        return max(reached, default=self.bandwidths[-1][1])
+        """Bytes/s that a working set can reach at the most: what the next smaller one did when it was measured."""
+        smaller = max((size for size, _ in self.bandwidths if size <= working_set), default=0)
+        return max(rate for size, rate in self.bandwidths if size >= smaller)
 
     def matrix_rate(self, dtype: str) -> float:
         """FLOP/s for `dtype`; a dtype that is only emulated can always be widened to float32."""

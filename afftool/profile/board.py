@@ -33,7 +33,7 @@ def tensorboard(log: Path, *, port: int = 0, patience_s: float = 60.0) -> Iterat
             f"{' and '.join(missing)} is not installed, so there is no page to open",
             hint=f"pip install {plugin.PACKAGE}; the report and trace.json.gz (ui.perfetto.dev) need neither",
         )
-    command = [sys.executable, "-m", "afftool.profile.server", "--logdir", str(log), "--host", "127.0.0.1"]
+    command = [sys.executable, "-P", "-m", "afftool.profile.server", "--logdir", str(log), "--host", "127.0.0.1"]
     with tempfile.TemporaryDirectory() as folder:
         words = Path(folder) / "tensorboard.log"
         with words.open("wb") as output:

@@ -37,9 +37,7 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             stack.enter_context(annotated(case.module))
         else:
             stack.enter_context(_kernels_timed())
-            notes.append(
-                f"{backend} leaves no modules inside, only compiled regions; profile eager for a module table."
-            )
+            notes.append(f"Under {backend} there are no modules inside to be seen; profile eager for a module table.")
         prepared = backends.load(backend)(case)
         stack.callback(prepared.close)
         prepared.run(warmup)

@@ -71,7 +71,7 @@ def _differences(
     sides = []
     kinds: dict[str, str] = {}
     for profile in (first, second):
-        steps = max(1, len(profile.steps_us))
+        steps = max(1, profile.steps)
         side: dict[str, tuple[float, float]] = {}
         for row in rows_of(profile):
             kinds.setdefault(name_of(row), kind_of(row))

@@ -1,13 +1,14 @@
-"""From cases to a folder: a trace, a TensorBoard log and a report a case, and the first compared with each other."""
+"""From cases to files: a trace, a TensorBoard log and a report each, and the first compared with every other."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from afftool.errors import AfftoolError, LoadError, Unavailable
 from afftool.formats import write
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
@@ -17,6 +18,9 @@ from afftool.profile.trace import load_document
 from afftool.record import Environment
 from afftool.report.model import Report
 from afftool.spec import MODULE, CaseSpec
+
+if TYPE_CHECKING:
+    from afftool.build import Case
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 
@@ -29,28 +33,48 @@ class Profiled:
     folder: Path
 
 
-def profile_cases(
-    cases: Iterable[tuple[CaseSpec, str]], out: Path, *, formats: list[str], steps: int, environment: Environment
-) -> Iterator[Profiled]:
-    """Profile each case under its backend, one after the other; every one is on disk when it is yielded.
+def profile_case(
+    spec: CaseSpec, backend: str, out: Path, *, formats: list[str], steps: int, environment: Environment
+) -> Profiled:
+    """Profile a case under a backend and write its files.
 
-    Raises `LoadError` where a file cannot be written and `Unavailable` where a backend cannot run here.
+    Raises `Unavailable` where it cannot run here, and `LoadError` where the user's own module fails or a file cannot
+    be written.
     """
     from afftool.build import build_case
+
+    folder = out / slug(spec, backend)
+    trace_file = folder / TRACE
+    notes = _capture(build_case(spec), backend, trace_file, steps)
+    log_file = plugin.write_log(load_document(trace_file), out / LOG / folder.name)
+    profile = summarise(
+        trace_file, log_file, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
+    )
+    save(profile, folder / PROFILE)
+    (folder / "memory.csv").write_text(memory_csv(profile))
+    write_report(profile_report(profile), folder, formats, stem="report")
+    return Profiled(profile, folder)
+
+
+def _capture(case: Case, backend: str, path: Path, steps: int) -> list[str]:
+    """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
+    import torch
+
     from afftool.profile.capture import capture
 
-    for spec, backend in cases:
-        folder = out / slug(spec, backend)
-        trace_file = folder / TRACE
-        notes = capture(build_case(spec), backend, trace_file, steps=steps)
-        log_file = plugin.write_log(load_document(trace_file), out / LOG / folder.name)
-        profile = summarise(
-            trace_file, log_file, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
-        )
-        save(profile, folder / PROFILE)
-        (folder / "memory.csv").write_text(memory_csv(profile))
-        write_report(profile_report(profile), folder, formats, stem="report")
-        yield Profiled(profile, folder)
+    try:
+        return capture(case, backend, path, steps=steps)
+    except AfftoolError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise Unavailable("out of memory", hint="use a smaller --batch or --size") from error
+    except Exception as error:
+        if case.spec.fusion.target is None and case.spec.host.target is None:
+            raise
+        raise LoadError(
+            f"{case.spec.fusion} failed while it ran: {type(error).__name__}: {error}",
+            hint="`afftool inspect` tells more about a module of your own",
+        ) from error
 
 
 def compare(profiled: list[Profiled], out: Path, *, formats: list[str]) -> list[Report]:

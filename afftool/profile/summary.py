@@ -33,7 +33,10 @@ class Profile:
     environment: Mapping[str, Any]
     tables_from: str
     """Who read operators, kernels and categories off the trace."""
+    steps: int
+    """Traced steps, which the totals of the tables are over."""
     steps_us: list[float]
+    """Each step; torch-tb-profiler leaves out a last one whose device work the trace does not have in full."""
     operators: list[OperatorRow]
     kernels: list[KernelRow]
     categories: list[CategoryRow]
@@ -117,6 +120,7 @@ def summarise(
         case=dict(case),
         environment=dict(environment),
         tables_from=source,
+        steps=len(windows),
         steps_us=tables.steps_us,
         operators=tables.operators,
         kernels=tables.kernels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ from afftool.record import Record, Run
 from afftool.report.columns import METRICS, SETTING, Metric, cell, setting_of
 from afftool.report.document import data_table, document
 from afftool.report.facts import machine, software
+from afftool.report.memory import causes_table
 from afftool.report.model import Bar, Chart, Column, Report, Table
 from afftool.report.relative import Baseline, best_cells
 
+BEST = "The best of the fusions measured alike is marked."
 _HEADINGS = {"memory_format": "memory format"}
 
 
@@ -28,7 +31,11 @@ def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
     tables = []
     if measured:
         tables.append(_results(measured, varying))
-        further = (_relative(measured, varying, baseline), _unstable(measured, varying))
+        further = (
+            _relative(measured, varying, baseline),
+            causes_table(measured, _key_columns(varying)),
+            _unstable(measured, varying),
+        )
         tables += [table for table in further if table]
     tables += details
     if rest:
@@ -47,17 +54,15 @@ def compact_table(run: Run) -> Table:
     """The measured rows with the few columns that fit a terminal, the latency against the baseline among them."""
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
-    metrics = [m for m in METRICS if m.compact]
-    table = _table("", measured, _varying(run.records), metrics)
+    table = _table("", measured, _varying(run.records), [m for m in METRICS if m.compact])
+    table = dataclasses.replace(table, note=BEST if table.best else "")
     field = next((m for m in ("latency_ms", "flops") if any(cell(r, m) is not None for r in measured)), None)
     if field is None or baseline.text is None:
         return table
-    ratios = [baseline.ratio(record, field) for record in measured]
     heading = f"{next(m.column.heading for m in METRICS if m.column.name == field)} vs {baseline.text}"
     column = Column(f"{field}_vs_baseline", heading, units.ratio, numeric=True)
-    rows = tuple((*row, ratio) for row, ratio in zip(table.rows, ratios, strict=True))
-    whole = Table(title="", columns=(*table.columns, column), rows=rows, best=table.best)
-    return whole.without_empty_columns()
+    rows = tuple((*row, baseline.ratio(r, field)) for row, r in zip(table.rows, measured, strict=True))
+    return dataclasses.replace(table, columns=(*table.columns, column), rows=rows).without_empty_columns()
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
@@ -147,10 +152,10 @@ def _results(records: Sequence[Record], varying: Sequence[str]) -> Table:
     uncounted = {op for r in records for op in (r.uncounted_ops or {})}
     notes = []
     if table.best:
-        notes.append("Best of the fusions measured alike is marked.")
+        notes.append(BEST)
     if uncounted:
         notes.append(f"Not in the FLOPs and MACs, for want of a formula: {', '.join(sorted(uncounted))}.")
-    return Table(title=table.title, columns=table.columns, rows=table.rows, best=table.best, note=" ".join(notes))
+    return dataclasses.replace(table, note=" ".join(notes))
 
 
 def _says_nothing(metric: Metric, records: Sequence[Record]) -> bool:

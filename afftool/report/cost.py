@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.report.model import Column, Table
@@ -26,14 +26,24 @@ def operator_table(name: str, explanation: Explanation) -> Table:
         Column("formula", "counted by"),
     )
     counted = explanation.rows
-    rows = [
-        (r.operator, r.direction, r.calls, r.macs, r.flops, r.moved_bytes)
-        + (r.fvcore_flops, r.torch_flops, r.mac_only, r.formula or "not counted")
+    rows: list[tuple[Any, ...]] = [
+        (
+            r.operator,
+            r.direction,
+            r.calls,
+            r.macs,
+            r.flops,
+            r.moved_bytes,
+            r.fvcore_flops,
+            r.torch_flops,
+            r.mac_only,
+            r.formula or "not counted",
+        )
         for r in counted
     ]
-    fvcore = [r.fvcore_flops for r in counted if r.fvcore_flops is not None]
-    total = ("total", None, *(sum(row[i] for row in rows) for i in range(2, 6)), sum(fvcore) if fvcore else None)
-    rows.append((*total, sum(r.torch_flops for r in counted), sum(r.mac_only for r in counted), None))
+    said = range(2, 9)
+    sums = [[row[i] for row in rows if row[i] is not None] for i in said]
+    rows.append(("total", None, *(sum(numbers) if numbers else None for numbers in sums), None))
     note = ". ".join(explanation.notes)
     return Table(title=f"Operators of {name}", columns=columns, rows=tuple(rows), note=note).without_empty_columns()
 
@@ -52,11 +62,13 @@ def module_table(name: str, reading: CostReading) -> Table:
         Column("backward_flops", "FLOPs backward", units.count, numeric=True),
         Column("backward_moved_bytes", "bytes moved backward", units.count, numeric=True),
     )
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for part in reading.per_module:
         path = "· " * part.depth + (part.path.rpartition(".")[2] or name)
-        row = (path, part.kind, part.params, part.live_params)
-        row += (part.forward.macs, part.forward.flops, part.forward.moved_bytes)
-        behind = part.backward
-        rows.append(row + ((behind.macs, behind.flops, behind.moved_bytes) if behind else (None, None, None)))
+        totals = [part.forward, *([part.backward] if part.backward else [])]
+        numbers: list[int | None] = [
+            number for total in totals for number in (total.macs, total.flops, total.moved_bytes)
+        ]
+        numbers += [None] * (6 - len(numbers))
+        rows.append((path, part.kind, part.params, part.live_params, *numbers))
     return Table(title=f"Modules of {name}", columns=columns, rows=tuple(rows)).without_empty_columns()

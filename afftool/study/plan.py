@@ -133,7 +133,13 @@ def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
 
 
 def with_classes(host: HostSpec, classes: int) -> HostSpec:
-    """The host with as many outputs as the data has classes, where it takes `classes`."""
+    """The host with as many outputs as the data has classes, where it takes `classes`.
+
+    Raises `SpecError` if another number was asked for.
+    """
+    asked = dict(part.split("=", 1) for part in host.text.split(":") if "=" in part).get("classes")
+    if asked is not None and asked != str(classes):
+        raise SpecError(f"{host} asks for {asked} classes, the data has {classes}", hint="leave the key classes out")
     if host.target is None:
         return with_knobs(host, {"classes": str(classes)}) if "classes" in catalog.HOSTS[host.name].knobs else host
     try:

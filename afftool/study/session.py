@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from afftool import environment
+from afftool.environment import read
 from afftool.errors import NothingMeasured
 from afftool.store import Store
 from afftool.study.cells import CellRecord, finished
@@ -56,7 +56,7 @@ def begin(spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard
     """Plan a study and enter it into the store as a run. Raises what `plan` raises, before anything is stored."""
     planned = plan(spec, conditions)
     known = {} if fresh else finished(store.cells())
-    run_id = store.begin(command, environment.read(), spec.baseline)
+    run_id = store.begin(command, read(), spec.baseline)
     store.append_cell(run_id, planned.to_dict())
     return Session(
         plan=planned,

@@ -136,6 +136,12 @@ def test_masks_are_read_with_the_classes_found_in_them(street: Path) -> None:
     assert len(load(f"masks:{street}", train_images=2).train) == 2
 
 
+def test_mask_folders_are_not_mistaken_for_two_classes(street: Path) -> None:
+    with pytest.raises(DataError, match="images and masks") as caught:
+        load(f"folder:{street}")
+    assert f"masks:{street}" in (caught.value.hint or "")
+
+
 def test_class_names_come_from_a_file_where_there_is_one(street: Path) -> None:
     (street / "classes.txt").write_text("road\ncar\ntree\n")
     assert load(f"masks:{street}").mask_classes == ("road", "car", "tree")

@@ -173,3 +173,12 @@ def test_reading_the_text_form_imports_nothing_heavy() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_describe_shows_a_datasets_path_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    from afftool.cli.describe import describe
+
+    describe("cifar100", 64, None)
+    output = capsys.readouterr().out
+    assert "--data cifar100:PATH" in output
+    assert "superclasses" in output

@@ -52,7 +52,13 @@ def test_the_slowest_of_the_three_is_the_bound(todo: Work, by: str, least_ms: fl
 
 
 def test_a_small_working_set_has_the_cache_s_bandwidth_and_a_huge_one_the_memory_s() -> None:
-    assert [CEILINGS.bandwidth(n) for n in (10, 1_000, 1_001, 10**7, 10**12)] == [100e9, 100e9, 40e9, 10e9, 10e9]
+    sets = (10, 1_000, 10**6, 10**8, 10**12)
+    assert [CEILINGS.bandwidth(n) for n in sets] == [100e9, 100e9, 40e9, 10e9, 10e9]
+
+
+def test_between_two_sizes_that_were_measured_the_faster_one_is_the_ceiling() -> None:
+    assert CEILINGS.bandwidth(1_001) == 100e9
+    assert CEILINGS.bandwidth(10**7) == 40e9
 
 
 def test_a_dip_at_a_small_size_does_not_lower_the_ceiling() -> None:

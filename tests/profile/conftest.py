@@ -6,30 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from afftool.profile.run import Profiled, profile_cases
+from afftool.profile.run import Profiled, profile_case
 from afftool.record import Environment
 from afftool.spec import CaseSpec, FusionSpec
 
 STEPS = 3
 
 
-def small(fusion: str, **settings: object) -> CaseSpec:
-    return CaseSpec(fusion=FusionSpec.parse(fusion), channels=8, size=(6, 6), batch=2, **settings)  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="session")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Profiled:
     out = tmp_path_factory.mktemp("profiles")
-    cases = [(small("iaff", mode="train"), "eager")]
-    return next(profile_cases(cases, out, formats=["md", "csv"], steps=STEPS, environment=_environment()))
+    return _profile("iaff", out)
 
 
 @pytest.fixture(scope="session")
 def traced_addition(traced: Profiled) -> Profiled:
-    cases = [(small("add", mode="train"), "eager")]
-    out: Path = traced.folder.parent
-    return next(profile_cases(cases, out, formats=["md", "csv"], steps=STEPS, environment=_environment()))
+    return _profile("add", traced.folder.parent)
 
 
-def _environment() -> Environment:
-    return Environment(afftool="test", python="3")
+def _profile(fusion: str, out: Path) -> Profiled:
+    spec = CaseSpec(fusion=FusionSpec.parse(fusion), channels=8, size=(6, 6), batch=2, mode="train")
+    environment = Environment(afftool="test", python="3")
+    return profile_case(spec, "eager", out, formats=["md", "csv"], steps=STEPS, environment=environment)

@@ -166,7 +166,7 @@ def test_on_a_gpu_kernels_belong_to_operators_and_both_readers_agree(tmp_path: P
     log = plugin.write_log(load_document(trace), tmp_path / "log")
     theirs, own = (summarise(trace, path, case={"fusion": "iaff"}, environment={}) for path in (log, None))
     assert own.kernels
-    assert [(k.name, k.calls) for k in own.kernels] == [(k.name, k.calls) for k in theirs.kernels]
+    assert {k.name: k.calls for k in own.kernels} == {k.name: k.calls for k in theirs.kernels}
     assert len(own.steps_us) == STEPS
     assert own.gaps[0].where.startswith("GPU")
     kernel = next(row.step_us for row in theirs.categories if row.category == "Kernel")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import gzip
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from cuda_trace import cuda_trace
 
 from afftool.errors import LoadError
 from afftool.profile import plugin
@@ -22,20 +21,9 @@ from afftool.profile.tree import grow
 CASE = {"fusion": "net", "backend": "eager"}
 
 
-def _by_hand() -> ModuleType:
-    """`cuda_trace.py` beside this file; by its path, since a folder called `profile` cannot be a package of tests."""
-    spec = importlib.util.spec_from_file_location("cuda_trace", Path(__file__).with_name("cuda_trace.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def document() -> dict[str, Any]:
-    trace: dict[str, Any] = _by_hand().cuda_trace()
-    return trace
+    return cuda_trace()
 
 
 @pytest.fixture(params=["plugin", "own"])

@@ -1,11 +1,10 @@
 """`afftool profile FOLDER --open` in a real browser: the plugin's pages show the figures of our report.
 
-One test, for one start of TensorBoard and of Chromium. It needs no network: the pages' stand-ins are part of what it tests.
+One test, for one start of TensorBoard and of Chromium. It needs no network: the pages' stand-ins are part of the test.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal

@@ -31,7 +31,8 @@ def render(judgement: Judgement, *, seconds: float, strict: bool = False) -> str
     if judgement.notes:
         ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(judgement.notes))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document.decode() + "\n"
 
 
 def _kind(verdict: Verdict, strict: bool) -> str | None:

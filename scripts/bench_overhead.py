@@ -1,0 +1,91 @@
+"""What the bench itself costs: wall time outside of preparing, warm-up, compilation and samples.
+
+    python scripts/bench_overhead.py [--out reports/bench_overhead.md] [--budget 10] [--fusions add,se,aff,iaff]
+
+Every call into the measured code is timed from the outside (a sample with the one step that warms the caches before it,
+a first call, a compilation); the rest of the wall time is the bench's own. The promise: under 15% of ten seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from afftool import environment
+from afftool.backends import compile as compiled
+from afftool.backends import getting_ready
+from afftool.bench import bench
+from afftool.measure.contestant import Timed
+from afftool.spec import CaseSpec, FusionSpec
+
+
+def timed(spent: dict[str, float], kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, its wall time added to its kind."""
+
+    @wraps(function)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[kind] += time.perf_counter() - start
+
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("reports/bench_overhead.md"))
+    parser.add_argument("--budget", type=float, default=10.0)
+    parser.add_argument("--fusions", default="add,se,aff,iaff")
+    parser.add_argument("--backends", default="eager,compile")
+    chosen = parser.parse_args()
+    spent: dict[str, float] = defaultdict(float)
+    Timed.sample = timed(spent, "warm-up and samples", Timed.sample)  # type: ignore[method-assign]
+    Timed.split = timed(spent, "warm-up and samples", Timed.split)  # type: ignore[method-assign]
+    getting_ready.seconds = timed(spent, "first calls and compilation", getting_ready.seconds)
+    compiled._start_compiler = timed(spent, "first calls and compilation", compiled._start_compiler)  # type: ignore[assignment]
+    cases = [CaseSpec(fusion=FusionSpec.parse(name)) for name in chosen.fusions.split(",")]
+    start = time.perf_counter()
+    records = list(
+        bench(
+            cases,
+            backends=chosen.backends.split(","),
+            measures=("latency",),
+            budget_s=chosen.budget,
+            precision=1e-4,  # never reached, so that the whole budget is used
+        )
+    )
+    wall = time.perf_counter() - start
+    own = wall - sum(spent.values())
+    here = environment.read()
+    text = [
+        "# What the bench itself costs",
+        "",
+        f"`python scripts/bench_overhead.py --budget {chosen.budget:g} --fusions {chosen.fusions} "
+        f"--backends {chosen.backends}`",
+        "",
+        f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}. {len(records)} rows, "
+        f"{sum(r.samples or 0 for r in records)} samples.",
+        "",
+        "| part | seconds |",
+        "| --- | ---: |",
+        *(f"| {kind} | {seconds:.2f} |" for kind, seconds in spent.items()),
+        f"| everything else: building, copying, comparing with eager, statistics | {own:.2f} |",
+        f"| whole | {wall:.2f} |",
+        "",
+        f"Everything else is {own / (own + spent['warm-up and samples']):.1%} of the run without compilation, "
+        f"{own / wall:.1%} of the whole.",
+    ]
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text("\n".join(text) + "\n", encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

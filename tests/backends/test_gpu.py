@@ -1,0 +1,114 @@
+"""What only a GPU can show. Run with `pytest -m gpu`."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from afftool import backends
+from afftool.backends import cudagraph, eager
+from afftool.backends.outputs import compare
+from afftool.backends.workload import Workload, in_double
+from afftool.bench import bench
+from afftool.build import build_case
+from afftool.entry import Reference
+from afftool.errors import Unavailable
+from afftool.measure.clock import CudaClock, clock_for
+from afftool.measure.contestant import Timed
+from afftool.measure.flush import flusher, last_level_bytes
+from afftool.spec import CaseSpec, FusionSpec
+
+pytestmark = pytest.mark.gpu
+
+CASE = CaseSpec(fusion=FusionSpec.parse("aff"), channels=32, size=(16, 16), batch=4, device="cuda:0")
+
+
+def test_cuda_events_read_the_gpus_time_and_not_the_callers() -> None:
+    clock = clock_for("cuda:0")
+    assert isinstance(clock, CudaClock)
+    assert 0 < clock.overhead_s < 1e-3
+    a = torch.randn(4096, 4096, device="cuda:0")
+    start = clock.mark()
+    for _ in range(20):
+        a @ a
+    queued = clock.now()
+    seconds = clock.seconds(start, clock.mark())
+    assert clock.now() - queued > 0.5 * seconds
+    assert 20 * 2 * 4096**3 / seconds < 1e16
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("name", ["cudagraph", "compile", "compile-reduce-overhead", "compile-max-autotune"])
+def test_every_backend_agrees_with_eager(name: str, mode: str) -> None:
+    case = build_case(dataclasses.replace(CASE, mode=mode))
+    prepared = backends.load(name)(case)
+    try:
+        Reference(case).error_of(prepared)
+        prepared.run(10)
+        before = prepared.compilations()
+        prepared.run(10)
+        assert prepared.compilations() == before
+        assert Reference(case).error_of(prepared) < 1e-2
+    finally:
+        prepared.close()
+
+
+def test_a_captured_training_step_has_three_parts_that_make_the_step() -> None:
+    case = build_case(dataclasses.replace(CASE, mode="train"))
+    prepared = cudagraph.prepare(case)
+    assert list(prepared.parts) == ["forward", "backward", "optimizer"]
+    parts = Timed(prepared, clock_for("cuda:0")).split(5)
+    assert all(seconds > 0 for seconds in parts.values())
+    assert prepared.preparation.capture_s
+    assert compare(prepared.outputs(0), Workload(case).outputs(0), lambda: in_double(case, 0)) < 1e-2
+    prepared.close()
+
+
+def test_replays_draw_the_random_numbers_that_eager_draws() -> None:
+    case = build_case(dataclasses.replace(CASE, mode="train"))
+    noisy = dataclasses.replace(case, module=torch.nn.Sequential())
+    noisy.module.forward = lambda x, y: torch.nn.functional.dropout(x + y)  # type: ignore[method-assign]
+    prepared = cudagraph.prepare(noisy)
+    assert compare(prepared.outputs(1), eager.prepare(noisy).outputs(1), lambda: None) == 0.0
+
+
+def test_what_waits_for_the_device_cannot_be_captured_and_says_so() -> None:
+    case = build_case(CASE)
+    case.module.forward = lambda x, y: x * (x + y).sum().item()  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="captured"):
+        cudagraph.prepare(case)
+    torch.cuda.synchronize()
+
+
+def test_closing_a_captured_case_gives_its_pool_back() -> None:
+    case = build_case(dataclasses.replace(CASE, size=(64, 64), batch=64))
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    prepared = cudagraph.prepare(case)
+    prepared.close()
+    del prepared
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before + (8 << 20)
+
+
+def test_a_flushed_cache_makes_a_small_step_slower() -> None:
+    assert last_level_bytes("cuda:0") >= 1 << 20
+    prepared = cudagraph.prepare(build_case(dataclasses.replace(CASE, size=(64, 64), batch=16)))
+    clock = clock_for("cuda:0")
+    warm, cold = Timed(prepared, clock), Timed(prepared, clock, flusher("cuda:0"))
+    for timed in (warm, cold):
+        timed.sample(20)
+    assert min(cold.sample(20).step_s for _ in range(5)) > min(warm.sample(20).step_s for _ in range(5))
+
+
+def test_a_bench_isolates_compiled_cases_and_gives_ratios() -> None:
+    records = list(bench([CASE], backends=("eager", "cudagraph"), measures=("latency", "memory"), budget_s=5.0))
+    assert {r.status for r in records} == {"ok"}
+    assert {r.isolation for r in records} == {"process"}
+    assert all(r.latency_ratio for r in records)
+
+
+def test_a_case_too_large_for_the_gpu_is_out_of_memory_and_the_rest_goes_on() -> None:
+    huge = dataclasses.replace(CASE, size=(4096, 4096), batch=64, channels=256)
+    records = list(bench([huge, CASE], measures=("latency",), budget_s=2.0, baseline=None))
+    assert [r.status for r in records] == ["oom", "ok"]

@@ -1,0 +1,194 @@
+"""`afftool bench` for real, on fusions small enough to take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from afftool.cli import main
+from afftool.store import Store
+
+COST = ["bench", "--measure", "cost", "--size", "7"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFTOOL_STORE", raising=False)
+
+
+def afftool(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Run the command line in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["afftool", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "afftool", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def latest() -> list[dict]:
+    with Store.open(".afftool/runs.sqlite", create=False) as store:
+        return [record.to_dict() for record in store.run("latest").records]
+
+
+def test_one_fusion_is_measured_beside_the_baseline_stored_and_written(monkeypatch, capsys) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--out", "out") == 0
+    rows = latest()
+    assert [(row["fusion"], row["params"]) for row in rows] == [("add", 0), ("aff", 4576)]
+    captured = capsys.readouterr()
+    assert "4,576" in captured.out
+    assert "saved as run 1" in captured.err
+    assert "the baseline is add" in Path("out/bench.md").read_text(encoding="utf-8")
+    assert "aff,module," in Path("out/bench.csv").read_text(encoding="utf-8")
+
+
+def test_json_is_all_there_is_on_stdout(monkeypatch, capsys) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--baseline", "none", "--json") == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert set(document) == {"schema", "environment", "records"}
+    assert [row["params"] for row in document["records"]] == [4576]
+    assert document["records"][0]["latency_ms"] is None
+    assert "aff (module, 64, 7x7" in captured.err
+
+
+def test_a_timed_bench_has_ratios_and_compares_with_eager(monkeypatch, capsys) -> None:
+    words = ["--fusion", "aff", "--channels", "8", "--size", "6", "--batch", "2", "--budget", "0.4", "--threads", "1"]
+    assert afftool(monkeypatch, "bench", *words, "--backend", "eager", "--mode", "train") == 0
+    add, aff = latest()
+    assert (add["fusion"], aff["fusion"]) == ("add", "aff")
+    assert aff["latency_ms"] > 0
+    assert aff["samples"] == len(aff["samples_ms"]) > 0
+    assert aff["saved_bytes"] > 0
+    assert "latency vs add" in capsys.readouterr().out
+
+
+def test_what_cannot_run_here_is_recorded_and_nothing_measured_has_an_exit_code(monkeypatch, capsys) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("here it can")
+    words = ["bench", "--fusion", "aff", "--size", "7", "--backend", "cudagraph", "--device", "cpu"]
+    assert afftool(monkeypatch, *words) == 6
+    assert {row["status"] for row in latest()} == {"skipped"}
+    assert all(row["reason"] for row in latest())
+    captured = capsys.readouterr()
+    assert "Not measured" in captured.out
+    assert "nothing could be measured" in captured.err
+
+
+def test_a_device_that_is_not_there_is_the_users_error(monkeypatch, capsys) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--device", "cuda:99") == 2
+    assert "hint:" in capsys.readouterr().err
+
+
+def test_skipped_combinations_are_stored_with_the_rest(monkeypatch) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", "aff,aff:reduction=32", "--channels", "16,32") == 0
+    skipped = [row for row in latest() if row["status"] == "skipped"]
+    assert [(row["fusion"], row["channels"]) for row in skipped] == [("aff:reduction=32", 16)]
+
+
+def test_a_module_of_the_users_own_is_found_from_the_current_folder(monkeypatch) -> None:
+    source = """
+        from torch import nn
+
+        class Gate(nn.Module):
+            def __init__(self, channels, width=4):
+                super().__init__()
+                self.weigh = nn.Conv2d(channels, width, 1)
+                self.back = nn.Conv2d(width, channels, 1)
+
+            def forward(self, x, y):
+                return x + y * self.back(self.weigh(x)).sigmoid()
+    """
+    Path("own_gates_for_bench.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    assert afftool(monkeypatch, *COST, "--fusion", "own_gates_for_bench:Gate:width=2", "--channels", "8") == 0
+    assert latest()[-1]["params"] == (8 * 2 + 2) + (2 * 8 + 8)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "hint"),
+    [
+        (None, "not_there_at_all:Gate", "cd to its folder"),
+        ("import surely_not_installed\n", "own_broken_one:Gate", "surely_not_installed"),
+        ("class Gates: pass\n", "own_broken_two:Gate", "own_broken_two:Gates"),
+    ],
+)
+def test_a_module_that_does_not_load_is_refused_before_anything_is_measured(
+    source, name, hint, monkeypatch, capsys
+) -> None:
+    if source:
+        Path(name.partition(":")[0] + ".py").write_text(source, encoding="utf-8")
+    assert afftool(monkeypatch, *COST, "--fusion", f"aff,{name}") == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_explain_and_per_module_add_tables_whose_sums_are_the_totals(monkeypatch, capsys) -> None:
+    words = ["--fusion", "aff", "--explain", "--per-module", "--baseline", "none", "--out", "r.md"]
+    assert afftool(monkeypatch, *COST, *words) == 0
+    flops = f"{latest()[0]['flops']:,}"
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("total") and flops in line for line in lines)
+    assert any("local_att" in line for line in lines)
+    assert "## Operators of aff" in Path("r.md").read_text(encoding="utf-8")
+
+
+def test_a_store_that_is_not_ours_stops_the_bench_before_it_starts(monkeypatch, capsys) -> None:
+    Path("notes.txt").write_text("mine\n" * 50)
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--store", "notes.txt") == 2
+    assert Path("notes.txt").read_text() == "mine\n" * 50
+    assert "hint:" in capsys.readouterr().err
+
+
+def test_a_kill_during_a_bench_loses_no_finished_record() -> None:
+    batches = ",".join(map(str, range(1, 400)))
+    bench = started(*COST, "--fusion", "add,aff", "--batch", batches)
+    assert bench.stdout is not None
+    told = [bench.stdout.readline() for _ in range(12)]
+    os.kill(bench.pid, signal.SIGKILL)
+    told += bench.stdout.read().splitlines()
+    bench.communicate()
+    with Store.open(".afftool/runs.sqlite", create=False) as store:
+        run = store.run("latest")
+    assert not run.finished
+    assert all("params" in line for line in told)
+    assert 12 <= len(told) <= len(run.records) < 2 * 399
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() -> None:
+    batches = ",".join(map(str, range(1, 400)))
+    bench = started(*COST, "--fusion", "add,aff", "--batch", batches)
+    assert bench.stdout is not None
+    told = [bench.stdout.readline() for _ in range(4)]
+    bench.send_signal(signal.SIGINT)
+    _, errors = bench.communicate()
+    assert bench.returncode == 130
+    with Store.open(".afftool/runs.sqlite", create=False) as store:
+        run = store.run("latest")
+    assert not run.finished
+    assert len(run.records) >= len(told)
+    assert f"{len(run.records)} records are saved as run {run.id}" in errors
+    assert "Traceback" not in errors
+
+
+def test_two_benches_into_one_store_lose_none() -> None:
+    benches = [started(*COST, "--fusion", fusion, "--batch", "1,2,3,4") for fusion in ("aff", "iaff")]
+    for bench in benches:
+        _, errors = bench.communicate()
+        assert bench.returncode == 0, errors
+    with Store.open(".afftool/runs.sqlite", create=False) as store:
+        runs = store.runs()
+    assert [run.finished for run in runs] == [True, True]
+    assert {(r.fusion, r.batch) for run in runs for r in run.records} >= {("aff", 4), ("iaff", 4)}
+    assert [len(run.records) for run in runs] == [8, 8]

@@ -1,0 +1,72 @@
+"""Time that is handed in: a clock that moves only when told, and contestants that move it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from afftool.measure.contestant import Sample
+
+
+class FakeClock:
+    """Seconds that pass only by `pass_time`; a mark is the time it was set."""
+
+    def __init__(self, overhead_s: float = 0.0) -> None:
+        self.time = 0.0
+        self.overhead_s = overhead_s
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += seconds
+
+    def now(self) -> float:
+        return self.time
+
+    def mark(self) -> float:
+        return self.time
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+
+class FakeContestant:
+    """Takes `step_s(n)` for the steps of its nth sample, and compiles in the samples listed."""
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        step_s: Callable[[int], float],
+        *,
+        name: str = "",
+        log: list[str] | None = None,
+        compiles_in: Sequence[int] = (),
+        parts: Mapping[str, float] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._step_s = step_s
+        self._name = name
+        self._log = log if log is not None else []
+        self._compiles_in = compiles_in
+        self._parts = parts or {}
+        self.taken = 0
+        self.steps: list[int] = []
+
+    @property
+    def overhead_s(self) -> float:
+        return self._clock.overhead_s
+
+    def sample(self, steps: int) -> Sample:
+        step_s = self._step_s(self.taken)
+        self._clock.pass_time(step_s * steps)
+        self._log.append(self._name)
+        self.steps.append(steps)
+        compilations = int(self.taken in self._compiles_in)
+        self.taken += 1
+        return Sample(step_s, compilations)
+
+    def split(self, steps: int) -> Mapping[str, float]:
+        return self._parts
+
+
+class TickingClock(FakeClock):
+    """A millisecond passes with every mark: samples that are all alike, however busy the machine is."""
+
+    def mark(self) -> float:
+        self.pass_time(0.001)
+        return self.time

@@ -1,0 +1,229 @@
+"""What the review finds in fusions with a planted fault, and that it finds nothing in those without."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import planted_fusions
+import pytest
+from torch import nn
+
+from afftool.formats import renderer
+from afftool.inspect import batch, dead, export, gate, graph, output, scale, shapes, stack, state, symmetry
+from afftool.inspect.checks import CHECKS, review
+from afftool.inspect.finding import Finding
+from afftool.inspect.report import inspect_report
+from afftool.inspect.subject import Subject, subject_of
+from afftool.spec import FusionSpec
+
+BAD = ("fault", "warning")
+
+
+def planted(name: str, channels: int = 8) -> Subject:
+    kind = getattr(planted_fusions, name)
+
+    def make() -> nn.Module:
+        try:
+            module: nn.Module = kind(channels)
+        except TypeError:
+            module = kind()
+        return module
+
+    return Subject(name=name, make=make, channels=channels, size=(6, 5), batch=8)
+
+
+def ours(text: str, **settings: Any) -> Subject:
+    fusion = FusionSpec.parse(text)
+    return subject_of(fusion, **{"channels": 16, "size": (6,) * fusion.ndim, "batch": 8} | settings)
+
+
+def worst(findings: list[Finding]) -> Finding:
+    order = ["fault", "warning", "unknown", "note", "ok"]
+    return min(findings, key=lambda f: order.index(f.severity))
+
+
+# No false alarms: the whole review of what is right.
+
+
+@pytest.mark.parametrize("name", ["add", "aff", "iaff"])
+def test_nothing_is_held_against_fusions_that_do_what_they_should(name: str) -> None:
+    findings = list(review(ours(name, channels=32, size=(8, 8))))
+    assert {f.check for f in findings} == set(CHECKS)
+    assert [f.what for f in findings if f.severity in (*BAD, "unknown")] == []
+
+
+def test_nothing_is_held_against_a_users_module_without_a_fault() -> None:
+    findings = list(review(planted("Plain")))
+    assert [f.what for f in findings if f.severity in (*BAD, "unknown")] == []
+
+
+CHEAP = [output, dead, scale, symmetry, batch, shapes, state, gate]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["concat", "se", "gau", "highway", "sk", "ms-sa", "recursive-aff", "aff:inputs=3", "aff:ndim=1", "iaff:ndim=3"],
+)
+def test_the_cheap_checks_hold_nothing_against_any_other_fusion_of_the_paper(text: str) -> None:
+    for check in CHEAP:
+        for finding in check.check(ours(text)):  # type: ignore[attr-defined]
+            assert finding.severity not in BAD, finding.what
+
+
+# Each fault, found.
+
+
+def test_the_dead_branch_of_the_released_iaff_is_found_and_counted() -> None:
+    (finding,) = dead.check(ours("open-iaff", channels=24))
+    assert finding.severity == "fault"
+    assert finding.measured["never_called"] == ["global_att2"]
+    inner = 24 // 4
+    by_hand = 24 * inner + inner + 2 * inner + inner * 24 + 24 + 2 * 24
+    assert finding.measured["dead_params"] == by_hand
+
+
+def test_the_doubling_of_the_released_aff_is_found_and_that_of_addition_explained() -> None:
+    (released,) = scale.check(ours("open-aff"))
+    assert released.severity == "warning"
+    assert released.measured["gain_equal_inputs"] == pytest.approx(2)
+    assert "doubles" in released.what
+    (paper,) = scale.check(ours("aff"))
+    assert paper.measured["gain_equal_inputs"] == pytest.approx(1)
+    (addition,) = scale.check(ours("add"))
+    assert addition.severity == "ok"
+    assert addition.measured["gain_equal_inputs"] == pytest.approx(2)
+    assert "plain sum" in addition.what
+    assert addition.measured["gain_independent_inputs"] == pytest.approx(math.sqrt(2), rel=0.05)
+
+
+@pytest.mark.parametrize(("text", "factor"), [("aff:gain=1.5", 1.5), ("iaff:gain=0.5", 0.5), ("eres2net-aff", 2)])
+def test_any_gain_of_a_selection_is_measured(text: str, factor: float) -> None:
+    (finding,) = scale.check(ours(text))
+    assert finding.severity == "warning"
+    assert finding.measured["gain_equal_inputs"] == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "severity", "says"),
+    [
+        (scale, "Tripled", "warning", "add up to 3"),
+        (dead, "Dead", "fault", "extra"),
+        (symmetry, "Deaf", "fault", "does not depend on y"),
+        (shapes, "Broadcasts", "warning", "one position|without a word"),
+        (state, "Counts", "fault", "changes calls"),
+        (state, "InPlace", "fault", "writes into its inputs"),
+        (state, "Restless", "warning", "two different outputs"),
+        (batch, "Leaky", "fault", "alone gives another result"),
+        (batch, "BatchNormed", "note", "does not train with a batch of 1"),
+        (gate, "Stuck", "warning", "saturated"),
+        (gate, "Constant", "warning", "same everywhere"),
+        (graph, "Breaks", "warning", "breaks the graph"),
+        (export, "FixedBatch", "warning", "dynamic batch"),
+        (stack, "Explodes", "warning", "times as large"),
+        (output, "Shrinks", "fault", "shape"),
+        (output, "Infinite", "fault", "not finite"),
+    ],
+)
+def test_a_planted_fault_is_found(check: Any, name: str, severity: str, says: str) -> None:
+    finding = worst(check.check(planted(name)))
+    assert finding.severity == severity, finding.what
+    assert any(part in finding.what for part in says.split("|")), finding.what
+    assert finding.why
+    assert finding.do
+
+
+def test_a_parameter_multiplied_by_zero_is_dead_though_it_is_in_the_graph() -> None:
+    (finding,) = dead.check(planted("Dead"))
+    assert "muted" in finding.measured["dead"]
+    assert not {"squeeze.weight", "excite.weight"} & set(finding.measured["dead"])
+    assert finding.measured["never_called"] == ["extra"]
+
+
+def test_a_layer_that_starts_at_zero_makes_no_other_look_dead() -> None:
+    (finding,) = dead.check(planted("ZeroInit"))
+    assert finding.severity == "ok", finding.what
+
+
+def test_the_gate_of_a_black_box_is_read_off_its_output() -> None:
+    (finding,) = gate.check(planted("Constant"))
+    assert finding.measured["mean"] == pytest.approx(0.3)
+    subject = planted("Plain")
+    (read,) = gate.check(subject)
+    x, y = subject.maps()
+    truth = subject.module(training=True).gate(x, y)  # type: ignore[operator]
+    kept = truth[(x - y).abs() >= gate.FAR_APART]
+    assert read.measured["mean"] == pytest.approx(kept.mean().item(), abs=1e-4)
+    assert read.measured["spread"] == pytest.approx(kept.std().item(), abs=1e-4)
+
+
+def test_local_and_global_branches_are_told_apart() -> None:
+    shares = {text: gate.check(ours(text))[0].measured for text in ("aff", "local-local", "global-global")}
+    assert 0.2 < shares["aff"]["local_share"] < 0.8
+    assert shares["local-local"]["local_share"] == 1
+    assert shares["global-global"]["local_share"] == 0
+    assert shares["global-global"]["position_share"] == pytest.approx(0, abs=1e-9)
+    assert shares["local-local"]["position_share"] > 0.9
+
+
+def test_a_module_that_runs_in_single_precision_only_is_still_measured() -> None:
+    (finding,) = scale.check(planted("SingleOnly"))
+    assert finding.severity == "ok"
+    assert finding.measured["gain_equal_inputs"] == pytest.approx(1, abs=1e-5)
+
+
+def test_ten_additions_grow_as_the_square_root_of_their_number() -> None:
+    (finding,) = stack.check(ours("add", channels=32, size=(8, 8)))
+    sizes = finding.measured["sizes"]
+    assert len(sizes) == 11
+    assert sizes[10] ** 2 - sizes[5] ** 2 == pytest.approx(sizes[5] ** 2 - sizes[0] ** 2, rel=0.25), "as much each time"
+
+
+def test_a_module_that_cannot_be_called_is_a_finding_and_ends_the_review() -> None:
+    (finding,) = list(review(planted("TwoOutputs")))
+    assert (finding.check, finding.severity) == ("output", "unknown")
+    assert "tuple" in finding.what
+
+
+def test_the_review_leaves_the_callers_random_state_alone() -> None:
+    import torch
+
+    before = torch.random.get_rng_state()
+    for check in CHEAP:
+        check.check(ours("aff"))  # type: ignore[attr-defined]
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# The report.
+
+
+@pytest.fixture(scope="module")
+def findings() -> list[Finding]:
+    return [*dead.check(ours("open-iaff")), *scale.check(ours("aff")), *symmetry.check(ours("aff"))]
+
+
+def test_the_worst_finding_comes_first_with_why_and_what_to_do(findings: list[Finding]) -> None:
+    text = renderer("md")(inspect_report("open-iaff", list(reversed(findings)), {"channels": 16}))
+    assert text.index("dead parameters") < text.index("output scale")
+    assert "why it matters" in text
+    assert "what to do" in text
+
+
+def test_json_holds_every_measured_number_and_no_infinity(findings: list[Finding]) -> None:
+    odd = Finding(
+        check="ten blocks", severity="fault", what="", measured={"sizes": [1.0, math.inf], "growth": math.nan}
+    )
+    document = json.loads(renderer("json")(inspect_report("x", [*findings, odd], {"channels": 16})))
+    rows = {f["check"]: f for f in document["findings"]}
+    assert rows["ten blocks"]["measured"] == {"sizes": [1.0, None], "growth": None}
+    assert rows["dead parameters"]["measured"]["never_called"] == ["global_att2"]
+
+
+def test_csv_has_one_row_a_finding(findings: list[Finding]) -> None:
+    text = renderer("csv")(inspect_report("x", findings, {}))
+    rows = list(csv.DictReader(io.StringIO("\n".join(x for x in text.splitlines() if not x.startswith("#")))))
+    assert next(row["check"] for row in rows) == "dead parameters"
+    assert len(rows) == len(findings)

@@ -1,0 +1,66 @@
+from fake_time import FakeClock
+
+from afftool.backends import Preparation, Prepared
+from afftool.measure.contestant import PRIME_BELOW_S, Timed
+
+
+class Steps:
+    """Steps that take `step_s` by a fake clock."""
+
+    def __init__(self, step_s: float) -> None:
+        self.clock = FakeClock()
+        self.step_s = step_s
+        self.made = 0
+
+    def run(self, times: int) -> None:
+        self.made += times
+        self.clock.pass_time(self.step_s * times)
+
+    def prepared(self, **parts: float) -> Prepared:
+        return Prepared(
+            backend="eager",
+            run=self.run,
+            outputs=lambda seed: None,  # type: ignore[arg-type, return-value]
+            preparation=Preparation(first_call_s=0.0),
+            parts={name: (lambda s=seconds: self.clock.pass_time(s)) for name, seconds in parts.items()},
+        )
+
+
+def test_one_step_goes_untimed_before_each_warm_sample() -> None:
+    steps = Steps(0.25 * PRIME_BELOW_S)
+    sample = Timed(steps.prepared(), steps.clock).sample(4)
+    assert sample.step_s == steps.step_s
+    assert steps.made == 5
+
+
+def test_long_steps_are_not_primed_once_they_are_known_to_be_long() -> None:
+    steps = Steps(2 * PRIME_BELOW_S)
+    timed = Timed(steps.prepared(), steps.clock)
+    timed.sample(1)
+    timed.sample(1)
+    assert steps.made == 3
+
+
+def test_a_cold_cache_is_flushed_before_every_step_and_the_flush_is_not_timed() -> None:
+    steps = Steps(0.25)
+    flushes = []
+
+    def flush() -> None:
+        flushes.append(steps.made)
+        steps.clock.pass_time(7.0)
+
+    sample = Timed(steps.prepared(), steps.clock, flush).sample(3)
+    assert sample.step_s == 0.25
+    assert flushes == [0, 1, 2]
+
+
+def test_parts_are_timed_apart() -> None:
+    steps = Steps(0.0)
+    timed = Timed(steps.prepared(forward=0.5, backward=1.0, optimizer=0.25), steps.clock)
+    assert timed.split(3) == {"forward": 0.5, "backward": 1.0, "optimizer": 0.25}
+
+
+def test_inference_has_no_parts() -> None:
+    steps = Steps(1.0)
+    assert Timed(steps.prepared(), steps.clock).split(3) == {}
+    assert steps.clock.now() == 0.0

@@ -1,0 +1,181 @@
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fake_time import FakeClock, FakeContestant
+
+from afftool.errors import Rejected
+from afftool.measure.latency import FEWEST_ROUNDS, LatencyReading, race
+from afftool.stats import median_interval, paired_ratio
+
+
+def run(clock: FakeClock, *contestants: FakeContestant, budget_s: float = 10.0, **options: Any) -> list[LatencyReading]:
+    results = race(contestants, now=clock.now, budget_s=budget_s, **options)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results  # type: ignore[return-value]
+
+
+def noisy(seed: int, level: float = 0.01, spread: float = 0.01) -> Callable[[int], float]:
+    generator = random.Random(seed)
+    return lambda n: level * (1 + generator.gauss(0, spread))
+
+
+def test_every_other_round_goes_backwards() -> None:
+    clock, log = FakeClock(), []
+    names = ["a", "b", "c"]
+    run(clock, *(FakeContestant(clock, lambda n: 0.01, name=name, log=log) for name in names), budget_s=5.0)
+    rounds = [log[i : i + 3] for i in range(0, len(log), 3)]
+    sampled = rounds[-FEWEST_ROUNDS:]
+    assert sampled == [names, names[::-1]] * (FEWEST_ROUNDS // 2)
+    assert all(sorted(one) == names for one in rounds)
+
+
+def test_warm_up_lasts_until_the_times_are_level_and_none_of_it_is_kept() -> None:
+    clock = FakeClock()
+    slow_start = FakeContestant(clock, lambda n: 0.05 - 0.001 * n if n < 30 else 0.02)
+    (reading,) = run(clock, slow_start, budget_s=100.0)
+    assert reading.settled
+    assert slow_start.taken - len(reading.samples_s) >= 30
+    assert set(reading.samples_s) == {0.02}
+    assert reading.warmup_s > 30 * 0.02
+
+
+def test_a_steady_contestant_is_warm_after_two_windows() -> None:
+    clock = FakeClock()
+    steady = FakeContestant(clock, lambda n: 0.01)
+    (reading,) = run(clock, steady)
+    assert steady.taken - len(reading.samples_s) == 6
+
+
+def test_warm_up_goes_on_while_anything_compiles() -> None:
+    clock = FakeClock()
+    contestant = FakeContestant(clock, lambda n: 0.01, compiles_in=range(20))
+    (reading,) = run(clock, contestant, budget_s=100.0)
+    assert contestant.taken - len(reading.samples_s) == 21
+
+
+def test_warm_up_that_its_budget_ends_is_reported_as_not_settled() -> None:
+    clock = FakeClock()
+    (reading,) = run(clock, FakeContestant(clock, lambda n: 0.01 * 0.9**n + 0.001), budget_s=0.1)
+    assert not reading.settled
+
+
+def test_what_still_compiles_when_warm_up_ends_is_rejected() -> None:
+    clock = FakeClock()
+    with pytest.raises(Rejected, match="still compiling"):
+        run(clock, FakeContestant(clock, lambda n: 0.01, compiles_in=range(10_000)))
+
+
+def test_a_recompilation_while_timed_rejects_that_contestant_alone() -> None:
+    clock = FakeClock()
+    good, bad = (FakeContestant(clock, lambda n: 0.01, compiles_in=which) for which in ((), (12,)))
+    kept, rejected = race([good, bad], now=clock.now, budget_s=10.0)
+    assert isinstance(kept, LatencyReading)
+    assert len(kept.samples_s) == FEWEST_ROUNDS
+    assert isinstance(rejected, Rejected)
+    assert "compiled again while it was timed" in rejected.message
+
+
+def test_a_contestant_that_raises_leaves_the_others_in_the_race() -> None:
+    def breaks(n: int) -> float:
+        if n == 9:
+            raise RuntimeError("no more")
+        return 0.01
+
+    clock = FakeClock()
+    broken, good = race(
+        [FakeContestant(clock, breaks), FakeContestant(clock, lambda n: 0.01)], now=clock.now, budget_s=10.0
+    )
+    assert isinstance(broken, RuntimeError)
+    assert isinstance(good, LatencyReading)
+
+
+def test_sampling_stops_as_soon_as_the_median_is_precise_enough() -> None:
+    clock = FakeClock()
+    (reading,) = run(clock, FakeContestant(clock, noisy(1, spread=0.05)), budget_s=1000.0)
+    interval = median_interval(reading.samples_s)
+    assert interval is not None
+    assert interval.half_width <= 0.01
+    assert reading.stopped == "precision"
+    assert FEWEST_ROUNDS < len(reading.samples_s) < 1000
+
+
+def test_sampling_goes_on_until_the_noisiest_is_precise() -> None:
+    clock = FakeClock()
+    calm, wild = run(
+        clock, FakeContestant(clock, noisy(1, spread=0.001)), FakeContestant(clock, noisy(2, spread=0.05)), budget_s=1e3
+    )
+    assert len(calm.samples_s) == len(wild.samples_s)
+    assert (calm.stopped, wild.stopped) == ("precision", "precision")
+
+
+def test_the_budget_ends_what_precision_cannot() -> None:
+    clock = FakeClock()
+    (reading,) = run(clock, FakeContestant(clock, noisy(3, spread=0.5)), budget_s=2.0)
+    assert reading.stopped == "budget"
+    assert 2.0 <= clock.now() < 2.2
+
+
+def test_even_a_step_longer_than_the_budget_is_timed_twice() -> None:
+    clock = FakeClock()
+    (reading,) = run(clock, FakeContestant(clock, lambda n: 60.0), budget_s=1.0)
+    assert reading.samples_s == (60.0, 60.0)
+    assert reading.stopped == "budget"
+
+
+@pytest.mark.parametrize(("overhead_s", "step_s"), [(1e-7, 3e-6), (1e-5, 2e-4), (5e-5, 0.2), (1e-6, 0.00099)])
+def test_samples_are_so_long_that_the_clock_weighs_a_thousandth(overhead_s: float, step_s: float) -> None:
+    clock = FakeClock(overhead_s)
+    (reading,) = run(clock, FakeContestant(clock, lambda n: step_s), budget_s=100.0)
+    sample_s = reading.steps_per_sample * step_s
+    assert overhead_s <= 0.001 * sample_s * (1 + 1e-9)
+    assert sample_s < 10 * max(1e-3, 2000 * overhead_s, step_s)
+
+
+def test_one_short_sample_does_not_make_an_endless_one() -> None:
+    clock = FakeClock()
+    contestant = FakeContestant(clock, lambda n: 1e-9 if n == 0 else 1e-3)
+    run(clock, contestant)
+    assert max(contestant.steps) <= 100
+
+
+def test_parts_of_a_step_are_medians_of_looks_of_their_own() -> None:
+    clock = FakeClock()
+    (reading,) = run(clock, FakeContestant(clock, lambda n: 0.01, parts={"forward": 0.004, "backward": 0.007}))
+    assert reading.parts_s == {"forward": 0.004, "backward": 0.007}
+    fields = reading.fields(batch=8)
+    assert (fields["forward_ms"], fields["latency_ms"]) == (4.0, 10.0)
+    assert "optimizer_ms" not in fields
+    assert fields["throughput_per_s"] == pytest.approx(800.0)
+
+
+def test_a_tenth_of_slowdown_shows_in_twenty_of_twenty_races_on_a_drifting_machine() -> None:
+    for seed in range(20):
+        clock = FakeClock()
+
+        def on_this_machine(factor: float, seed: int, clock: FakeClock = clock) -> Callable[[int], float]:
+            generator = random.Random(seed)
+            return lambda n: 0.005 * factor * (1 + 0.02 * clock.now()) * (1 + abs(generator.gauss(0, 0.03)))
+
+        base, slow = run(
+            clock,
+            FakeContestant(clock, on_this_machine(1.0, 2 * seed)),
+            FakeContestant(clock, on_this_machine(1.1, 2 * seed + 1)),
+            budget_s=8.0,
+        )
+        ratio = paired_ratio(slow.samples_s, base.samples_s)
+        assert ratio is not None
+        assert ratio.low > 1.05
+        assert ratio.high - ratio.low <= 0.04
+
+
+def test_fields_of_few_samples_claim_nothing() -> None:
+    reading = LatencyReading(
+        samples_s=(0.1, 0.2), steps_per_sample=1, warmup_s=0.0, settled=True, stopped="budget", overhead_s=0.0
+    )
+    fields = reading.fields(batch=1)
+    assert fields["latency_low_ms"] is fields["latency_iqr_ms"] is fields["latency_p99_ms"] is None
+    assert fields["samples_ms"] == (100.0, 200.0)

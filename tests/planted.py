@@ -1,0 +1,92 @@
+"""Backends and fusions with a known fault, for tests to plant."""
+
+import dataclasses
+import os
+import signal
+
+import torch
+from torch import nn
+
+from afftool.backends import Prepared, eager
+from afftool.backends.outputs import Outputs
+from afftool.build import Case
+
+
+def wrong(case: Case) -> Prepared:
+    """Runs eagerly, but claims outputs that are 1% off."""
+    prepared = eager.prepare(case)
+
+    def outputs(seed: int) -> Outputs:
+        kinds = prepared.outputs(seed).kinds
+        return Outputs({kind: {name: 1.01 * t for name, t in tensors.items()} for kind, tensors in kinds.items()})
+
+    return dataclasses.replace(prepared, backend="wrong", outputs=outputs)
+
+
+def recompiling(case: Case) -> Prepared:
+    """Runs eagerly and says, from the twentieth step on, that it compiled once more in every step."""
+    prepared = eager.prepare(case)
+    steps = 0
+
+    def run(times: int) -> None:
+        nonlocal steps
+        steps += times
+        prepared.run(times)
+
+    return dataclasses.replace(prepared, backend="recompiling", run=run, compilations=lambda: max(0, steps - 20))
+
+
+class Plain(nn.Module):
+    """A sound fusion, with a batch norm and random numbers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        gate = torch.sigmoid(self.norm(self.conv(x + y)))
+        return nn.functional.dropout(gate * x + (1 - gate) * y, 0.1, self.training)
+
+
+class Raises(Plain):
+    """Fails where values are real, not while it is counted."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            raise ValueError("nothing fits")
+        return super().forward(x, y)
+
+
+class OutOfMemory(Plain):
+    """Asks for more memory than there is."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return super().forward(x, y)
+
+
+class Dies(Plain):
+    """Takes its whole process down."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().forward(x, y)
+
+
+class RaisesEverywhere(Plain):
+    """Fails wherever it runs."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such thing")
+
+
+class NotOnMeta(Plain):
+    """Runs, but looks at values in a way that no counter stands."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if type(x) is not torch.Tensor or x.is_meta or torch.is_grad_enabled():
+            raise RuntimeError("not here")
+        return super().forward(x, y)

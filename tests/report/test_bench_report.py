@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from made_up_runs import ENVIRONMENT, bench_run, record, timed
+
+from afftool.errors import SpecError
+from afftool.record import Record, Run
+from afftool.report import Table, bench_report, comparison, frame
+from afftool.report.bench import compact_table
+
+
+def run_of(*records: Record, baseline: str | None = "add", number: int = 1) -> Run:
+    return Run(
+        id=number, command="afftool bench", started="now", environment=ENVIRONMENT, baseline=baseline, records=records
+    )
+
+
+def table(run: Run, title: str) -> Table:
+    return next(t for t in bench_report(run).tables if t.title == title)
+
+
+def column(table: Table, name: str) -> list[object]:
+    place = [c.name for c in table.columns].index(name)
+    return [row[place] for row in table.rows]
+
+
+def best(table: Table, name: str) -> list[int]:
+    place = [c.name for c in table.columns].index(name)
+    return sorted(row for row, i in table.best if i == place)
+
+
+def test_it_opens_with_what_was_compared_where_and_how() -> None:
+    facts = dict(bench_report(bench_run()).facts)
+    assert facts["Compared"] == "add, aff, iaff; the baseline is add"
+    assert "Some CPU, 2 of 2 cores used" in facts["Machine"]
+    assert "torch 2.13.0" in facts["Software"]
+    assert "channels 64; size 56x56; batch 8; mode infer" in facts["How"]
+    assert "run 7" in facts["Run"]
+
+
+def test_values_stay_exact() -> None:
+    assert 1 / 3 in column(table(bench_run(), "Results"), "latency_ms")
+
+
+def test_the_best_of_each_group_is_marked_and_groups_never_mix_backends() -> None:
+    results = table(bench_run(), "Results")
+    assert list(zip(column(results, "fusion"), column(results, "backend"), strict=True)) == [
+        ("add", "eager"),
+        ("aff", "eager"),
+        ("iaff", "eager"),
+        ("add", "compile"),
+        ("aff", "compile"),
+    ]
+    assert best(results, "latency_ms") == [0, 3]
+
+
+def test_more_is_better_for_throughput() -> None:
+    run = run_of(timed("aff", 1.0, throughput_per_s=10.0), timed("iaff", 2.0, throughput_per_s=5.0), baseline=None)
+    assert best(table(run, "Results"), "throughput_per_s") == [0]
+
+
+def test_nothing_is_best_where_all_are_alike_and_ties_share_the_mark() -> None:
+    alike = run_of(timed("aff", 1.0, params=5), timed("iaff", 1.0, params=5), baseline=None)
+    assert table(alike, "Results").best == frozenset()
+    tied = run_of(*(timed(f, 1.0, params=n) for f, n in (("aff", 5), ("iaff", 5), ("sk", 6))), baseline=None)
+    assert best(table(tied, "Results"), "params") == [0, 1]
+
+
+def test_costs_are_multiples_of_the_baseline_in_the_same_case_under_the_same_backend() -> None:
+    relative = table(bench_run(), "Relative to add")
+    assert column(relative, "fusion") == ["aff", "iaff", "aff"]
+    assert column(relative, "latency_ms") == [4.0, 8.0, (1 / 3) / 0.25]
+    assert "params" not in [c.name for c in relative.columns]  # the baseline's are 0: no multiple of it exists
+
+
+def test_the_baseline_is_sought_in_the_same_setting_only() -> None:
+    run = run_of(timed("add", 1.0, batch=1), timed("aff", 3.0, batch=2), timed("aff", 5.0, batch=1))
+    assert column(table(run, "Relative to add"), "latency_ms") == [5.0, None]
+
+
+def test_the_baseline_of_other_dimensions_and_inputs_is_found() -> None:
+    run = run_of(
+        timed("add:ndim=1", 1.0, height=None),
+        timed("aff:ndim=1", 2.0, height=None),
+        timed("add:inputs=3", 2.0),
+        timed("aff:inputs=3", 6.0),
+    )
+    assert column(table(run, "Relative to add"), "latency_ms") == [2.0, 3.0]
+
+
+def test_a_ratio_measured_round_by_round_is_preferred_to_the_medians() -> None:
+    paired = {"baseline": "add", "latency_ratio": 2.5, "latency_ratio_low": 2.4, "latency_ratio_high": 2.6}
+    run = run_of(timed("add", 1.0), timed("aff", 3.0, **paired))
+    relative = table(run, "Relative to add")
+    assert column(relative, "latency_ms") == [2.5]
+    assert column(relative, "latency_ratio_interval") == ["2.40x to 2.60x"]
+
+
+def test_a_failed_baseline_is_no_baseline() -> None:
+    run = run_of(record("add", status="failed", reason="no", latency_ms=1.0), timed("aff", 3.0))
+    assert "Relative to add" not in [t.title for t in bench_report(run).tables]
+
+
+def test_a_fusion_that_is_not_installed_here_is_still_reported() -> None:
+    run = run_of(timed("add", 1.0), timed("name-of-a-plugin", 3.0), timed("their.mod:Gate:width=8", 2.0))
+    assert column(table(run, "Relative to add"), "latency_ms") == [3.0, 2.0]
+
+
+def test_columns_with_nothing_in_them_are_dropped_and_constant_settings_said_once() -> None:
+    names = [c.name for c in table(bench_run(), "Results").columns]
+    assert "saved_bytes" not in names
+    assert "batch" not in names
+    swept = run_of(timed("aff", 1.0, batch=1), timed("aff", 2.0, batch=2))
+    assert "batch" in [c.name for c in table(swept, "Results").columns]
+
+
+def test_what_was_not_measured_is_listed_with_its_reason() -> None:
+    rest = table(bench_run(), "Not measured")
+    assert column(rest, "status") == ["failed", "skipped"]
+    assert column(rest, "reason")[1] == "CUDA graphs need a CUDA device"
+
+
+def test_uncounted_operators_are_named() -> None:
+    run = run_of(record("aff", flops=1, uncounted_ops={"aten.fft": 3}))
+    assert "aten.fft" in table(run, "Results").note
+
+
+def test_unsteady_timings_are_listed_with_advice_once_each() -> None:
+    noisy = {"instability": {"drift": "let it cool"}}
+    run = run_of(timed("add", 1.0, **noisy), timed("aff", 2.0, **noisy), timed("iaff", 2.0))
+    unsteady = table(run, "Unsteady timings")
+    assert unsteady.rows == (("drift", "let it cool", "add eager, aff eager"),)
+
+
+def test_a_run_with_no_record_still_has_a_report() -> None:
+    report = bench_report(run_of())
+    assert report.tables == ()
+    assert report.document["records"] == []
+
+
+def test_the_compact_table_ends_with_the_ratio_to_the_baseline() -> None:
+    compact = compact_table(bench_run())
+    assert compact.columns[-1].heading == "latency vs add"
+    assert column(compact, "latency_ms_vs_baseline") == [1.0, 4.0, 8.0, 1.0, (1 / 3) / 0.25]
+
+
+def test_the_document_has_exactly_the_stored_fields_and_null_where_there_is_none() -> None:
+    run = run_of(timed("aff", 1 / 3, error_vs_eager=float("inf"), samples_ms=(1.0,)))
+    document = bench_report(run).document
+    assert set(document) == {"schema", "environment", "records"}
+    (row,) = document["records"]
+    assert set(row) == {f.name for f in dataclasses.fields(Record)} - {"samples_ms"}
+    assert (row["latency_ms"], row["peak_bytes"], row["error_vs_eager"]) == (1 / 3, None, None)
+
+
+def test_a_frame_keeps_whole_numbers_whole() -> None:
+    rows = frame([record(params=2**53 + 1), record()])
+    assert int(rows["params"][0]) == 2**53 + 1
+    assert rows["params"].isna().tolist() == [False, True]
+
+
+def test_runs_are_compared_case_by_case_with_ratios_to_the_first() -> None:
+    before = run_of(timed("add", 1.0), timed("aff", 2.0), timed("sk", 1.0), number=1)
+    after = run_of(timed("add", 1.5), timed("aff", 2.0), timed("iaff", 9.0), number=2)
+    report = comparison([before, after])
+    latency = next(t for t in report.tables if t.title == "latency")
+    assert latency.rows == (("add", "eager", 1.0, 1.5, 1.5), ("aff", "eager", 2.0, 2.0, 1.0))
+    missing = next(t for t in report.tables if t.title == "Not in every run")
+    assert [(row[0], row[-1]) for row in missing.rows] == [("sk", "run 2"), ("iaff", "run 1")]
+    assert [row[0] for row in report.data.rows] == [1, 1, 1, 2, 2, 2]
+
+
+def test_comparing_runs_of_different_machines_warns_about_times() -> None:
+    here = run_of(timed("add", 1.0), number=1)
+    there = dataclasses.replace(here, id=2, environment=dataclasses.replace(ENVIRONMENT, cpu="Another CPU"))
+    assert "Beware" in dict(comparison([here, there]).facts)
+    assert "Beware" not in dict(comparison([here, dataclasses.replace(here, id=2)]).facts)
+
+
+def test_a_comparison_needs_two_runs() -> None:
+    with pytest.raises(SpecError):
+        comparison([run_of()])

@@ -1,0 +1,237 @@
+"""`afftool ablate` as people run it."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from afftool.cli import main
+
+Ran = tuple[int, str, str]
+Run = Callable[..., Ran]
+SMALL = ("--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--workers", "0")
+
+
+@pytest.fixture
+def afftool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFTOOL_STORE", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ablate_own")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["afftool", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def trained(out: str) -> int:
+    return sum(line.startswith("[") for line in out.splitlines())
+
+
+def test_a_study_is_written_down_and_never_trained_twice(afftool: Run, tmp_path: Path) -> None:
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "2")
+    assert (code, trained(out)) == (0, 6)
+    assert "With 2 seeds no difference can be claimed" in out
+    rows = list(csv.DictReader(line for line in (tmp_path / "ablations/scale.csv").open() if not line.startswith("#")))
+    assert [row["variant"] for row in rows] == ["global-global", "local-local", "aff"]
+    for row in rows:
+        assert float(row["low"]) < float(row["score"]) < float(row["high"])
+        assert float(row["score"]) == pytest.approx((float(row["seed_0"]) + float(row["seed_1"])) / 2)
+        assert row["params"] == rows[0]["params"]
+    text = (tmp_path / "ablations/scale.md").read_text()
+    assert "Kendall's tau" in text
+    assert "Different data, length of training and classes" in text
+
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "2")
+    assert (code, trained(out)) == (0, 0)
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "3")
+    assert (code, trained(out)) == (0, 3)
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "3", "--variants", "aff,add")
+    assert (code, trained(out)) == (0, 3)
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--fresh")
+    assert (code, trained(out)) == (0, 3)
+
+
+def test_a_printed_study_is_run_from_its_file_and_is_the_same(afftool: Run, tmp_path: Path) -> None:
+    shown = ("--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--seeds", "1")
+    code, text, _ = afftool("ablate", "gain", *shown, "--print")
+    assert code == 0
+    (tmp_path / "mine.toml").write_text(text)
+    _, out, _ = afftool("ablate", "gain", *shown, "--workers", "0")
+    assert trained(out) == 2
+    code, out, _ = afftool("ablate", "mine.toml", "--workers", "0")
+    assert (code, trained(out)) == (0, 0)
+    assert "signal at initialisation" in (tmp_path / "ablations/gain.md").read_text()
+
+
+def test_shards_of_several_machines_are_merged_into_the_whole(afftool: Run, tmp_path: Path) -> None:
+    for part in ("1", "2"):
+        code, out, err = afftool(
+            "ablate", "scale", *SMALL, "--seeds", "1", "--shard", f"{part}/2", "--store", f"{part}.sqlite"
+        )
+        assert (code, trained(out)) == (0, 2 if part == "1" else 1)
+        assert "runs merge" in err
+    code, *_ = afftool("runs", "merge", "1.sqlite", "2.sqlite", "--store", "all.sqlite")
+    assert code == 0
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--store", "all.sqlite")
+    assert (code, trained(out)) == (0, 0)
+    assert (tmp_path / "ablations/scale.csv").exists()
+
+
+def test_json_and_a_later_report_say_the_same(afftool: Run) -> None:
+    code, out, err = afftool("ablate", "gain", *SMALL, "--seeds", "1", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert trained(err) == 2
+    assert set(document["variants"]) == {"gain=1", "gain=2"}
+    code, again, _ = afftool("report", "latest", "--json")
+    assert code == 0
+    assert json.loads(again) == document
+
+
+def test_a_users_fusion_goes_into_any_study(afftool: Run, tmp_path: Path) -> None:
+    (tmp_path / "ablate_own.py").write_text(
+        "from torch import nn\n"
+        "class Gate(nn.Module):\n"
+        "    def __init__(self, channels):\n"
+        "        super().__init__()\n"
+        "        self.mix = nn.Conv2d(channels, channels, 1)\n"
+        "    def forward(self, x, y):\n"
+        "        return x + self.mix(y)\n"
+    )
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--variants", "add,aff,ablate_own:Gate")
+    assert (code, trained(out)) == (0, 3)
+    assert "ablate_own:Gate" in out
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(afftool: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from afftool.study.engines import here
+
+    def interrupted(cells, data, folder):  # type: ignore[no-untyped-def]
+        yield from here.run_here(cells[:1], data, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("afftool.cli.ablate.build_engine", lambda *_, **__: interrupted)
+        code, out, err = afftool("ablate", "scale", *SMALL, "--seeds", "1")
+    assert (code, trained(out)) == (130, 1)
+    assert "the same command goes on" in err
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1")
+    assert (code, trained(out)) == (0, 2)
+
+
+def test_a_study_whose_every_cell_diverges_measured_nothing(afftool: Run) -> None:
+    code, out, err = afftool("ablate", "gain", *SMALL, "--seeds", "1", "--recipe", "short:lr=1e20:warmup=0")
+    assert code == 6
+    assert "diverged" in out
+    assert "every cell failed" in err
+
+
+def test_one_diverged_variant_shows_in_the_table(afftool: Run, tmp_path: Path) -> None:
+    (tmp_path / "mixed.toml").write_text(
+        'name = "mixed"\n[[variant]]\nfusion = "add"\n'
+        '[[variant]]\nname = "wild"\nfusion = "aff"\nrecipe = { lr = 1e20, warmup = 0 }\n'
+    )
+    code, out, _ = afftool("ablate", "mixed.toml", *SMALL, "--seeds", "1")
+    assert code == 0
+    assert "diverged: the loss became" in (tmp_path / "ablations/mixed.md").read_text()
+    assert "flatters a variant that diverges" in out
+
+
+def test_tensorboard_gets_scalars_and_hyperparameters(afftool: Run, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    code, *_ = afftool("ablate", "gain", *SMALL, "--epochs", "2", "--seeds", "1", "--tensorboard", "tb")
+    assert code == 0
+    folder = EventAccumulator(str(tmp_path / "tb" / "gain=1" / "seed-0"))
+    folder.Reload()
+    tags = folder.Tags()["scalars"]
+    assert {"loss/train", "score/test", "hparam/score"} <= set(tags)
+    assert [event.step for event in folder.Scalars("loss/train")] == [1, 2]
+
+
+def image_folder(path: Path, *, masks: bool = False, label: int = 0) -> None:
+    """Six images a split: of classes a and b, or with masks that hold `label`."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for number in range(6):
+            pixels = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+            if masks:
+                for kind, image in (("images", pixels), ("masks", Image.fromarray(np.full((16, 16), label, np.uint8)))):
+                    (path / split / kind).mkdir(parents=True, exist_ok=True)
+                    image.save(path / split / kind / f"{number}.png")
+            else:
+                (path / split / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+                pixels.save(path / split / "ab"[number % 2] / f"{number}.png")
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    image_folder(tmp_path / "classless")
+    (tmp_path / "classless" / "train" / "c").mkdir()
+    (tmp_path / "classless" / "test" / "c").mkdir()
+    image_folder(tmp_path / "beyond", masks=True, label=9)
+    image_folder(tmp_path / "few")
+    (tmp_path / "ablate_own_wrong.py").write_text(
+        "from torch import nn\n"
+        "class Wrong(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x, y):\n"
+        "        return (x + y)[:, :, ::2, ::2]\n"
+    )
+    (tmp_path / "half.toml").write_text("name = ")
+    fat = '[[variant]]\nname = "fat"\nfusion = "aff:reduction=2"\n'
+    (tmp_path / "off.toml").write_text('[budget]\ntolerance = 0.0\n[[variant]]\nfusion = "aff"\n' + fat)
+
+
+@pytest.mark.usefixtures("wrong")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sacle"], ["unknown study", "did you mean 'scale'"]),
+        (["half.toml"], ["half.toml", "not TOML"]),
+        (["none.toml"], ["none.toml", "--print"]),
+        (["scale", "--data", "folder:nowhere"], ["nowhere"]),
+        (["scale", "--data", "folder:nothing"], ["nothing"]),
+        (["scale", "--data", "parquet:nothing"], ["nothing"]),
+        (["scale", "--data", "folder:classless", "--batch", "2"], ["'c'"]),
+        (["scale", "--data", "masks:beyond:classes=3", "--host", "fpn:b=1", "--batch", "2"], ["9", "classes"]),
+        (["scale", "--data", "folder:few"], ["batch of 64", "6 training images"]),
+        (["scale", "--data", "digits", "--train-images", "5"], ["5 training images", "10 classes"]),
+        (
+            ["scale", "--data", "digits", "--variants", "aff,ablate_own_wrong:Wrong"],
+            ["ablate_own_wrong:Wrong", "shape"],
+        ),
+        (["scale", "--data", "digits", "--variants", "aff,ablate_own_missing:Gate"], ["ablate_own_missing"]),
+        (["off.toml", "--data", "digits"], ["budget", "fat"]),
+        (["scale", "--data", "digits", "--host", "module"], ["module"]),
+        (["scale", "--data", "digits", "--epochs", "1", "--host", "resnet:classes=3"], ["classes"]),
+        (["scale", "--shard", "3/2"], ["3/2"]),
+        (["scale", "--engine", "slurm"], ["slurm"]),
+        (["scale", "--address", "auto"], ["--engine ray"]),
+        (["scale", "--workers", "-1"], ["--workers"]),
+        (["scale", "--device", "gpu"], ["device"]),
+        (["scale", "--out", "x.docx"], [".docx"]),
+        (["placement", "--host", "fpn:b=1", "--data", "shapes:size=16:train=64:test=40"], ["stage"]),
+    ],
+)
+def test_wrong_input_is_answered_with_what_is_wrong_and_exit_2(afftool: Run, words: list[str], says: list[str]) -> None:
+    workers = [] if "--workers" in words else ["--workers", "0"]
+    code, out, err = afftool("ablate", *words, *workers)
+    assert (code, trained(out)) == (2, 0), err
+    assert "Traceback" not in err
+    for part in says:
+        assert part in err
+    assert not Path(".afftool/runs.sqlite").exists() or not trained(out)

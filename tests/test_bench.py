@@ -1,0 +1,279 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_time import TickingClock
+
+from afftool import catalog
+from afftool.bench import Progress, bench
+from afftool.catalog import Entry
+from afftool.errors import SpecError, UnknownName
+from afftool.record import Record
+from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.stats import paired_ratio
+
+QUICK = {"measures": ("latency",), "budget_s": 10.0}
+REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0}  # stops after the fewest rounds, however noisy
+
+
+def case(fusion: str, **fields: Any) -> CaseSpec:
+    given = {"channels": 8, "size": (6, 5), "batch": 2} | fields
+    return CaseSpec(fusion=FusionSpec.parse(fusion), **given)
+
+
+def measured(*fusions: str, mode: str = "infer", **options: Any) -> dict[tuple[str, str | None], Record]:
+    records = list(bench([case(f, mode=mode) for f in fusions], **QUICK | {"clock": TickingClock()} | options))
+    assert len({(r.fusion, r.backend) for r in records}) == len(records)
+    return {(r.fusion, r.backend): r for r in records}
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("wrong", "recompiling"):
+        monkeypatch.setitem(catalog.BACKENDS, name, Entry(f"planted:{name}", "planted"))
+    return iter(())
+
+
+def test_the_baseline_is_benched_along_and_every_row_has_its_ratio_from_shared_rounds() -> None:
+    records = measured("aff", "se", **REAL_TIME)
+    assert {name for name, _ in records} == {"add", "aff", "se"}
+    base, aff = records["add", "eager"], records["aff", "eager"]
+    assert base.latency_ratio == 1.0
+    ratio = paired_ratio(aff.samples_ms, base.samples_ms)
+    assert ratio is not None
+    assert (aff.latency_ratio, aff.latency_ratio_low, aff.latency_ratio_high) == pytest.approx(
+        (ratio.estimate, ratio.low, ratio.high)
+    )
+    assert aff.baseline == "add"
+    assert ratio.estimate > 1  # an attention costs more than a sum
+
+
+def test_a_timed_record_is_complete() -> None:
+    record = measured("iaff", mode="train")["iaff", "eager"]
+    assert record.status == "ok"
+    for name in (
+        "latency_ms", "latency_low_ms", "latency_high_ms", "latency_iqr_ms", "forward_ms", "backward_ms",
+        "optimizer_ms", "throughput_per_s", "first_call_s", "warmup_s", "stopped", "steps_per_sample",
+    ):  # fmt: skip
+        assert getattr(record, name) is not None, name
+    assert record.samples == len(record.samples_ms) == 12
+    assert record.stopped == "precision"
+    assert (record.cache, record.isolation, record.error_vs_eager) == ("warm", "none", 0.0)
+    assert (record.channels, record.depth, record.height, record.width) == (8, None, 6, 5)
+    assert record.identity == case("iaff", mode="train").identity
+    assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_without_a_baseline_nothing_is_added() -> None:
+    records = measured("aff", baseline=None)
+    assert list(records) == [("aff", "eager")]
+    assert records["aff", "eager"].latency_ratio is None
+
+
+def test_the_baseline_takes_the_dimensions_of_its_group() -> None:
+    spec = CaseSpec(fusion=FusionSpec.parse("aff:ndim=1:inputs=3"), channels=8, size=(9,), batch=2)
+    base, aff = bench([spec], clock=TickingClock(), **QUICK)
+    assert base.fusion == "add:ndim=1:inputs=3"
+    assert (aff.depth, aff.height, aff.width) == (None, None, 9)
+    assert aff.baseline == base.fusion
+
+
+def test_cases_that_differ_in_more_than_the_fusion_are_compared_apart() -> None:
+    cases = [case("aff"), case("aff", batch=3)]
+    records = list(bench(cases, clock=TickingClock(), **QUICK))
+    assert [(r.fusion, r.batch) for r in records] == [("add", 2), ("aff", 2), ("add", 3), ("aff", 3)]
+
+
+def test_cost_alone_needs_no_real_memory_and_one_row_a_case() -> None:
+    huge = CaseSpec(fusion=FusionSpec.parse("aff"), channels=64, size=(4096, 4096), batch=1024)
+    base, aff = bench([huge], measures=("cost",), backends=("eager", "compile"))
+    assert (base.fusion, base.backend, aff.backend) == ("add", None, None)
+    assert aff.params
+    assert aff.macs
+    assert aff.latency_ms is None
+
+
+def test_a_host_is_benched_with_its_scenario() -> None:
+    spec = CaseSpec(
+        fusion=FusionSpec.parse("aff"), host=HostSpec.parse("resnet:b=1"), channels=None, size=(8, 8), batch=2
+    )
+    (record,) = bench([spec], measures=("cost",), baseline=None)
+    assert record.scenario == "short-skip"
+    assert record.host == "resnet:b=1"
+
+
+def test_a_backend_that_disagrees_with_eager_is_a_failed_row_without_a_time() -> None:
+    records = measured("aff", backends=("eager", "wrong"))
+    bad = records["aff", "wrong"]
+    assert bad.status == "failed"
+    assert "differs from eager: output" in str(bad.reason)
+    assert bad.latency_ms is None
+    assert bad.samples_ms == ()
+    assert records["aff", "eager"].status == "ok"
+
+
+def test_a_recompilation_while_timed_fails_the_row_and_only_it() -> None:
+    records = measured("aff", backends=("eager", "recompiling"))
+    bad = records["aff", "recompiling"]
+    assert bad.status == "failed"
+    assert "compiled again while it was timed" in str(bad.reason)
+    assert bad.latency_ms is None
+    assert records["aff", "eager"].status == "ok"
+
+
+def test_whatever_goes_wrong_with_one_fusion_the_others_are_measured() -> None:
+    records = measured("planted:Raises", "planted:OutOfMemory", "aff", measures=("cost", "latency"))
+    raises, memory = records["planted:Raises", "eager"], records["planted:OutOfMemory", "eager"]
+    assert raises.status == "failed"
+    assert "ValueError: nothing fits" in str(raises.reason)
+    assert "planted.py" in str(raises.reason)
+    assert raises.params == 8 * 8 + 8 + 16
+    assert memory.status == "oom"
+    assert records["aff", "eager"].status == "ok"
+
+
+def test_a_module_that_cannot_be_counted_is_timed_all_the_same() -> None:
+    records = measured("planted:NotOnMeta", "planted:RaisesEverywhere", measures=("cost", "latency"))
+    timed, broken = records["planted:NotOnMeta", "eager"], records["planted:RaisesEverywhere", "eager"]
+    assert (timed.status, timed.params) == ("ok", None)
+    assert timed.latency_ms
+    assert "not counted" in str(timed.reason)
+    assert broken.status == "failed"
+    assert "RuntimeError: no such thing" in str(broken.reason)
+
+
+def test_what_this_machine_cannot_run_is_skipped_with_what_to_do() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("the cases run on the CPU, yet here is a GPU")
+    records = measured("aff", backends=("eager", "cudagraph", "compile-reduce-overhead"))
+    for backend in ("cudagraph", "compile-reduce-overhead"):
+        assert records["aff", backend].status == "skipped"
+        assert "--device cuda" in str(records["aff", backend].reason)
+    assert records["aff", "eager"].status == "ok"
+
+
+def test_random_state_and_global_settings_are_left_as_they_were() -> None:
+    torch.manual_seed(5)
+    before, threads, gradients = torch.get_rng_state(), torch.get_num_threads(), torch.is_grad_enabled()
+    records = measured("planted:Plain", mode="train", measures=("cost", "latency", "memory"))
+    assert records["planted:Plain", "eager"].status == "ok"
+    assert torch.equal(before, torch.get_rng_state())
+    assert (threads, gradients) == (torch.get_num_threads(), torch.is_grad_enabled())
+
+
+def test_memory_without_latency_is_read_and_not_timed() -> None:
+    record = measured("aff", mode="train", measures=("memory",))["aff", "eager"]
+    assert record.peak_bytes
+    assert record.saved_bytes
+    assert record.latency_ms is None
+
+
+def test_large_groups_run_in_heats_and_every_row_still_has_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afftool.bench.HEAT_ROWS", 3)
+    records = measured("aff", "se", "sk", "gau", "highway")
+    assert len(records) == 6
+    assert all(record.latency_ratio is not None for record in records.values())
+
+
+def test_progress_counts_every_row_once_and_says_what_is_done() -> None:
+    told: list[Progress] = []
+    records = measured("aff", "se", progress=told.append)
+    assert told[-1].done == told[-1].total == len(records) == 3
+    assert [p.done for p in told] == sorted(p.done for p in told)
+    assert any(p.doing.startswith("timing add, aff, se") for p in told)
+
+
+def test_cold_caches_are_timed_step_by_step() -> None:
+    record = measured("aff", cache="cold")["aff", "eager"]
+    assert record.cache == "cold"
+    assert record.latency_ms
+
+
+def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> None:
+    with pytest.raises(UnknownName, match="eagr"):
+        bench([case("aff")], backends=("eagr",))
+    with pytest.raises(UnknownName, match="latncy"):
+        bench([case("aff")], measures=("latncy",))
+    with pytest.raises(SpecError):
+        bench([case("aff")], budget_s=0)
+
+
+def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash() -> None:
+    records = measured("planted:Plain", "planted:Dies", isolate="process", **REAL_TIME)
+    good, dead = records["planted:Plain", "eager"], records["planted:Dies", "eager"]
+    assert good.status == "ok"
+    assert good.isolation == "process"
+    assert good.latency_ratio is not None
+    assert dead.status == "failed"
+    assert "SIGSEGV" in str(dead.reason)
+
+
+def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from afftool import bench as module\n"
+        "from afftool.isolate import Child\n"
+        "from afftool.spec import CaseSpec, FusionSpec\n"
+        "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
+        "def sample(self, steps):\n"
+        f"    Path({str(pids)!r}).write_text(str(self.pid))\n"
+        "    raise KeyboardInterrupt\n"
+        "Child.sample = sample\n"
+        "list(module.bench([spec], measures=('latency',), isolate='process', baseline=None))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in done.stderr
+    assert not _alive(int(pids.read_text()))
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from afftool.isolate import Child\n"
+        "from afftool.spec import CaseSpec, FusionSpec\n"
+        "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
+        "child = Child(spec, 'eager', measures=('latency',))\n"
+        f"Path({str(pids)!r}).write_text(str(child.pid))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    child = int(pids.read_text())
+    end = time.monotonic() + 30
+    while _alive(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, FileNotFoundError):
+        return False
+
+
+def test_a_spec_survives_the_way_into_another_process() -> None:
+    from afftool.isolate import from_fields, to_fields
+
+    for spec in (
+        case("aff:reduction=2:gain=2", mode="train", dtype="bfloat16", memory_format="channels_last"),
+        CaseSpec(
+            fusion=FusionSpec.parse("planted:Plain"), host=HostSpec.parse("resnet:b=2"), channels=None, size=(8, 8)
+        ),
+        dataclasses.replace(case("add"), seed=3),
+    ):
+        there = from_fields(json.loads(json.dumps(to_fields(spec))))
+        assert there == spec
+        assert there.identity == spec.identity

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import io
+
+from afftool import console
+from afftool.report.model import Column, Table
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_off_a_terminal_progress_is_told_now_and_then_with_the_time_left() -> None:
+    clock, stream = Clock(), io.StringIO()
+    lines = console.Lines(stream, clock)
+    for second in range(1, 31):
+        clock.now = float(second)
+        lines.progress(second, 60, "timing aff")
+    told = stream.getvalue().splitlines()
+    assert told == [
+        "... 17% done after 10 s, about 50 s left: timing aff",
+        "... 33% done after 20 s, about 40 s left: timing aff",
+        "... 50% done after 30 s, about 30 s left: timing aff",
+    ]
+
+
+def test_a_result_is_told_at_once_and_counts_as_a_sign_of_life() -> None:
+    clock, stream = Clock(), io.StringIO()
+    lines = console.Lines(stream, clock)
+    clock.now = 9.0
+    lines.line("aff eager: 1 ms")
+    clock.now = 12.0
+    lines.progress(1, 2, "timing")
+    assert stream.getvalue() == "aff eager: 1 ms\n"
+
+
+def test_progress_without_an_end_promises_no_time_left() -> None:
+    clock, stream = Clock(), io.StringIO()
+    lines = console.Lines(stream, clock)
+    clock.now = 11.0
+    lines.progress(0, 4, "compiling")
+    assert stream.getvalue() == "... 0% done after 11 s: compiling\n"
+
+
+def test_a_plain_table_is_aligned_and_marks_the_best(capsys) -> None:
+    columns = (Column("a", "name"), Column("b", "number", numeric=True))
+    console.table(Table(title="", columns=columns, rows=(("x", 1), ("long", None)), best=frozenset({(0, 1)})))
+    assert capsys.readouterr().out == "name  number\n----  ------\nx         1*\nlong\n"
+
+
+def test_errors_go_to_stderr_with_their_hint(capsys) -> None:
+    console.error("it is wrong", "do this")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: it is wrong\nhint: do this\n")

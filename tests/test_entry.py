@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from afftool.entry import ReportedError, outcome
+from afftool.errors import Rejected, Unavailable
+
+
+def test_each_kind_of_error_becomes_its_status() -> None:
+    assert outcome(Unavailable("no GPU", hint="buy one")) == ("skipped", "no GPU (hint: buy one)")
+    assert outcome(Rejected("differs")) == ("failed", "differs")
+    assert outcome(ReportedError("oom", "full")) == ("oom", "full")
+    assert outcome(torch.OutOfMemoryError("CUDA out of memory. Tried"))[0] == "oom"
+    assert outcome(MemoryError())[0] == "oom"
+    assert outcome(ZeroDivisionError()) == ("failed", "ZeroDivisionError: no message")
+
+
+def test_the_reason_of_a_compiler_is_not_only_that_it_raised_something() -> None:
+    status, reason = outcome(RuntimeError("backend='inductor' raised:\nCppCompileError: no such header\nmore"))
+    assert status == "failed"
+    assert reason == "RuntimeError: backend='inductor' raised: CppCompileError: no such header"
+
+
+def test_the_reason_names_the_line_of_the_users_code() -> None:
+    def users() -> None:
+        torch.ones(2) @ torch.ones(3)
+
+    with pytest.raises(RuntimeError) as caught:
+        users()
+    assert f"{__file__}:" in outcome(caught.value)[1]

@@ -1,0 +1,123 @@
+import math
+import random
+import statistics
+
+import pytest
+
+from afftool import stats
+
+
+def normal(n: int, seed: int, level: float = 10.0, spread: float = 0.1) -> list[float]:
+    generator = random.Random(seed)
+    return [generator.gauss(level, spread) for _ in range(n)]
+
+
+def test_five_samples_have_no_interval_and_six_have_their_range() -> None:
+    assert stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    interval = stats.median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0])
+    assert interval == stats.Interval(3.5, 1.0, 6.0)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(10, 2), (20, 6), (50, 18), (100, 40)])
+def test_median_interval_takes_the_ranks_of_the_tables(n: int, rank: int) -> None:
+    interval = stats.median_interval([float(i) for i in range(1, n + 1)])
+    assert interval is not None
+    assert (interval.low, interval.high) == (rank, n + 1 - rank)
+
+
+def test_long_series_use_the_same_ranks_as_the_exact_binomial() -> None:
+    n = 1001
+    cumulated, exact = 0, 0
+    while cumulated + math.comb(n, exact) <= 2**n * 0.025:
+        cumulated += math.comb(n, exact)
+        exact += 1
+    interval = stats.median_interval([float(i) for i in range(1, n + 1)])
+    assert interval is not None
+    assert exact - 1 <= interval.low <= exact
+
+
+def test_median_interval_covers_the_true_median_at_least_as_often_as_it_says() -> None:
+    covered = sum(
+        interval.contains(10.0) for seed in range(1000) if (interval := stats.median_interval(normal(25, seed)))
+    )
+    assert covered >= 935
+
+
+def test_percentiles_that_too_few_samples_cannot_tell_are_none() -> None:
+    assert stats.percentile([1.0] * 99, 99) is None
+    assert stats.percentile([float(i) for i in range(101)], 99) == pytest.approx(99.0)
+    assert stats.iqr([1.0, 2.0, 3.0]) is None
+    assert stats.iqr([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2.0)
+
+
+def test_ratio_needs_twelve_rounds_and_equal_lengths() -> None:
+    assert stats.paired_ratio([1.0] * 11, [1.0] * 11) is None
+    assert stats.paired_ratio([2.0] * 12, [1.0] * 12) == stats.Interval(2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="same rounds"):
+        stats.paired_ratio([1.0] * 12, [1.0] * 13)
+
+
+def test_ratio_is_not_moved_by_a_drift_that_both_share() -> None:
+    noise = normal(80, 1, 1.0, 0.01)
+    drifting = [(1 + i / 40) * value for i, value in enumerate(noise)]
+    slower = [1.1 * (1 + i / 40) * value for i, value in enumerate(normal(80, 2, 1.0, 0.01))]
+    ratio = stats.paired_ratio(slower, drifting)
+    assert ratio is not None
+    assert ratio.estimate == pytest.approx(1.1, rel=0.01)
+    assert ratio.half_width < 0.01
+    assert statistics.stdev(drifting) / statistics.mean(drifting) > 0.2
+
+
+def test_ratio_is_not_moved_by_the_place_in_the_round() -> None:
+    # whoever comes second in a round is 10% slower, and the order turns with every round
+    first = [1.0 if i % 2 == 0 else 1.1 for i in range(40)]
+    second = [1.1 if i % 2 == 0 else 1.0 for i in range(40)]
+    ratio = stats.paired_ratio(first, second)
+    assert ratio is not None
+    assert ratio.estimate == pytest.approx(1.0)
+    assert ratio.contains(1.0)
+
+
+def test_ratio_of_equals_holds_one_about_as_often_as_it_says() -> None:
+    held = 0
+    for seed in range(200):
+        ratio = stats.paired_ratio(normal(60, 2 * seed), normal(60, 2 * seed + 1), seed=seed, resamples=500)
+        assert ratio is not None
+        held += ratio.contains(1.0)
+    assert held >= 180
+
+
+def test_same_seed_gives_the_same_interval() -> None:
+    values = normal(31, 5)
+    assert stats.bootstrap_median(values, seed=3) == stats.bootstrap_median(values, seed=3)
+
+
+def test_outliers_are_flagged_in_place() -> None:
+    samples = [1.0, 1.01, 0.99, 1.02, 5.0, 1.0, 0.98]
+    assert stats.outliers(samples) == [False] * 4 + [True] + [False] * 2
+
+
+def test_drift_is_seen_and_noise_is_not_drift() -> None:
+    rising = [1 + i / 100 + noise for i, noise in enumerate(normal(60, 3, 0.0, 0.02))]
+    change = stats.drift(rising)
+    assert change is not None
+    assert 0.3 < change < 0.5
+    quiet = [stats.drift(normal(60, seed)) for seed in range(100)]
+    assert sum(value != 0.0 for value in quiet) <= 5
+    assert stats.drift([1.0] * 11) is None
+
+
+def test_two_levels_are_told_from_one_wide_or_skewed_one() -> None:
+    jumping = [1.0 + 0.01 * (i % 5) + 0.5 * (i // 7 % 2) for i in range(70)]
+    levels = stats.modes(jumping)
+    assert levels is not None
+    assert levels == pytest.approx((1.02, 1.52))
+    generator = random.Random(0)
+    for seed in range(50):
+        assert stats.modes(normal(100, seed)) is None
+        assert stats.modes([1 + generator.expovariate(5.0) for _ in range(100)]) is None
+    assert stats.modes([1.0] * 50) is None
+
+
+def test_one_far_sample_is_an_outlier_and_no_second_level() -> None:
+    assert stats.modes([*normal(60, 1), 30.0]) is None
