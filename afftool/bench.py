@@ -7,18 +7,18 @@ goes wrong with a row becomes its record, and the rest goes on.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afftool import catalog, registry, stats
-from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool import catalog, registry
+from afftool.errors import LoadError, SpecError
+from afftool.grouping import Group, by_setting
 from afftool.record import Record
+from afftool.row import Row, compare, to_record
 from afftool.spec import CaseSpec, FusionSpec
-from afftool.sweep import DEFAULT_BASELINE, baseline_of
+from afftool.sweep import DEFAULT_BASELINE
 
 BUDGET_S = 10.0
 HEAT_ROWS = 12
@@ -83,7 +83,7 @@ def bench(
         raise SpecError("the budget must be above 0 and the precision between 0 and 1")
     if isinstance(baseline, str):
         baseline = FusionSpec.parse(baseline)
-    groups = [_Group.of(list(specs), baseline) for specs in _by_setting(cases)]
+    groups = [Group.of(list(specs), baseline) for specs in by_setting(cases)]
     timed = bool({"latency", "memory", "energy"} & set(measures))
     isolation = _isolation(isolate, [g.specs[0].device for g in groups], backends) if timed else "none"
     if isolation == "process" and clock is not None:
@@ -101,15 +101,6 @@ def bench(
     return _Bench(options, groups).records()
 
 
-def _by_setting(cases: Iterable[CaseSpec]) -> list[list[CaseSpec]]:
-    """The cases in groups that differ in nothing but the fusion, in the order they were given, each once."""
-    groups: dict[Any, dict[str, CaseSpec]] = {}
-    for case in cases:
-        fields = {f.name: getattr(case, f.name) for f in dataclasses.fields(case) if f.name != "fusion"}
-        groups.setdefault((*fields.values(), case.fusion.inputs), {})[case.fusion.text] = case
-    return [list(group.values()) for group in groups.values()]
-
-
 def _isolation(wish: Isolation, devices: Collection[str], backends: Collection[str]) -> Literal["none", "process"]:
     if wish != "auto":
         return wish
@@ -117,63 +108,10 @@ def _isolation(wish: Isolation, devices: Collection[str], backends: Collection[s
     return "process" if disturbing and any(device.startswith("cuda") for device in devices) else "none"
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Cases that differ in nothing but the fusion; `baseline` is the one the others are compared with."""
-
-    specs: tuple[CaseSpec, ...]
-    baseline: CaseSpec | None
-
-    @classmethod
-    def of(cls, specs: list[CaseSpec], baseline: FusionSpec | None) -> _Group:
-        """The group with its baseline in front, added if it is missing and possible."""
-        if baseline is None:
-            return cls(tuple(specs), None)
-        fusion = baseline_of(specs[0].fusion, baseline)
-        found = next((spec for spec in specs if spec.fusion.text == fusion.text), None)
-        if found is None:
-            try:
-                found = dataclasses.replace(specs[0], fusion=fusion)
-            except AfftoolError:
-                return cls(tuple(specs), None)
-        return cls((found, *(spec for spec in specs if spec is not found)), found)
-
-    @property
-    def challengers(self) -> list[CaseSpec]:
-        return [spec for spec in self.specs if spec is not self.baseline]
-
-
-@dataclass
-class _Row:
-    """A case under a backend on its way to a record: an entry while it can be timed, the fields found so far."""
-
-    spec: CaseSpec
-    backend: str
-    fields: dict[str, Any]
-    entry: Any = None
-    samples: tuple[float, ...] = ()
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.fields.get("status", "ok") != "ok")
-
-    def fail(self, error: BaseException) -> None:
-        from afftool.entry import outcome
-
-        status, reason = outcome(error)
-        self.fields |= {"status": status, "reason": reason}
-
-    def close(self) -> None:
-        if self.entry is not None:
-            with contextlib.suppress(Exception):  # what failed may fail again
-                self.entry.close()
-            self.entry = None
-
-
 @dataclass
 class _Bench:
     options: Options
-    groups: list[_Group]
+    groups: list[Group]
     done: int = 0
     ready: int = 0
     spent_s: float = 0.0
@@ -194,10 +132,10 @@ class _Bench:
         waiting = max(0, self.ready - self.done)
         self.options.progress(Progress(min(self.total, self.done + waiting / 2), self.total, doing))
 
-    def _counted(self, group: _Group) -> Iterator[Record]:
+    def _counted(self, group: Group) -> Iterator[Record]:
         for spec in group.specs:
             self._tell(f"counting {spec.fusion}")
-            yield _record(spec, None, self._cost(spec))
+            yield to_record(spec, None, self._cost(spec))
 
     def _cost(self, spec: CaseSpec) -> dict[str, Any]:
         if "cost" not in self.options.measures:
@@ -205,7 +143,7 @@ class _Bench:
         if spec.identity not in self._costs:
             from afftool.measure import cost
 
-            row = _Row(spec, "", {})
+            row = Row(spec, "", {})
             try:
                 row.fields |= cost.count(spec).fields
             except Exception as error:
@@ -217,17 +155,17 @@ class _Bench:
             self._costs[spec.identity] = fields
         return dict(self._costs[spec.identity])
 
-    def _group(self, group: _Group) -> Iterator[Record]:
+    def _group(self, group: Group) -> Iterator[Record]:
         """The group's rows, heat by heat; what did not fit in beside its neighbours is tried once more alone."""
-        kept: list[_Row] = []
-        alone: list[_Row] = []
+        kept: list[Row] = []
+        alone: list[Row] = []
         try:
             for number, heat in enumerate(self._heats(group)):
-                rows: list[_Row] = []
+                rows: list[Row] = []
                 try:
                     specs = [group.baseline, *heat] if group.baseline and number == 0 else heat
                     for spec in specs:
-                        for row in self._enter(spec, held=bool(kept or rows)):
+                        for row in self._enter(spec):
                             if row.fields.get("status") == "oom" and (kept or rows):
                                 alone.append(row)
                             elif row.failed or not self._races:
@@ -253,14 +191,14 @@ class _Bench:
     def _races(self) -> bool:
         return "latency" in self.options.measures
 
-    def _heats(self, group: _Group) -> list[list[CaseSpec]]:
+    def _heats(self, group: Group) -> list[list[CaseSpec]]:
         rows = HEAT_ROWS if self.options.isolation == "none" else HEAT_ROWS // 2
         size = max(1, rows // len(self.options.backends) - 1)
         others = group.challengers
         return [others[i : i + size] for i in range(0, len(others), size)] or [[]]
 
-    def _alone(self, row: _Row) -> Record:
-        (again,) = self._enter(row.spec, held=False, backends=(row.backend,))
+    def _alone(self, row: Row) -> Record:
+        (again,) = self._enter(row.spec, (row.backend,))
         try:
             if not again.failed and self._races:
                 self._race([again], None)
@@ -279,7 +217,7 @@ class _Bench:
 
             forget_compiled()
 
-    def _enter(self, spec: CaseSpec, *, held: bool, backends: Sequence[str] = ()) -> Iterator[_Row]:
+    def _enter(self, spec: CaseSpec, backends: Sequence[str] = ()) -> Iterator[Row]:
         """A row a backend, ready to be timed or failed."""
         from afftool.entry import Reference
 
@@ -287,12 +225,12 @@ class _Bench:
         cost = self._cost(spec)
         if "status" in cost:  # the case itself cannot be, and every backend would say the same
             for backend in backends or self.options.backends:
-                yield _Row(spec, backend, dict(cost))
+                yield Row(spec, backend, dict(cost))
             return
         case = reference = None
         for backend in backends or self.options.backends:
             self._tell(f"preparing {spec.fusion} under {backend}")
-            row = _Row(spec, backend, dict(cost))
+            row = Row(spec, backend, dict(cost))
             try:
                 if self.options.isolation == "process":
                     row.entry = self._child(spec, backend)
@@ -339,7 +277,7 @@ class _Bench:
         )
         return Entry(child, child.fields, child.close, child.pid)
 
-    def _race(self, rows: list[_Row], baseline: CaseSpec | None) -> None:
+    def _race(self, rows: list[Row], baseline: CaseSpec | None) -> None:
         """Time the rows in turns and give each its fields."""
         if not rows:
             return
@@ -376,53 +314,10 @@ class _Bench:
                 row.fields["instability"] = instability(result, self.options.precision) | disturbed
                 row.fields |= {"cache": self.options.cache, "isolation": self.options.isolation}
         if baseline is not None:
-            _compare(rows, baseline)
+            compare(rows, baseline)
 
-    def _finish(self, row: _Row) -> Record:
-        return _record(row.spec, row.backend, row.fields)
-
-
-def _compare(rows: Sequence[_Row], baseline: CaseSpec) -> None:
-    """Give each row its ratio to the baseline's under the same backend, from the rounds they shared."""
-    bases = {row.backend: row for row in rows if row.spec is baseline and row.samples and not row.failed}
-    for row in rows:
-        base = bases.get(row.backend)
-        if base is None or row.failed or not row.samples:
-            continue
-        row.fields["baseline"] = baseline.fusion.text
-        if row is base:
-            row.fields |= {"latency_ratio": 1.0}
-            continue
-        ratio = stats.paired_ratio(row.samples, base.samples)
-        if ratio is not None:
-            row.fields |= {
-                "latency_ratio": ratio.estimate,
-                "latency_ratio_low": ratio.low,
-                "latency_ratio_high": ratio.high,
-            }
-
-
-def _record(spec: CaseSpec, backend: str | None, fields: dict[str, Any]) -> Record:
-    size = (None,) * (3 - len(spec.size)) + spec.size
-    depth, height, width = (None, None, spec.size[0]) if len(spec.size) == 1 else size
-    host = catalog.HOSTS.get(spec.host.name)
-    return Record(
-        fusion=spec.fusion.text,
-        host=spec.host.text,
-        scenario=host.scenario if host else None,
-        backend=backend,
-        mode=spec.mode,
-        device=spec.device,
-        dtype=spec.dtype,
-        memory_format=spec.memory_format,
-        batch=spec.batch,
-        channels=spec.channels,
-        depth=depth,
-        height=height,
-        width=width,
-        identity=spec.identity,
-        **fields,
-    )
+    def _finish(self, row: Row) -> Record:
+        return to_record(row.spec, row.backend, row.fields)
 
 
 def _free() -> None:

@@ -91,4 +91,4 @@ class Unavailable(AfftoolError):
 
 
 class Rejected(AfftoolError):
-    """A measurement that must not be kept (a result unlike eager's, a recompilation while timed): recorded as failed."""
+    """A measurement that must not be kept, such as a result unlike eager's: it is recorded as failed."""

@@ -10,7 +10,7 @@ from afftool.report.line import one_line
 from afftool.store import Store
 
 
-class Interrupted(Exception):  # noqa: N818 - an outcome, not an error
+class Interrupted(Exception):
     """The user stopped the run; what was finished is in the store."""
 
     def __init__(self, run: Run) -> None:

@@ -3,10 +3,10 @@
     python scripts/bench_training.py --rounds 5 --out reports/NAME/training.md
 
 Ordinary: one training in one process that uses all cores, as most scripts do: a `Dataset` that crops, flips and
-normalises image by image, a `DataLoader` with a worker a core, contiguous float32, SGD. Ours: as many cells at a time as
-there are cores, one thread each, as `ablate` runs them (on a GPU: one cell alone). Both train the same number of images
-on the same network in alternating rounds in one run of this script; what is compared is images trained a second on
-the whole machine, as a ratio a round. Starting processes and loading data is left out for both; evaluation is too.
+normalises image by image, a `DataLoader` with a worker a core, contiguous float32, SGD. Ours: as many cells at a time
+as there are cores, one thread each, as `ablate` runs them (on a GPU: one cell alone). Both train the same number of
+images on the same network in alternating rounds in one run of this script; what is compared is images trained a
+second on the whole machine, as a ratio a round. Starting processes, loading data and evaluation are left out for both.
 """
 
 from __future__ import annotations

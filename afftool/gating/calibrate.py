@@ -35,6 +35,8 @@ class Noise:
     floor: float
     rule: str
     allowed: float
+    least: float = 0.0
+    """The share below which the rule's floor lets every change pass."""
 
     @property
     def visible(self) -> float:
@@ -44,7 +46,7 @@ class Noise:
     @property
     def fails_from(self) -> float:
         """The slowdown whose interval just leaves out what the rule allows."""
-        return (1 + self.allowed) / (1 - self.floor) - 1
+        return max(self.least, (1 + self.allowed) / (1 - self.floor) - 1)
 
     @property
     def warning(self) -> str | None:
@@ -102,6 +104,7 @@ def _read(checking: Checking, case: GateCase, one: Side, other: Side, told: Call
         floor=max(max(abs(ratio.low - 1), abs(ratio.high - 1)) for ratio in ratios),
         rule=rule.text,
         allowed=rule.allowed(step_ms) / step_ms if rule.compares else math.inf,
+        least=rule.floor / step_ms,
     )
 
 

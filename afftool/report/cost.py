@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def operator_table(name: str, explanation: Explanation) -> Table:
-    """One row an operator and direction, the total last; its sums are the totals of the case."""
+    """One row an operator and direction, then the totals of each direction, which are those of the case."""
     columns = (
         Column("operator", "operator"),
         Column("direction", "direction"),
@@ -41,9 +41,9 @@ def operator_table(name: str, explanation: Explanation) -> Table:
         )
         for r in counted
     ]
-    said = range(2, 9)
-    sums = [[row[i] for row in rows if row[i] is not None] for i in said]
-    rows.append(("total", None, *(sum(numbers) if numbers else None for numbers in sums), None))
+    for direction in dict.fromkeys(r.direction for r in counted):
+        said = [[row[i] for row in rows if row[1] == direction and row[i] is not None] for i in range(2, 9)]
+        rows.append(("total", direction, *(sum(numbers) if numbers else None for numbers in said), None))
     note = ". ".join(explanation.notes)
     return Table(title=f"Operators of {name}", columns=columns, rows=tuple(rows), note=note).without_empty_columns()
 

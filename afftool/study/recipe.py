@@ -28,7 +28,7 @@ class Recipe:
     """
 
     name: str = "short"
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 64
     optimizer: Optimizer = "sgd"
     lr: float = 0.2

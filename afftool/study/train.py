@@ -26,7 +26,7 @@ from afftool.study.recipe import Recipe
 from afftool.study.seeding import key, seeded
 from afftool.study.spec import CellSpec
 
-EVALUATIONS = 5
+EVALUATIONS = 3
 """How often the test split is looked at during a training; only the last look is the result."""
 HOPELESS = 100.0
 """A loss this many times that of guessing counts as diverged."""

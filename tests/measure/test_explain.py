@@ -8,7 +8,7 @@ from afftool.build import build_case
 from afftool.catalog import FUSIONS
 from afftool.formats.markdown import table_block
 from afftool.measure.explain import explain
-from afftool.report.cost import explain_table, module_table
+from afftool.report.cost import module_table, operator_table
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 
@@ -80,13 +80,11 @@ def test_without_fvcore_its_column_is_empty_and_a_note_says_so(monkeypatch: pyte
 
 def test_tables_show_every_operator_the_totals_and_the_tree() -> None:
     explanation = explain(case("aff", mode="train"))
-    table = explain_table(explanation)
+    table = operator_table("aff", explanation)
     assert len(table.rows) == len(explanation.rows) + 2
     assert table.rows[-2][:2] == ("total", "forward")
     assert table.rows[-2][4] == explanation.reading.flops
     assert table.rows[-1][4] == explanation.reading.backward_flops
-    tree = module_table(explanation.reading)
-    assert [row[0].strip() for row in tree.rows][:3] == ["(all)", "local_att", "0"]
-    shown = table_block(tree)
-    assert "AdaptiveAvgPool2d" in shown
-    assert "100.0%" in shown
+    tree = module_table("aff", explanation.reading)
+    assert [row[0] for row in tree.rows][:3] == ["aff", "· local_att", "· · 0"]
+    assert "AdaptiveAvgPool2d" in table_block(tree)

@@ -1,0 +1,142 @@
+"""What a report says of cells, and what it refuses to say."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from afftool import catalog
+from afftool.record import Environment, Record
+from afftool.spec import HostSpec
+from afftool.study import published
+from afftool.study.cells import CellRecord, finished
+from afftool.study.grids import study
+from afftool.study.latency import benched
+from afftool.study.report import outcome, study_report
+from afftool.study.spec import CellSpec, StudySpec
+
+HERE = Environment(afftool="1", python="3", cpu="some cpu", cores=2)
+
+
+def made(spec: StudySpec, score: Any, *, macs: int | None = 10) -> tuple[dict[str, Any], dict[str, CellRecord]]:
+    """A plan and its cells; `score(variant, seed)` is a number, or None for one that diverged."""
+    known, rows = {}, []
+    for seed in spec.seeds:
+        for variant in spec.variants:
+            cell = CellSpec(
+                fusion=variant.fusion,
+                host=spec.host,
+                data=spec.data,
+                fingerprint="f",
+                train_images=None,
+                data_seed=0,
+                recipe=spec.recipe,
+                seed=seed,
+                draw=variant.name,
+            )
+            value = score(variant.name, seed)
+            bad = {"status": "failed", "reason": "diverged: the loss became nan at step 7", "failed_step": 7}
+            fields = bad if value is None else {"accuracy": value, "bands": {"small": value / 2, "large": value}}
+            known[cell.identity] = CellRecord(cell=cell, identity=cell.identity, signal=(1.0, 2.0), **fields)
+            rows.append([variant.name, seed, cell.identity])
+    facts = {v.name: {"host": spec.host_of(v).text, "params": 100, "macs": macs} for v in spec.variants}
+    plan = {"study": spec.to_toml(), "cells": rows, "facts": facts, "train_images": 9, "test_images": 9}
+    return plan | {"size": [8, 8], "classes": 10, "task": "classify", "citation": "Somebody 2020"}, known
+
+
+def report_of(spec: StudySpec, score: Any, **words: Any):  # type: ignore[no-untyped-def]
+    plan, known = made(spec, score)
+    return study_report(outcome(plan, known, **words), HERE)
+
+
+def rising(name: str, seed: int) -> float:
+    """Clear differences: aff over local-local over global-global, by about five points each."""
+    return {"global-global": 0.6, "local-local": 0.65, "aff": 0.7}[name] + 0.002 * seed + 0.0007 * (seed * 7 % 5)
+
+
+def table(report: Any, title: str) -> list[dict[str, Any]]:
+    found = next(t for t in report.tables if t.title.startswith(title))
+    return [dict(zip((c.name for c in found.columns), row, strict=True)) for row in found.rows]
+
+
+def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> None:
+    report = report_of(study("scale"), rising)
+    assert [row["verdict"] for row in table(report, "Differences")] == ["better", "better"]
+    assert any("aff is better than global-global here" in note for note in report.notes)
+    beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
+    assert [row[2] for row in beside.rows] == [0.754, 0.754, 0.763]
+    assert "Different data" in beside.note
+    assert "tau = +0.82" in beside.note  # two of the paper's three are tied
+
+
+def test_five_seeds_are_told_that_they_cannot_claim_anything() -> None:
+    report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(5))), rising)
+    assert {row["verdict"] for row in table(report, "Differences")} == {"cannot tell"}
+    assert any("With 5 seeds no difference can be claimed, however large" in note for note in report.notes)
+    assert table(report, "Differences")[0]["low"] is not None
+
+
+def test_six_seeds_with_two_comparisons_are_told_what_is_missing() -> None:
+    report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(6))), rising)
+    assert any("smallest corrected p is 0.062" in note and "7 seeds" in note for note in report.notes)
+
+
+def test_all_pairs_are_compared_on_request() -> None:
+    report = report_of(study("scale"), rising, pairs=True)
+    assert len(table(report, "Differences")) == 3
+
+
+def test_failed_cells_are_counted_and_their_reason_is_shown() -> None:
+    report = report_of(study("scale"), lambda name, seed: None if (name, seed) == ("aff", 2) else rising(name, seed))
+    row = table(report, "Scores")[2]
+    assert (row["seeds"], row["failed"], row["note"]) == (6, 1, "diverged: the loss became nan at step 7")
+    assert any("flatters" in note for note in report.notes)
+
+
+def test_missing_cells_are_said_to_be_missing() -> None:
+    plan, known = made(study("scale"), rising)
+    known.popitem()
+    report = study_report(outcome(plan, known), HERE)
+    assert dict(report.facts)["cells"] == "20 of 21 done, 1 missing"
+
+
+def test_equal_cost_and_lower_score_is_dominated() -> None:
+    rows = table(report_of(study("scale"), rising), "Cost beside score")
+    assert [row["dominated_by"] for row in rows] == ["aff", "aff", None]
+
+
+def test_the_signal_is_shown_where_the_study_is_about_it() -> None:
+    rows = table(report_of(study("gain"), lambda *_: 0.5), "The signal at initialisation")
+    assert [row["growth"] for row in rows] == [2.0, 2.0]
+
+
+def test_latencies_benched_alike_are_set_beside_the_scores() -> None:
+    def timed(fusion: str, ms: float, **fields: Any) -> tuple[Environment, Record]:
+        return HERE, Record(fusion=fusion, host="resnet:b=1", backend="eager", latency_ms=ms, **fields)
+
+    variants = {"mine": ("aff", "resnet:b=1:classes=10"), "other": ("add", "resnet:b=1:classes=10")}
+    records = [timed("aff", 2.0), timed("add", 1.0), timed("aff", 9.0, batch=64), timed("iaff", 5.0)]
+    found = benched(variants, records)
+    assert {name: value.latency_ms for name, value in found.items()} == {"mine": 2.0, "other": 1.0}
+    assert "batch 1" in found["mine"].how
+    assert benched(variants, []) == {}
+
+
+def test_the_published_tables_cover_their_studies() -> None:
+    for name in catalog.STUDIES:
+        spec = study(name)
+        if spec.published:
+            for variant in spec.variants:
+                host = HostSpec.parse("resnet:b=2") if name != "depth" else spec.host_of(variant)
+                if (variant.name, dict(host.options)["b"]) != ("iaff b=4", 4):
+                    assert published.score(spec.published, variant.name, host) is not None
+
+
+def test_the_last_record_of_a_cell_counts_and_lost_workers_do_not() -> None:
+    _, known = made(dataclasses.replace(study("scale"), seeds=(0,)), rising)
+    first = next(iter(known.values()))
+    later = dataclasses.replace(first, accuracy=0.9)
+    lost = dataclasses.replace(first, identity="x", accuracy=None, status="failed", reason="its worker died")
+    stored = finished([{"study": "plan"}, first.to_dict(), later.to_dict(), lost.to_dict()])
+    assert stored.keys() == {first.identity}
+    assert stored[first.identity].accuracy == pytest.approx(0.9)
