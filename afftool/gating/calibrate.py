@@ -91,7 +91,14 @@ def _read(checking: Checking, case: GateCase, one: Side, other: Side, told: Call
         one.stop()
         other.stop()
         sides = (one, other) if pair % 2 == 0 else (other, one)
-        result = compete(*sides, case_fields(case), never_answered, budget_s=checking.budget_s / PAIRS, confirm=False)
+        result = compete(
+            *sides,
+            case_fields(case),
+            never_answered,
+            budget_s=checking.budget_s / PAIRS,
+            cores=checking.cores[pair % max(1, len(checking.cores)) :][:1],
+            confirm=False,
+        )
         times += result.before_ms
         if result.ratio is not None:
             ratios.append(result.ratio)

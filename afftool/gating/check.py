@@ -28,6 +28,9 @@ _WORTH_SHARING = 6
 """From so many cases on, a second process saves more than the seconds it needs to start."""
 _OFF_CPU = "the peak off the CPU depends on the device and its libraries"
 
+_OTHER_PLATFORM = "another platform: its convolutions pack their data in other ways"
+"""Seen for x86 without AVX2 against AVX2 and AVX-512, which agree; an ARM or macOS build differs likewise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checking:
@@ -42,6 +45,16 @@ class Checking:
     budget_s: float
     follow: Follow
     threads: int = 1
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The cores that the two sides of a contest may share, the first (it serves the interrupts) last.
+
+        None with several threads, and where the system does not let a process choose.
+        """
+        if self.threads > 1 or not hasattr(os, "sched_getaffinity"):
+            return ()
+        return tuple(sorted(os.sched_getaffinity(0), reverse=True))
 
     def here_side(self) -> Side:
         """A process for the working tree."""
@@ -146,6 +159,8 @@ def _pair(case: GateCase, known: Baseline, measured: Measured, other: str | None
     advisory = {name: "another machine" for name, metric in METRICS.items() if metric.kind == "time"} if other else {}
     if other and not case.spec.device.startswith("cpu"):
         advisory["peak_bytes"] = _OFF_CPU
+    elif known.environment.platform != measured.environment.platform:
+        advisory["peak_bytes"] = _OTHER_PLATFORM
     return Pair(
         case=case.name,
         before=before,
@@ -210,7 +225,7 @@ def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[R
         checking.follow(number, len(checking.cases), f"time of {case.name}, before and after in turns")
         wanted = collect.question(checking.config.rules, case, checking.metrics)
         try:
-            result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s)
+            result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s, cores=checking.cores)
         except (CaseError, Unavailable) as error:
             for side in sides:
                 side.stop()

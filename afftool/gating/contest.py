@@ -1,17 +1,18 @@
 """Times of one case on two sides, taken in turns, until the answer is known or the budget is spent.
 
 Both sides are processes that sleep unless asked. A round times a block of steps on each, in an order that turns with
-every round, so that drift and neighbours hit both alike. A slowdown (or a speed-up) is only believed after a second
-pair of fresh processes, started in the opposite order, has shown it too: where memory happens to lie can make one
-process a few percent slower for all its life. The interval that decides covers those of all the pairs.
+every round, so that drift and neighbours hit both alike. A slowdown (or a speed-up) is only believed if a second pair
+of fresh processes, started in the opposite order, shows it too: where memory happens to lie can make one process a
+few percent slower for all its life. If the two disagree, further pairs are asked, while the budget lasts, until two
+say the same. The interval that decides covers those of the pairs that agree, or of all where none do.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from afftool.stats import Interval, median, paired_ratio
 
@@ -20,6 +21,8 @@ ROUNDS_GROW = 1.5
 """The answer is looked at after 24 rounds, then after half as many again: few looks, so that none is a lucky one."""
 BLOCK_MS = 20.0
 WARM_S = 2.0
+
+Answer = Literal["slower", "faster", "same", "open"]
 
 
 class Timed(Protocol):
@@ -59,15 +62,14 @@ class Question:
 
     limit: Callable[[float], float]
 
-    def is_open(self, rounds: Pairing) -> bool:
-        """Whether the interval still straddles the limit."""
-        ratio = rounds.ratio()
-        return ratio is None or not (ratio.high <= (limit := self.limit(median(rounds.before_ms))) or ratio.low > limit)
-
-    def accuses(self, rounds: Pairing) -> bool:
-        """Whether the answer blames or praises someone."""
+    def answer(self, rounds: Pairing) -> Answer:
+        """What these rounds say by themselves."""
         ratio, limit = rounds.ratio(), self.limit(median(rounds.before_ms))
-        return ratio is not None and (ratio.low > limit or ratio.high < 2 - limit)
+        if ratio is None or not (ratio.low > limit or ratio.high <= limit):
+            return "open"
+        if ratio.low > limit:
+            return "slower"
+        return "faster" if ratio.high < 2 - limit else "same"
 
 
 @dataclass(frozen=True)
@@ -88,30 +90,57 @@ def compete(
     question: Question,
     *,
     budget_s: float,
+    cores: Sequence[int] = (),
     confirm: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
     """Time `case` on both sides, in turns, for about `budget_s` seconds at most; a first answer is waited for.
 
-    Without `confirm` one pair of processes has to do. `clock` gives seconds. Raises what the sides raise.
+    Each pair of processes shares one of `cores`, where given: a busy neighbour on it then disturbs both sides alike.
+    Without `confirm` one pair has to do. `clock` gives seconds. Raises what the sides raise.
     """
     started = clock()
 
     def in_time() -> bool:
         return clock() - started < budget_s
 
-    pairings = [_play(before, after, case, question, in_time, budget_s)]
-    if confirm and question.accuses(pairings[0]):
+    sides = (before, after)
+    pairings: list[Pairing] = []
+    while True:
+        turned = len(pairings) % 2 == 1
+        core = cores[len(pairings) % len(cores)] if cores else None
+        pairings.append(
+            _play(*(sides[::-1] if turned else sides), case, question, in_time, budget_s, core, turned=turned)
+        )
+        agreeing = _agreeing(question, pairings)
+        if not confirm or _settled(question, pairings, agreeing) or (len(pairings) > 1 and not in_time()):
+            break
         before.stop()
         after.stop()
-        pairings.append(_play(after, before, case, question, in_time, budget_s, turned=True))
     return Result(
-        before_ms=tuple(t for p in pairings for t in p.before_ms),
-        after_ms=tuple(t for p in pairings for t in p.after_ms),
-        ratio=covering([p.ratio() for p in pairings]),
+        before_ms=tuple(t for p in agreeing for t in p.before_ms),
+        after_ms=tuple(t for p in agreeing for t in p.after_ms),
+        ratio=covering([p.ratio() for p in agreeing]),
         pairs=len(pairings),
         seconds=clock() - started,
     )
+
+
+def _agreeing(question: Question, pairings: Sequence[Pairing]) -> Sequence[Pairing]:
+    """Two pairs that say the same, if there are; all of them until then."""
+    for kind in ("slower", "faster", "same"):
+        alike = [pairing for pairing in pairings if question.answer(pairing) == kind]
+        if len(alike) > 1:
+            return alike
+    return pairings
+
+
+def _settled(question: Question, pairings: Sequence[Pairing], agreeing: Sequence[Pairing]) -> bool:
+    """Whether no further pair is needed: nobody is accused or praised by one alone, and no answer is disputed."""
+    first = question.answer(pairings[0])
+    if len(pairings) == 1:
+        return first in ("same", "open")
+    return len(agreeing) > 1 and len({question.answer(pairing) for pairing in agreeing}) == 1
 
 
 def _play(
@@ -121,14 +150,15 @@ def _play(
     question: Question,
     in_time: Callable[[], bool],
     budget_s: float,
+    core: int | None,
     *,
-    turned: bool = False,
+    turned: bool,
 ) -> Pairing:
     """Rounds of one pair of processes until they have an answer or the time is over.
 
     `one` starts first; it is the side before the change unless `turned`.
     """
-    steps = _ready(one, other, case, budget_s=min(WARM_S, budget_s / 4))
+    steps = _ready(one, other, case, budget_s=min(WARM_S, budget_s / 4), core=core)
     times: dict[int, list[float]] = {id(one): [], id(other): []}
     pairing = Pairing(times[id(other if turned else one)], times[id(one if turned else other)])
     done = 0
@@ -137,7 +167,7 @@ def _play(
             for side in (one, other) if done % 2 == 0 else (other, one):
                 times[id(side)].append(side.ask("time", case=case, steps=steps)["step_ms"])
             done += 1
-        if not in_time() or not question.is_open(pairing):
+        if not in_time() or question.answer(pairing) != "open":
             break
     return pairing
 
@@ -150,10 +180,10 @@ def _looks() -> Iterator[int]:
         look *= ROUNDS_GROW
 
 
-def _ready(one: Timed, other: Timed, case: Mapping[str, Any], *, budget_s: float) -> int:
+def _ready(one: Timed, other: Timed, case: Mapping[str, Any], *, budget_s: float, core: int | None) -> int:
     """Build and warm up both sides at once, and choose how many steps make a block."""
     for side in (one, other):
-        side.send("warm", case=case, budget_s=budget_s)
+        side.send("warm", case=case, budget_s=budget_s, core=core)
     slowest: float = max(side.answer()["step_ms"] for side in (one, other))
     return max(1, round(BLOCK_MS / slowest))
 

@@ -106,11 +106,13 @@ class Worker:
         return {"reading": read_exact(spec_from(fields["case"]), fields["metrics"]).to_dict()}
 
     def warm(self, fields: Fields) -> Answer:
-        """Build a case and run it until its times are stable; answers what a step takes."""
+        """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
         from afftool.gating.stopwatch import Stopwatch
 
         key = json.dumps(fields["case"])
         self._watches = {key: Stopwatch(spec_from(fields["case"]), fields["case"]["backend"])}
+        if fields.get("core") is not None:
+            os.sched_setaffinity(0, {fields["core"]})
         return {"step_ms": self._watches[key].warm(fields["budget_s"])}
 
     def time(self, fields: Fields) -> Answer:

@@ -208,6 +208,19 @@ def test_on_another_machine_exact_metrics_are_judged_and_times_only_advise(proje
     assert check(monkeypatch, "--metric", "params,time") == 3
 
 
+def test_the_peak_is_judged_on_another_machine_and_only_advises_on_another_platform(project, monkeypatch, capsys):
+    grown = Reading(values={"params": 72, "peak_bytes": 2000})
+    baseline_values = {"params": 72, "peak_bytes": 1000}
+    monkeypatch.setattr("afftool.gating.check.measure", lambda checking: Measured({CASE: grown}, HERE))
+    for field, code in (("cpu", 3), ("platform", 0)):
+        there = Baseline(
+            readings={CASE: Reading(values=baseline_values)}, environment=replace(HERE, **{field: "other"})
+        )
+        baseline.write(project / "afftool-baseline.json", there)
+        assert check(monkeypatch, "--metric", "params,peak_bytes") == code
+    assert "regression (advisory): peak_bytes" in capsys.readouterr().out
+
+
 def test_exit_5_is_another_machine_if_there_are_only_times_to_judge(project, monkeypatch, capsys):
     stored(project, environment=replace(HERE, cpu="another"), times_ms=(1.0, 1.01))
     measured(monkeypatch, times_ms=(2.0, 2.01))

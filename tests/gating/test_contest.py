@@ -96,6 +96,55 @@ def test_ten_percent_are_seen_through_noise_and_luck(seed):
     assert result.ratio.low > 1.05
 
 
+class Fated(FakeSide):
+    """A side whose processes are as slow as fate has it, one after the other."""
+
+    def __init__(self, machine, name, step_ms, fate):
+        super().__init__(machine, name, step_ms)
+        self.fate = iter(fate)
+
+    def send(self, question, **fields):
+        fresh = self.bias is None
+        super().send(question, **fields)
+        self.bias = next(self.fate) if fresh else self.bias
+
+
+def fated(fate, after_ms, **options):
+    machine = Machine()
+    sides = Fated(machine, "before", 2.0, fate), machine.side("after", after_ms)
+    return compete(*sides, {}, FIVE_PERCENT, budget_s=20.0, clock=lambda: machine.now, **options)
+
+
+def test_pairs_that_disagree_are_settled_by_further_ones():
+    slower = fated([1.0, 1.1, 1.0], 2.2)  # in the second pair, bad luck hides the slowdown
+    assert (slower.pairs, slower.ratio.low > 1.05) == (3, True)
+    same = fated([0.9, 1.0, 1.0], 2.0)  # in the first, good luck makes one up
+    assert (same.pairs, same.ratio.high <= 1.05) == (3, True)
+    assert len(same.after_ms) == 2 * ROUNDS_FIRST
+
+
+def test_an_answer_that_stays_disputed_is_open():
+    machine = Machine()
+    sides = Fated(machine, "before", 2.0, [0.9, 1.0]), machine.side("after", 2.0)
+    result = compete(*sides, {}, FIVE_PERCENT, budget_s=0.1, clock=lambda: machine.now)
+    assert result.pairs == 2
+    assert result.ratio.low < 1.05 < result.ratio.high
+
+
+def test_both_sides_of_a_pair_share_a_core_and_pairs_take_turns_on_them():
+    machine = Machine()
+    seen = []
+    sides = machine.side("before", 2.0), machine.side("after", 2.2)
+    for side in sides:
+        original = side.send
+        side.send = lambda question, original=original, **fields: (
+            seen.append(fields["core"]) if question == "warm" else None,
+            original(question, **fields),
+        )
+    compete(*sides, {}, FIVE_PERCENT, budget_s=20.0, cores=(3, 1), clock=lambda: machine.now)
+    assert seen == [3, 3, 1, 1]
+
+
 def test_rounds_are_added_while_the_answer_is_open_and_the_budget_lasts():
     machine = Machine(noise=0.3)
     result, _ = contest(machine, 2.0, 2.1, budget_s=20.0)
