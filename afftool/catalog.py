@@ -54,6 +54,7 @@ class Host:
     """A network that carries fusions; `size` and `channels` are the input used where none is asked for.
 
     `scenario` is the paper's: what the fusions in it join (same-layer, short-skip or long-skip; None for no host).
+    `widths` are the channels it fuses at, a stage each, before the knob `width` multiplies them; empty if not fixed.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Host:
     channels: int | None
     knobs: Mapping[str, Knob] = field(default_factory=dict)
     scenario: str | None = None
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ HOSTS: dict[str, Host] = {
         None,
         _CIFAR_KNOBS,
         "short-skip",
+        (16, 32, 64),
     ),
     "inception": Host(
         "afftool.hosts.inception:build",
@@ -151,6 +154,7 @@ HOSTS: dict[str, Host] = {
         None,
         _CIFAR_KNOBS,
         "same-layer",
+        (16, 32, 64),
     ),
     "resnext": Host(
         "afftool.hosts.resnext:build",
@@ -166,6 +170,7 @@ HOSTS: dict[str, Host] = {
             "classes": _CLASSES_100,
         },
         "short-skip",
+        (256, 512, 1024),
     ),
     "fpn": Host(
         "afftool.hosts.fpn:build",
@@ -191,6 +196,7 @@ HOSTS: dict[str, Host] = {
         None,
         _IMAGENET_KNOBS,
         "short-skip",
+        (256, 512, 1024, 2048),
     ),
     "resnext50": Host(
         "afftool.hosts.resnet50:build_resnext",
@@ -200,6 +206,7 @@ HOSTS: dict[str, Host] = {
         None,
         _IMAGENET_KNOBS,
         "short-skip",
+        (256, 512, 1024, 2048),
     ),
 }
 

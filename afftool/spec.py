@@ -336,6 +336,20 @@ class CaseSpec:
                 f"{self.host} fuses two 2-dimensional maps at a time, not {self.fusion}",
                 hint="use --host module for other numbers of inputs and dimensions",
             )
+        else:
+            self._check_host()
+
+    def _check_host(self) -> None:
+        """What can be told without building the host: too few channels, and training on one image."""
+        grammar, options = self.fusion.grammar, dict(self.host.options)
+        if grammar is None or not grammar.attends or options.get("stages") == ():
+            return
+        known = catalog.HOSTS.get(self.host.name)
+        widths = known.widths if known else ()
+        for stage in options["stages"] if widths else ():
+            grammar.inner_channels(widths[stage - 1] * options.get("width", 1))
+        if self.mode == "train":
+            grammar.check_batch_statistics(self.batch, positions=2)
 
     def _check_module(self) -> None:
         if self.channels is None or self.channels < 1:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -129,7 +130,7 @@ def main() -> None:
         f"`python scripts/agreement.py --budget {chosen.budget:g} --repeats {chosen.repeats} "
         f"--threads {chosen.threads}`",
         "",
-        f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}, {here.platform}; "
+        f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}, {here.platform}, {date.today()}; "
         f"load per core at the start {load if load is None else round(load, 2)}.",
         "",
         f"## Against blocked_autorange: {agreed} of {len(FUSIONS) * len(SIZES)} within 5%",

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 GATE = '''\
@@ -135,7 +136,8 @@ def report(runs: list[Run], options: list[str]) -> str:
     lines += [
         "",
         f"Machine: {_cpu()}, {cores} cores, {platform.system()} {platform.machine()}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads.",
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; {date.today()}.",
         "",
         f"Each run: `afftool check --against HEAD~1 --metric time --strict {' '.join(options)}`".rstrip("` ") + "`, "
         "a rule of 5%, the two kinds in turns. Written by `scripts/gate_trial.py`, which also holds the fusion. The "

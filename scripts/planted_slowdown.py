@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -76,7 +77,7 @@ def main() -> None:
         f"`python scripts/planted_slowdown.py --budget {chosen.budget:g} --runs {chosen.runs} "
         f"--threads {chosen.threads}`",
         "",
-        f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}, {here.platform}; "
+        f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}, {here.platform}, {date.today()}; "
         f"load per core at the start {load if load is None else round(load, 2)}.",
         "",
         f"{WORK} matrix products against {WORK + WORK // 10}, the rest of the step alike. "

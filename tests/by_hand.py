@@ -99,3 +99,68 @@ FORMULAS = {
     "open-iaff": lambda p, x, y, t: iaff(p, x, y, t, shared=True),
     "eres2net-aff": eres2net,
 }
+
+
+# Any number of maps, as the grammar generalises Table 1: the last map is refined or added as it is, every other one
+# is gated by its own share of the logits, and soft selection is a softmax whose last logit is 0.
+
+
+def joined(p: State, c: torch.Tensor, t: bool, end: str = "", shared: bool = False) -> torch.Tensor:
+    return local(p, c, t, f"local_att{end}") + g(p, c, t, "global_att" if shared else f"global_att{end}")
+
+
+def recursive_logits(p: State, c: torch.Tensor, t: bool) -> torch.Tensor:
+    a, b = local(p, c, t), g(p, c, t)
+    inner = sigma(local(p, a + b, t, "join_att.local_att") + g(p, a + b, t, "join_att.global_att"))
+    return blend(inner, a, b)
+
+
+def concat_logits(p: State, c: torch.Tensor, t: bool) -> torch.Tensor:
+    a, b = local(p, c, t), g(p, c, t)
+    return conv(p, "join_att.conv", torch.cat([a, b.expand_as(a)], dim=1))
+
+
+def shares(logits: torch.Tensor, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    channels = maps[0].shape[1]
+    return [logits[:, i * channels : (i + 1) * channels] for i in range(len(maps) - 1)]
+
+
+def refined(logits: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+    return sum(maps[:-1]) + sigma(logits) * maps[-1]
+
+
+def modulated(logits: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+    return sum(sigma(s) * x for s, x in zip(shares(logits, maps), maps[:-1], strict=True)) + maps[-1]
+
+
+def selected(logits: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+    powers = [torch.exp(s) for s in shares(logits, maps)] + [torch.ones_like(maps[0])]
+    return sum(power * x for power, x in zip(powers, maps, strict=True)) / sum(powers)
+
+
+def two_passes(p: State, maps: list[torch.Tensor], t: bool, shared: bool) -> torch.Tensor:
+    integrated = selected(joined(p, sum(maps), t), maps)
+    return selected(joined(p, integrated, t, "2", shared), maps)
+
+
+FORMULAS_OF_N = {
+    "add": lambda p, m, t: sum(m),
+    "concat": lambda p, m, t: conv(p, "conv", torch.cat(m, dim=1)),
+    "se": lambda p, m, t: refined(g(p, m[-1], t), m),
+    "gau": lambda p, m, t: modulated(g(p, m[-1], t), m),
+    "highway": lambda p, m, t: selected(g(p, m[0], t), m),
+    "sa": lambda p, m, t: modulated(g(p, torch.cat(m, dim=1), t), m),
+    "sk": lambda p, m, t: selected(g(p, sum(m), t), m),
+    "ms-se": lambda p, m, t: refined(joined(p, m[-1], t), m),
+    "ms-gau": lambda p, m, t: modulated(joined(p, m[-1], t), m),
+    "ms-sa": lambda p, m, t: modulated(joined(p, sum(m), t), m),
+    "aff": lambda p, m, t: selected(joined(p, sum(m), t), m),
+    "iaff": lambda p, m, t: two_passes(p, m, t, shared=False),
+    "global-global": lambda p, m, t: selected(g(p, sum(m), t) + g(p, sum(m), t, "global_att_b"), m),
+    "local-local": lambda p, m, t: selected(local(p, sum(m), t) + local(p, sum(m), t, "local_att_b"), m),
+    "half-aff": lambda p, m, t: selected(0.5 * joined(p, sum(m), t), m),
+    "concat-aff": lambda p, m, t: selected(concat_logits(p, sum(m), t), m),
+    "recursive-aff": lambda p, m, t: selected(recursive_logits(p, sum(m), t), m),
+    "open-aff": lambda p, m, t: 2 * selected(joined(p, sum(m), t), m),
+    "open-iaff": lambda p, m, t: two_passes(p, m, t, shared=True),
+}

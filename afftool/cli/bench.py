@@ -107,9 +107,12 @@ def bench(
     from afftool.report import bench_report
     from afftool.store import Store
 
-    files = destinations(out, split_list(formats or []), stem="bench")
+    wanted = split_list(formats or [])
+    files = destinations(out, wanted, stem="bench")
     with Store.open(store) as opened:
         run = _measure(planned, request, opened)
+    if out is None and not as_json:
+        files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
     details = tuple(_details(planned, request, explain=explain, per_module=per_module))
     built = bench_report(run, details)
     write(built, files)

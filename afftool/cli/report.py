@@ -9,7 +9,7 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.formats import destinations, renderer, write
-from afftool.report import Report, bench_report
+from afftool.report import bench_report
 from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.stored import stored_report
@@ -38,14 +38,3 @@ def write_report(
     if not files or as_json:
         for name in ["json"] if as_json else names or ["md"]:
             console.write(renderer(name)(built))
-
-
-def _build(store: Store, run_id: int) -> Report:
-    """The report of a run, by the command it came from: the cells of a study, or the records of a bench."""
-    if store.cells(run_id):
-        from afftool.study.stored import stored_report
-
-        built = stored_report(store, run_id)
-        if built is not None:
-            return built
-    return bench_report(store.run(run_id))

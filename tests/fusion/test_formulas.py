@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from by_hand import FORMULAS
+from by_hand import FORMULAS, FORMULAS_OF_N
 
 from afftool.catalog import FUSIONS
 from afftool.fusion import MSCAM, build_fusion
@@ -31,6 +31,7 @@ def maps(ndim: int, inputs: int = 2, channels: int = 4) -> list[torch.Tensor]:
 
 def test_every_preset_has_a_formula_written_by_hand():
     assert FORMULAS.keys() == FUSIONS.keys()
+    assert FORMULAS_OF_N.keys() == FUSIONS.keys() - {"eres2net-aff"}
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -77,15 +78,21 @@ def test_fusion_keeps_shape_and_dtype_and_reaches_every_input_and_live_parameter
     assert unreached == ({DEAD[name]} if name in DEAD else set())
 
 
-@pytest.mark.parametrize("name", ["sk", "aff", "iaff", "global-global"])
-def test_soft_selection_of_n_maps_is_a_softmax_with_the_last_logit_fixed_at_zero(name):
-    channels = 4
-    module = build(name, 2, inputs=3, channels=channels).eval()
-    xs = maps(2, 3, channels)
-    logits = module._logits(xs)
-    full = torch.cat([logits, torch.zeros_like(logits[:, :channels])], dim=1)
-    weights = torch.softmax(full.unflatten(1, (3, channels)), dim=1)
-    torch.testing.assert_close(module(*xs), sum(weights[:, i] * x for i, x in enumerate(xs)))
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("inputs", [2, 3, 4])
+@pytest.mark.parametrize("name", FORMULAS_OF_N)
+def test_any_number_of_maps_is_fused_by_the_generalised_formula_with_its_gradients(name, inputs, training):
+    ndim = {2: 2, 3: 1, 4: 3}[inputs]
+    module = build(name, ndim, inputs).train(training)
+    xs = maps(ndim, inputs)
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    expected = FORMULAS_OF_N[name](state, [x.flatten(2) for x in xs], training).view_as(xs[0])
+    actual = module(*xs)
+    torch.testing.assert_close(actual, expected)
+    direction = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, xs, direction)
+    for a, b in zip(torch.autograd.grad(actual, xs, direction), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
 def test_two_maps_in_the_softmax_form_are_the_sigmoid_form():

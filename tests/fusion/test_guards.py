@@ -97,6 +97,13 @@ def test_a_case_that_cannot_train_is_refused_when_its_spec_is_made():
         CaseSpec(fusion=aff, size=(8,))
     with pytest.raises(SpecError, match="decides its own channels"):
         CaseSpec(fusion=aff, host=HostSpec.parse("resnet"), channels=64, size=(32, 32))
+    in_a_host = {"channels": None, "size": (32, 32)}
+    with pytest.raises(SpecError, match="16 channels cannot be reduced by 32"):
+        CaseSpec(fusion=FusionSpec.parse("aff:reduction=32"), host=HostSpec.parse("resnet"), **in_a_host)
+    CaseSpec(fusion=FusionSpec.parse("aff:reduction=32"), host=HostSpec.parse("resnet:stages=3"), **in_a_host)
+    CaseSpec(fusion=FusionSpec.parse("aff:reduction=32"), host=HostSpec.parse("resnet:width=2"), **in_a_host)
+    with pytest.raises(BatchStatisticsError):
+        CaseSpec(fusion=aff, host=HostSpec.parse("resnet50"), channels=None, size=(64, 64), batch=1, mode="train")
     assert CaseSpec(fusion=aff, batch=1).identity != CaseSpec(fusion=aff, batch=2).identity
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from afftool.catalog import HOSTS
 from afftool.errors import ShapeError, SpecError
+from afftool.fusion import build_fusion
 from afftool.hosts import build_host, describe_host
 from afftool.hosts.placement import Skip
 from afftool.hosts.resnet import build
@@ -161,3 +163,16 @@ def test_hosts_start_as_in_the_paper_and_leave_the_fusion_s_own_start_alone() ->
 def test_a_skip_refuses_to_broadcast() -> None:
     with pytest.raises(ShapeError):
         Skip()(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize("name", [name for name, host in HOSTS.items() if host.widths])
+def test_the_catalog_knows_the_widths_at_which_a_host_fuses(name: str) -> None:
+    widths: list[int] = []
+
+    def fuse(channels: int) -> torch.nn.Module:
+        widths.append(channels)
+        return build_fusion("add", channels=channels)
+
+    stages = "1-4" if len(HOSTS[name].widths) == 4 else "1-3"
+    build_host(HostSpec.parse(f"{name}:stages={stages}"), fuse)
+    assert tuple(dict.fromkeys(widths)) == HOSTS[name].widths
