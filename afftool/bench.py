@@ -311,7 +311,7 @@ class _Bench:
             row.samples = result.samples_s
             if id(row) in new:
                 row.fields |= result.fields(row.spec.batch)
-                row.fields["instability"] = instability(result, self.options.precision) | disturbed
+                row.fields["instability"] = instability(result, self.options.precision, self.options.cache) | disturbed
                 row.fields |= {"cache": self.options.cache, "isolation": self.options.isolation}
         if baseline is not None:
             compare(rows, baseline)

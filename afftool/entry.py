@@ -19,6 +19,7 @@ from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
 from afftool.errors import AfftoolError, Unavailable
 from afftool.measure import energy
+from afftool.measure.allocator import keep_freed_memory
 from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 from afftool.measure.flush import flusher
@@ -64,11 +65,13 @@ def enter(
     and whatever the module raises.
     """
     fields: dict[str, Any] = {}
+    if "latency" in measures and case.spec.device.startswith("cpu"):
+        fields["allocator"] = keep_freed_memory()
     with random_state_kept(case):
         prepared = _prepare(case, backend, measures, fields)
         try:
             fields |= asdict(prepared.preparation)
-            if "latency" in measures:
+            if "latency" in measures or backend != "eager":  # no number of a wrong result is kept, of no kind
                 fields["error_vs_eager"] = reference.error_of(prepared)
             if "energy" in measures:
                 fields["energy_j"] = energy.measure(prepared.run, case.spec.device)

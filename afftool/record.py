@@ -32,7 +32,8 @@ class Record:
     `latency_ratio` is this row's time over that of the fusion `baseline` under the same backend, from the same
     rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
     `recompiles` are the compilations after the first call. `error_vs_eager` is the largest difference from eager
-    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers).
+    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers). `allocator`
+    is kept if the process held on to freed CPU memory while it was timed, system if the C library did as it liked.
 
     `peak_bytes` is a steady step's peak, parameters and inputs included; `peak_parts_bytes` splits it by cause and
     `workspace_bytes` is its part with no other cause; `cold_peak_bytes` is the peak of getting there (compiling,
@@ -84,6 +85,7 @@ class Record:
     stopped: Literal["precision", "budget"] | None = None
     cache: Literal["warm", "cold"] | None = None
     isolation: Literal["none", "process"] | None = None
+    allocator: Literal["kept", "system"] | None = None
     instability: dict[str, str] | None = None
     throughput_per_s: float | None = None
     baseline: str | None = None

@@ -26,8 +26,9 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the interval's width, relative to the estimate."""
-        return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else math.inf
+        """How far the interval reaches to its wider side, relative to the estimate."""
+        reach = max(self.high - self.estimate, self.estimate - self.low)
+        return reach / abs(self.estimate) if self.estimate else math.inf
 
     def contains(self, value: float) -> bool:
         """Whether `value` lies in the interval, ends included."""

@@ -72,6 +72,15 @@ def test_a_timed_record_is_complete() -> None:
     assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+@pytest.mark.parametrize("measure", ["memory", "energy"])
+def test_a_wrong_result_has_no_number_of_any_kind(measure: str) -> None:
+    record = measured("aff", backends=("wrong",), measures=(measure,), baseline=None)["aff", "wrong"]
+    assert record.status == "failed"
+    assert record.reason
+    assert "eager" in record.reason
+    assert (record.peak_bytes, record.energy_j, record.latency_ms) == (None, None, None)
+
+
 def test_without_a_baseline_nothing_is_added() -> None:
     records = measured("aff", baseline=None)
     assert list(records) == [("aff", "eager")]

@@ -12,6 +12,13 @@ def normal(n: int, seed: int, level: float = 10.0, spread: float = 0.1) -> list[
     return [generator.gauss(level, spread) for _ in range(n)]
 
 
+def test_the_half_width_of_a_lopsided_interval_is_that_of_its_wider_side() -> None:
+    assert stats.Interval(10.0, 9.0, 13.0).half_width == 0.3
+    assert stats.Interval(10.0, 6.0, 11.0).half_width == 0.4
+    assert stats.Interval(-10.0, -13.0, -9.0).half_width == 0.3
+    assert stats.Interval(0.0, -1.0, 1.0).half_width == math.inf
+
+
 def test_five_samples_have_no_interval_and_six_have_their_range() -> None:
     assert stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
     interval = stats.median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0])

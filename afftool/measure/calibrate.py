@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
+from afftool.measure.flush import last_level_bytes
 from afftool.measure.roofline import BYTES as DTYPES
 from afftool.measure.roofline import Ceilings
 
@@ -97,7 +97,7 @@ class _Timer:
 
 def _bandwidths(device: torch.device, timer: _Timer) -> Iterator[tuple[int, float]]:
     """Pairs of working set and the best bandwidth of a copy, a triad (as STREAM's) and a sum, in that set."""
-    cache = last_level_cache(device)
+    cache = last_level_bytes(str(device))
     for size in sorted({*WORKING_SETS, cache // 2, cache, 2 * cache, out_of_cache(device)}):
         yield size, max(_copy(device, size, timer), _triad(device, size, timer), _sum(device, size, timer))
 
@@ -119,28 +119,7 @@ def _sum(device: torch.device, size: int, timer: _Timer) -> float:
 
 def out_of_cache(device: torch.device) -> int:
     """Bytes far beyond the last-level cache of `device`: four times it, and at least 256 MiB."""
-    return max(256 * MEBI, 4 * last_level_cache(device))
-
-
-def last_level_cache(device: torch.device) -> int:
-    """Bytes of the last-level caches of `device` together; at most 512 MiB, and 16 MiB where nobody tells."""
-    return min(_told_cache(device), 512 * MEBI) or 16 * MEBI
-
-
-def _told_cache(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    caches = {}
-    for index in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index[0-9]"):
-        try:
-            level = int((index / "level").read_text())
-            size = (index / "size").read_text().strip()
-            shared = (index / "shared_cpu_list").read_text()
-        except (OSError, ValueError):
-            continue
-        caches[level, shared] = int(size.removesuffix("K")) << 10 if size.endswith("K") else 0
-    last = max((level for level, _ in caches), default=0)
-    return sum(size for (level, _), size in caches.items() if level == last)
+    return max(256 * MEBI, 4 * last_level_bytes(str(device)))
 
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype, timer: _Timer) -> float:

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 OTHERS_SHARE = 0.05
+OTHERS_CORES = 0.25
+"""Others' work disturbs by the cores it takes: a quarter of one, or a smaller share of a small machine."""
 STEAL_SHARE = 0.01
 
 
@@ -62,11 +64,12 @@ def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str
     if start is None or end is None or end.taken <= start.taken:
         return {}
     found: dict[str, str] = {}
-    capacity = (end.taken - start.taken) * os.sysconf("SC_CLK_TCK") * cores
-    others = (end.busy - start.busy - (end.own - start.own)) / capacity
-    if others > OTHERS_SHARE:
+    core = (end.taken - start.taken) * os.sysconf("SC_CLK_TCK")
+    capacity = core * cores
+    others = (end.busy - start.busy - (end.own - start.own)) / core
+    if others > min(OTHERS_CORES, OTHERS_SHARE * cores):
         found["busy machine"] = (
-            f"other processes took {others:.0%} of the processor meanwhile; stop them, or compare by latency_ratio"
+            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, or compare by latency_ratio"
         )
     stolen = (end.stolen - start.stolen) / capacity
     if stolen > STEAL_SHARE:

@@ -69,10 +69,15 @@ class Timed:
         return Sample(self._step_s, self._prepared.compilations() - before)
 
     def split(self, steps: int) -> dict[str, float]:
-        """Seconds of each part of a training step, over so many steps; on a GPU an event is set between the parts."""
+        """Seconds of each part of a training step, over so many steps; on a GPU an event is set between the parts.
+
+        With a cold cache the step starts from emptied caches, and each part finds what those before it left there.
+        """
         parts = self._prepared.parts
         laps = []
         for _ in range(steps if parts else 0):
+            if self._flush:
+                self._flush()
             marks = [self._clock.mark()]
             for part in parts.values():
                 part()

@@ -121,7 +121,10 @@ class CostReading:
 
     @property
     def per_operator(self) -> tuple[OperatorCost, ...]:
-        """One row an operator and direction, over all modules; their sums are the totals."""
+        """One row an operator and direction, over all modules; their sums are the totals.
+
+        One that was not counted everywhere has no formula, for its sum lacks something.
+        """
         merged: dict[tuple[Direction, str], list[OperatorCost]] = {}
         for row in self.rows:
             merged.setdefault((row.direction, row.operator), []).append(row)
@@ -134,7 +137,7 @@ class CostReading:
                 macs=sum(r.macs for r in rows),
                 flops=sum(r.flops for r in rows),
                 moved_bytes=sum(r.moved_bytes for r in rows),
-                formula=rows[0].formula,
+                formula=None if any(r.formula is None for r in rows) else rows[0].formula,
                 torch_flops=sum(r.torch_flops for r in rows),
             )
             for (direction, operator), rows in merged.items()

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 
 LAST_LEVEL_BYTES = 64 << 20
-"""Taken for the CPU's last-level cache where the system does not tell its size."""
-MOST_BYTES = 1 << 30
+"""Taken for the last-level cache where the system does not tell its size."""
+MOST_BYTES = 512 << 20
 
 
 def flusher(device: str) -> Callable[[], None]:
-    """A function that overwrites twice as many bytes as the last-level cache (L2 on a GPU) holds.
+    """A function that overwrites twice as many bytes as the last-level caches (L2 on a GPU) hold.
 
     On a GPU it queues the writes in the current stream. Raises `torch.OutOfMemoryError`.
     """
-    size = min(2 * last_level_bytes(device), MOST_BYTES)
+    size = 2 * last_level_bytes(device)
     scratch = torch.zeros(size // 4, dtype=torch.int32, device=device)
 
     def flush() -> None:
@@ -26,17 +26,28 @@ def flusher(device: str) -> Callable[[], None]:
     return flush
 
 
-def last_level_bytes(device: str) -> int:
-    """How large the cache is that `device`'s cores share."""
+def last_level_bytes(device: str, cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Bytes of the last-level caches of `device` (L2 on a GPU), those of all sockets together; at most 512 MiB."""
     if device.startswith("cuda"):
-        return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", LAST_LEVEL_BYTES))
-    sizes = [_bytes(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max(sizes, default=0) or LAST_LEVEL_BYTES
+        told = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
+    else:
+        told = _last_level_of(cpus)
+    return min(told, MOST_BYTES) or LAST_LEVEL_BYTES
 
 
-def _bytes(path: Path) -> int:
-    try:
-        text = path.read_text(encoding="ascii").strip()
-        return int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1:], 0)
-    except (OSError, ValueError):
-        return 0
+def _last_level_of(cpus: Path) -> int:
+    """What the system tells of the caches of its processors: a cache that many share is counted once."""
+    caches: dict[tuple[int, str], int] = {}
+    for index in cpus.glob("cpu[0-9]*/cache/index[0-9]"):
+        try:
+            level = int((index / "level").read_text(encoding="ascii"))
+            shared = (index / "shared_cpu_list").read_text(encoding="ascii").strip()
+            caches[level, shared] = _bytes((index / "size").read_text(encoding="ascii").strip())
+        except (OSError, ValueError):
+            continue
+    last = max((level for level, _ in caches), default=0)
+    return sum(size for (level, _), size in caches.items() if level == last)
+
+
+def _bytes(text: str) -> int:
+    return int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1:], 0)

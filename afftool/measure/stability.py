@@ -11,8 +11,11 @@ LEVELS = 0.03
 OUTLIERS = 0.05
 
 
-def instability(reading: LatencyReading, precision: float) -> dict[str, str]:
-    """Name of each disturbance found in the samples -> what it is and what to do; empty if they are steady."""
+def instability(reading: LatencyReading, precision: float, cache: str = "warm") -> dict[str, str]:
+    """Name of each disturbance found in the samples -> what it is and what to do; empty if they are steady.
+
+    With a cold `cache` the clock is read around every step, otherwise around all steps of a sample.
+    """
     samples = reading.samples_s
     found: dict[str, str] = {}
     interval = stats.median_interval(samples)
@@ -51,7 +54,8 @@ def instability(reading: LatencyReading, precision: float) -> dict[str, str]:
         found["outliers"] = (
             f"{far} of {len(samples)} samples lie far outside the rest; something else runs at times on this machine"
         )
-    share = reading.overhead_s / (middle * reading.steps_per_sample) if middle else 0.0
+    steps = 1 if cache == "cold" else reading.steps_per_sample
+    share = reading.overhead_s / (middle * steps) if middle else 0.0
     if share > CLOCK_SHARE:
         found["clock"] = (
             f"the clock's own error is {share:.1%} of a sample; with --cache cold steps are timed one by one, "

@@ -16,9 +16,15 @@ def test_our_own_work_does_not_make_the_machine_busy() -> None:
     assert disturbances(ticks(0, 0), ticks(20, 20, taken=10), cores=2) == {}
 
 
-def test_the_work_of_others_is_named_by_its_share() -> None:
+def test_the_work_of_others_is_named_in_cores() -> None:
     found = disturbances(ticks(0, 0), ticks(15, 10, taken=10), cores=2)
-    assert "25% of the processor" in found["busy machine"]
+    assert "0.5 of 2 cores" in found["busy machine"]
+
+
+def test_a_core_that_others_keep_busy_is_no_less_of_a_disturbance_among_many() -> None:
+    assert "busy machine" in disturbances(ticks(0, 0), ticks(13, 10, taken=10), cores=64)
+    assert "busy machine" not in disturbances(ticks(0, 0), ticks(12, 10, taken=10), cores=64)
+    assert "busy machine" in disturbances(ticks(0, 0), ticks(12, 10, taken=10), cores=2)
 
 
 def test_stolen_time_and_a_quota_are_named() -> None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 from fake_time import FakeClock
 
 from afftool.backends import Preparation, Prepared
@@ -58,6 +60,22 @@ def test_parts_are_timed_apart() -> None:
     steps = Steps(0.0)
     timed = Timed(steps.prepared(forward=0.5, backward=1.0, optimizer=0.25), steps.clock)
     assert timed.split(3) == {"forward": 0.5, "backward": 1.0, "optimizer": 0.25}
+
+
+def test_a_cold_cache_is_flushed_once_before_the_parts_of_each_step() -> None:
+    steps = Steps(1.0)
+    log: list[str] = []
+    prepared = dataclasses.replace(
+        steps.prepared(),
+        parts={name: lambda n=name: (log.append(n), steps.clock.pass_time(0.5)) for name in ("forward", "backward")},
+    )
+
+    def flush() -> None:
+        log.append("flush")
+        steps.clock.pass_time(7.0)
+
+    assert Timed(prepared, steps.clock, flush).split(2) == {"forward": 0.5, "backward": 0.5}
+    assert log == ["flush", "forward", "backward"] * 2
 
 
 def test_inference_has_no_parts() -> None:

@@ -16,6 +16,7 @@ from afftool.catalog import FUSIONS
 from afftool.errors import BatchStatisticsError, LoadError
 from afftool.hosts import describe_host
 from afftool.measure.cost import count, count_module
+from afftool.measure.cost_reading import CostReading, OperatorCost
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 SHAPES = [(16, 4, (7, 7), 3), (64, 4, (14, 14), 2), (64, 16, (5, 9), 1), (30, 3, (1, 4), 2)]
@@ -325,6 +326,29 @@ def test_an_operator_without_a_formula_is_named_with_its_calls() -> None:
     row = next(row for row in reading.rows if row.operator == "aten.linalg_inv_ex")
     assert row.formula is None
     assert row.moved_bytes > 0
+
+
+def test_an_operator_counted_in_one_module_and_not_in_another_shows_no_formula() -> None:
+    def row(module: str, formula: str | None, direction: str = "forward") -> OperatorCost:
+        return OperatorCost(
+            module=module,
+            operator="aten.some",
+            direction=direction,  # type: ignore[arg-type]
+            calls=1,
+            macs=0,
+            flops=4 if formula else 0,
+            moved_bytes=8,
+            formula=formula,
+            torch_flops=0,
+        )
+
+    rows = (row("a", "1 an element"), row("b", None), row("a", "1 an element", "backward"))
+    reading = CostReading(
+        params=0, live_params=0, macs=0, flops=4, moved_bytes=16, uncounted_ops={"aten.some": 1}, rows=rows
+    )
+    forward, backward = reading.per_operator
+    assert (forward.flops, forward.calls, forward.formula) == (4, 2, None)
+    assert backward.formula == "1 an element"
 
 
 def test_a_custom_operator_is_uncounted_not_free() -> None:

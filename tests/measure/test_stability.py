@@ -7,7 +7,7 @@ from afftool.measure.latency import LatencyReading
 from afftool.measure.stability import instability
 
 
-def named(samples: Sequence[float], **changes: object) -> dict[str, str]:
+def named(samples: Sequence[float], cache: str = "warm", **changes: object) -> dict[str, str]:
     settings: dict[str, object] = {
         "steps_per_sample": 1,
         "warmup_s": 0.1,
@@ -15,7 +15,8 @@ def named(samples: Sequence[float], **changes: object) -> dict[str, str]:
         "stopped": "precision",
         "overhead_s": 1e-7,
     }
-    return instability(LatencyReading(samples_s=tuple(samples), **settings | changes), 0.01)  # type: ignore[arg-type]
+    reading = LatencyReading(samples_s=tuple(samples), **settings | changes)  # type: ignore[arg-type]
+    return instability(reading, 0.01, cache)
 
 
 def noise(n: int = 100, spread: float = 0.005) -> list[float]:
@@ -59,3 +60,8 @@ def test_an_unsettled_warm_up_is_named() -> None:
 def test_a_clock_too_coarse_for_the_samples_is_named() -> None:
     assert "clock" in named(noise(), overhead_s=1e-4)
     assert "clock" not in named(noise(), overhead_s=1e-4, steps_per_sample=11)
+
+
+def test_with_a_cold_cache_the_clocks_error_is_that_of_one_step_however_many_make_a_sample() -> None:
+    assert "clock" in named(noise(), overhead_s=1e-4, steps_per_sample=11, cache="cold")
+    assert "clock" not in named(noise(), overhead_s=1e-6, steps_per_sample=11, cache="cold")

@@ -40,6 +40,18 @@ def test_it_opens_with_what_was_compared_where_and_how() -> None:
     assert "run 7" in facts["Run"]
 
 
+def test_what_is_read_of_a_step_is_shown_and_what_bounds_it_in_a_terminal_too() -> None:
+    fields = {
+        "outliers": 2, "warmup_s": 0.5, "allocator": "kept", "guards": 12, "reserved_bytes": 4096,
+        "gradient_bytes": 1024, "optimizer_bytes": 2048, "bound": "memory", "least_ms": 0.5, "least_share": 0.25,
+    }  # fmt: skip
+    run = run_of(timed("aff", 2.0, **fields), baseline=None)
+    results, compact = table(run, "Results"), compact_table(run)
+    assert {name: column(results, name)[0] for name in fields} == fields
+    assert {"bound", "least_share"} <= {c.name for c in compact.columns}
+    assert "least_ms" not in {c.name for c in compact.columns}
+
+
 def test_values_stay_exact() -> None:
     assert 1 / 3 in column(table(bench_run(), "Results"), "latency_ms")
 
