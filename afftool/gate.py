@@ -121,6 +121,9 @@ def _has_limit(rule: Rule) -> bool:
 def _judge_metric(blank: Verdict, metric: Metric, pair: Pair, rule: Rule) -> Verdict:
     if metric.name in pair.after.unread:
         return replace(blank, outcome="inconclusive", reason=pair.after.unread[metric.name])
+    if metric.name in pair.after.inapplicable:
+        had = pair.before is not None and metric.name in pair.before.values
+        return replace(blank, outcome="inconclusive" if had else "skipped", reason=pair.after.inapplicable[metric.name])
     if metric.kind == "time":
         return _judge_time(blank, metric, pair, rule)
     after = pair.after.values.get(metric.name)

@@ -15,6 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from afftool.gating.reading import Reading
+    from afftool.spec import CaseSpec
+    from afftool.sweep import Plan
 
 _WORDS = ("host", "channels", "size", "batch", "mode", "dtype", "memory_format")
 
@@ -48,7 +50,7 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
             raise TypeError(f"{key}={value!r} is not a number")
     words = {key: _as_words(value) for key, value in wanted.items() if key in _WORDS}
     planned = plan(Words(fusion=[fusion], baseline=None, **words)).on_device(str(wanted.get("device", "cpu")))
-    [case] = planned.cases
+    case = _only_case(planned, fusion)
     from afftool.gating.exact import read_exact
 
     reading = read_exact(case, set(metrics.values()))
@@ -56,6 +58,21 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
     if broken:
         pytest.fail("\n".join([f"{case.fusion} is not what the test says:", *broken]), pytrace=False)
     return dict(reading.values)
+
+
+def _only_case(planned: Plan, fusion: str) -> CaseSpec:
+    """The one case that was asked for. Raises `SpecError` where there are several, with why some cannot be."""
+    from afftool.errors import SpecError
+
+    if len(planned.cases) == 1 and not planned.skipped:
+        return planned.cases[0]
+    made = len(planned.cases) + len(planned.skipped)
+    reasons = "; ".join(dict.fromkeys(str(record.reason) for record in planned.skipped))
+    raise SpecError(
+        f"fusion_gate checks one case, and {fusion!r} with these options makes {made}"
+        + (f", of which {len(planned.skipped)} cannot be: {reasons}" if reasons else ""),
+        hint="name one fusion and one value an option; call it once a case (pytest.mark.parametrize)",
+    )
 
 
 def _metric(key: str) -> str:
@@ -86,7 +103,7 @@ def _broken(key: str, metric: str, limit: float, reading: Reading) -> str | None
     if metric in reading.unread:
         return f"  {key}: not measured: {reading.unread[metric]}"
     if metric not in reading.values:
-        return f"  {key}: {metric} cannot be measured for this case"
+        return f"  {key}: {metric} cannot be measured: {reading.inapplicable.get(metric, 'this case has none')}"
     value = reading.values[metric]
     if key.endswith("_max"):
         word, held = "at most", value <= limit

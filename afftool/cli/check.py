@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,15 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.device import check_device
-from afftool.errors import UserError
+from afftool.errors import AfftoolError, UserError
 from afftool.gate import Judgement, Missing
 from afftool.gating import config as configs
 from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
 from afftool.gating.config import GateConfig
 from afftool.gating.metrics import DEFAULT, METRICS, choose
-from afftool.gating.say.annotations import commands
+from afftool.gating.say.annotations import commands, refusal
 from afftool.gating.say.document import document, render
+from afftool.gating.say.document import refusal as refused
 from afftool.gating.say.table import headline, reasons, table
 from afftool.gating.signals import terminations_raise
 from afftool.registry import unknown
@@ -90,43 +92,51 @@ def check(
     if init:
         console.out(f"wrote {configs.write_starting_file(here).name}: edit it, then `afftool check --write-baseline`")
         return
-    if sum((against is not None, write, calibrate)) > 1:
-        raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
-    if file and baseline:
-        raise UserError("the baseline file is given twice", hint="leave --baseline out, or the argument")
-    if on_missing is not None and on_missing not in _MISSING:
-        raise unknown("--on-missing-baseline", on_missing, _MISSING)
-    if budget <= 0:
-        raise UserError("--budget must be above 0", hint="for example --budget 20")
-    words = Words(
-        fusion=fusion or (),
-        host=host or (),
-        channels=channels or (),
-        size=size or (),
-        batch=batch or (),
-        mode=mode or (),
-        baseline=None,
-    )
-    found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
-    metrics = _metrics(found, split_list(metric or []))
-    path = file or baseline or found.baseline
     started = time.monotonic()
-    try:
-        with terminations_raise(), console.following(to_stderr=True) as following:
-            checking = Checking(
-                config=found, metrics=metrics, here=here, budget_s=budget, follow=following.progress, threads=threads
-            )
-            if calibrate:
-                _calibrate(checking, as_json=as_json)
-                return
-            if write:
-                measured = write_baseline(checking, path)
-                console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
-                return
-            judgement, missing = _judged(checking, path, against, on_missing)
-    except KeyboardInterrupt:
-        console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
-        raise typer.Exit(INTERRUPTED) from None
+    with _errors_told(junit, started, as_json=as_json):
+        if sum((against is not None, write, calibrate)) > 1:
+            raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
+        if file and baseline:
+            raise UserError("the baseline file is given twice", hint="leave --baseline out, or the argument")
+        if on_missing is not None and on_missing not in _MISSING:
+            raise unknown("--on-missing-baseline", on_missing, _MISSING)
+        if junit is not None:
+            _refuse_unwritable(junit)
+        if budget <= 0:
+            raise UserError("--budget must be above 0", hint="for example --budget 20")
+        words = Words(
+            fusion=fusion or (),
+            host=host or (),
+            channels=channels or (),
+            size=size or (),
+            batch=batch or (),
+            mode=mode or (),
+            baseline=None,
+        )
+        found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
+        metrics = _metrics(found, split_list(metric or []))
+        path = file or baseline or found.baseline
+        try:
+            with terminations_raise(), console.following(to_stderr=True) as following:
+                checking = Checking(
+                    config=found,
+                    metrics=metrics,
+                    here=here,
+                    budget_s=budget,
+                    follow=following.progress,
+                    threads=threads,
+                )
+                if calibrate:
+                    _calibrate(checking, as_json=as_json)
+                    return
+                if write:
+                    measured = write_baseline(checking, path)
+                    console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
+                    return
+                judgement, missing = _judged(checking, path, against, on_missing)
+        except KeyboardInterrupt:
+            console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
+            raise typer.Exit(INTERRUPTED) from None
     code = judgement.exit_code(strict=strict, on_missing=missing)
     _tell(judgement, code, time.monotonic() - started, found, junit, strict=strict, as_json=as_json)
     raise typer.Exit(code)
@@ -194,6 +204,32 @@ def _tell(
         _write(junit, xml.render(judgement, seconds=seconds, strict=strict))
 
 
+@contextmanager
+def _errors_told(junit: Path | None, started: float, *, as_json: bool) -> Iterator[None]:
+    """An error of the block is told wherever a judgement would have been; `afftool.cli` then prints it and exits."""
+    try:
+        yield
+    except AfftoolError as error:
+        seconds = time.monotonic() - started
+        if as_json:
+            console.write(render(refused(error, seconds=seconds)))
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            from afftool.gating.say import markdown
+
+            _append(Path(summary), markdown.refusal(error.message, error.hint))
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            (console.note if as_json else console.out)(refusal(str(error)))
+        if junit is not None:
+            from afftool.gating.say import junit as xml
+
+            try:
+                _write(junit, xml.refusal(error, seconds=seconds))
+            except UserError as unwritable:
+                if unwritable.message != error.message:  # what stopped the check is what matters
+                    console.note(unwritable.message)
+        raise
+
+
 def _calibrate(checking: Checking, *, as_json: bool) -> None:
     import json
 
@@ -228,6 +264,18 @@ def _append(path: Path, text: str) -> None:
             stream.write(text)
     except OSError as error:  # a summary that cannot be shown must not turn a build red
         console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raises `UserError` where a file cannot be written, before anything is measured for it."""
+    existed = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ _WORTH_SHARING = 6
 """From so many cases on, a second process saves more than the seconds it needs to start."""
 _OFF_CPU = "the peak off the CPU depends on the device and its libraries"
 
+_OTHER_INTERPRETER = "another platform or Python executes other instructions"
 _OTHER_PLATFORM = "another platform: its convolutions pack their data in other ways"
 """Seen for x86 without AVX2 against AVX2 and AVX-512, which agree; an ARM or macOS build differs likewise."""
 
@@ -79,10 +80,18 @@ class Measured:
     environment: Environment
 
 
-def measure(checking: Checking) -> Measured:
-    """Read every case of the working tree. Raises `UserError`, and `NothingMeasured` if no case runs."""
+def _anywhere(here: Environment) -> None:
+    """Measure on whatever machine this is."""
+
+
+def measure(checking: Checking, accept: Callable[[Environment], None] = _anywhere) -> Measured:
+    """Read every case of the working tree, once `accept` has not refused the machine and its software.
+
+    Raises `UserError`, and `NothingMeasured` if no case runs.
+    """
     with checking.here_side() as side:
         environment = collect.read_environment(side)
+        accept(environment)
         readings = _read_exact_here(checking, side)
         if "instructions" in checking.metrics:
             collect.add_instructions([side], checking.cases, [readings], checking.follow)
@@ -114,24 +123,20 @@ def write_baseline(checking: Checking, path: Path) -> Measured:
 
 def against_baseline(checking: Checking, path: Path, on_missing: Missing) -> Judgement:
     """Compare with a baseline file. Raises `BaselineError` for one that is missing or not comparable."""
-    known = _read_baseline(path, on_missing)
-    measured = measure(checking)
-    if known is None:
-        known = Baseline(readings={}, environment=measured.environment)
-    known.check_software(measured.environment)
+    found = _read_baseline(path, on_missing)
+    notes: list[str] = []
+    if found is not None:
+        checking, notes = _comparable(checking, found, path)
+    measured = measure(checking, lambda here: None if found is None else _accept(here, checking, found, path))
+    known = found or Baseline(readings={}, environment=measured.environment)
     other = known.other_machine(measured.environment)
-    if other and not any(METRICS[name].kind != "time" for name in checking.metrics) and known.has_times:
-        raise BaselineError(
-            f"times of the baseline {path.name} are not comparable with times of this machine: {other}",
-            hint="add exact metrics, use --against REF, or write a baseline for this machine",
-        )
     pairs = [_pair(case, known, measured, other) for case in checking.cases]
-    notes = [f"times only advise: the baseline is another machine's ({other})"] if other and known.has_times else []
+    notes += [f"times only advise: the baseline is another machine's ({other})"] if other and known.has_times else []
     gone = sorted(set(known.readings) - {case.name for case in checking.cases})
     notes += [f"in the baseline, no longer checked: {', '.join(gone)}"] if gone else []
     if on_missing == "create" and any(pair.before is None for pair in pairs):
         notes.append(_create(path, known, measured, other))
-    verdicts = judge(pairs, checking.config.rules, _comparable_metrics(checking, known))
+    verdicts = judge(pairs, checking.config.rules, checking.metrics)
     return _judgement(checking.config, verdicts, f"baseline {path.name}", "working tree", notes)
 
 
@@ -141,17 +146,38 @@ def _read_baseline(path: Path, on_missing: Missing) -> Baseline | None:
     return files.read(path)
 
 
-def _comparable_metrics(checking: Checking, known: Baseline) -> tuple[str, ...]:
-    """Without a time in it, a baseline has chosen to be exact, and its absence there is not worth a line a case."""
+def _accept(here: Environment, checking: Checking, known: Baseline, path: Path) -> None:
+    """Refuse what this machine could measure only in vain. Raises `BaselineError`."""
+    known.check_software(here)
+    other = known.other_machine(here)
+    if other and known.has_times and all(METRICS[name].kind == "time" for name in checking.metrics):
+        raise BaselineError(
+            f"times of the baseline {path.name} are not comparable with times of this machine: {other}",
+            hint="add exact metrics, use --against REF, or write a baseline for this machine",
+        )
+
+
+def _comparable(checking: Checking, known: Baseline, path: Path) -> tuple[Checking, list[str]]:
+    """The check without the times that the baseline does not hold, and a note of that.
+
+    Without a time in it, a baseline has chosen to be exact, and its absence there is not worth a line a case.
+    Raises `BaselineError` if nothing is left to judge.
+    """
     if known.has_times or not known.readings:
-        return checking.metrics
-    limited = {
-        name
-        for case in checking.cases
-        for name in checking.metrics
-        if (rule := checking.config.rules.find(case.name, name)).max is not None or rule.min is not None
-    }
-    return tuple(name for name in checking.metrics if METRICS[name].kind != "time" or name in limited)
+        return checking, []
+    rules = [
+        (name, checking.config.rules.find(case.name, name)) for name in checking.metrics for case in checking.cases
+    ]
+    limited = {name for name, rule in rules if rule.max is not None or rule.min is not None}
+    left = tuple(name for name in checking.metrics if METRICS[name].kind != "time" or name in limited)
+    dropped = sum(name not in left and rule.compares for name, rule in rules)
+    if not left:
+        raise BaselineError(
+            f"the baseline {path.name} holds no times, and only times are to be judged",
+            hint="use --against REF, or write times into it: `afftool check --write-baseline --metric exact,time`",
+        )
+    note = f"the baseline holds no times: {dropped} time rule{'' if dropped == 1 else 's'} not judged"
+    return replace(checking, metrics=left), [note] if dropped else []
 
 
 def _pair(case: GateCase, known: Baseline, measured: Measured, other: str | None) -> Pair:
@@ -161,6 +187,8 @@ def _pair(case: GateCase, known: Baseline, measured: Measured, other: str | None
         advisory["peak_bytes"] = _OFF_CPU
     elif known.environment.platform != measured.environment.platform:
         advisory["peak_bytes"] = _OTHER_PLATFORM
+    if any(getattr(known.environment, what) != getattr(measured.environment, what) for what in ("platform", "python")):
+        advisory["instructions"] = _OTHER_INTERPRETER
     return Pair(
         case=case.name,
         before=before,
@@ -271,6 +299,12 @@ def _refuse_nothing(readings: Readings, config: GateConfig) -> None:
 def _judgement(
     config: GateConfig, verdicts: tuple[Verdict, ...], before: str, after: str, notes: Sequence[str]
 ) -> Judgement:
+    if all(verdict.outcome == "skipped" for verdict in verdicts):
+        reasons = dict.fromkeys(str(verdict.reason) for verdict in verdicts)
+        raise NothingMeasured(
+            f"nothing was judged: {'; '.join(reasons) or 'the rules switch off every metric that was asked for'}",
+            hint="ask for other metrics with --metric, or give the metric a rule",
+        )
     skipped = tuple(
         Verdict(case=name, metric="case", outcome="skipped", reason=reason) for name, reason in config.skipped
     )

@@ -30,13 +30,13 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
     `build_case`, and `CaseError` if the module fails when it runs.
     """
     case = build_case(spec)
-    found = _Findings(values={}, details={}, unread={})
+    found = _Findings(values={}, details={}, unread={}, inapplicable={})
     if any(name in metrics for name in _COST):
         _add_cost(found, _count(spec), case)
     if "peak_bytes" in metrics:
         _add_memory(found, "peak_bytes", case)
-    if "saved_bytes" in metrics and (training := _training(spec)):
-        _add_memory(found, "saved_bytes", training)
+    if "saved_bytes" in metrics:
+        _add_saved(found, spec)
     if any(name in metrics for name in _GRAPH):
         _add_graph(found, case)
     kept = {name: value for name, value in found.values.items() if name in metrics or name == "params"}
@@ -44,6 +44,7 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
         values=kept,
         details={name: small(detail) for name, detail in found.details.items() if detail},
         unread={name: reason for name, reason in found.unread.items() if name in metrics},
+        inapplicable=found.inapplicable,
         source=source_of(spec),
         batch=spec.batch,
     )
@@ -54,6 +55,7 @@ class _Findings:
     values: dict[str, float]
     details: dict[str, dict[str, int]]
     unread: dict[str, str]
+    inapplicable: dict[str, str]
 
 
 def _count(spec: CaseSpec) -> CostReading:
@@ -111,12 +113,14 @@ def _add_graph(found: _Findings, case: Case) -> None:
     found.details["graph_breaks"] = reading.breaks
 
 
-def _training(spec: CaseSpec) -> Case | None:
-    """The case in training mode, or None where batch norm would see a single value."""
+def _add_saved(found: _Findings, spec: CaseSpec) -> None:
+    """Of the case in training mode, which there is none of where batch norm would see a single value."""
     try:
-        return build_case(dataclasses.replace(spec, mode="train"))
-    except BatchStatisticsError:
-        return None
+        training = build_case(dataclasses.replace(spec, mode="train"))
+    except BatchStatisticsError as error:
+        found.inapplicable["saved_bytes"] = f"it cannot be trained: {error.message}"
+        return
+    _add_memory(found, "saved_bytes", training)
 
 
 def source_of(spec: CaseSpec) -> str | None:

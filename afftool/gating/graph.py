@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from afftool.build import Case
+from afftool.measure import counting
 
 _REPEATS = 3
 """Calls with unchanged inputs after the first; a module that keeps count in an attribute recompiles in each."""
@@ -41,6 +42,10 @@ def count_graph(case: Case) -> GraphReading:
             dynamo.reset()
             explained: Any = dynamo.explain(copy.deepcopy(case.module))(*case.inputs)
             breaks.update(_describe(reason) for reason in explained.break_reasons)
+            if not breaks and first == 0 and _runs_operators(case):
+                breaks["nothing of it is compiled: its forward is excluded from torch.compile"] += 1
+            elif not breaks and first > 1:
+                breaks["a part between two graphs is not compiled"] += first - 1
     dynamo.reset()
     return GraphReading(graph_breaks=breaks.total(), recompiles=recompiles, breaks=dict(breaks))
 
@@ -63,6 +68,14 @@ def _count_graphs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
     for _ in range(_REPEATS):
         compiled(*inputs)
     return first, graphs - first
+
+
+def _runs_operators(case: Case) -> bool:
+    """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
+    module = copy.deepcopy(case.module)
+    with counting.Counter() as operators:
+        module(*case.inputs)
+    return bool(operators.rows())
 
 
 def _describe(reason: Any) -> str:

@@ -33,7 +33,7 @@ def why_not(device: str = "cpu") -> str | None:
 
 
 def count_instructions(case: Mapping[str, Any]) -> int:
-    """Instructions of one step of a case (the fields of `afftool.gating.side.case_fields`): the least of three counts.
+    """Instructions of one step of a case (the fields of `afftool.gating.side.case_fields`): the least of five counts.
 
     Everything runs some fifty times slower under valgrind: importing torch takes most of a minute, and a step of
     0.1 s five seconds, so small cases are the ones to count. Raises `Unavailable`.

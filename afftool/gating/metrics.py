@@ -54,7 +54,7 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 EXACT: tuple[str, ...] = tuple(m.name for m in _ALL if m.kind == "exact")
-GROUPS: dict[str, tuple[str, ...]] = {"exact": EXACT, "time": ("latency_ms",)}
+GROUPS: dict[str, tuple[str, ...]] = {"exact": EXACT, "time": ("latency_ms", "throughput_per_s")}
 DEFAULT: tuple[str, ...] = (*EXACT, "latency_ms")
 
 

@@ -16,15 +16,16 @@ class Reading:
     """The numbers of one case on one side.
 
     `values` holds exact metrics and instruction counts; `details` breaks a metric down by name; `times_ms` are
-    medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value.
-    `batch` inputs are worked on in one step. `source` is `file:line` of the fusion's class, relative to where the
-    check was started.
+    medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value,
+    `inapplicable` why the case can have none whatever is done. `batch` inputs are worked on in one step. `source` is
+    `file:line` of the fusion's class, relative to where the check was started.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Detail] = field(default_factory=dict)
     times_ms: tuple[float, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
+    inapplicable: Mapping[str, str] = field(default_factory=dict)
     status: Literal["ok", "skipped", "failed"] = "ok"
     reason: str | None = None
     source: str | None = None

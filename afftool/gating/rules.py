@@ -52,10 +52,16 @@ class Rule:
         if self.share is not None:
             parts.append(f"{100 * self.share:g}%")
         if self.amount is not None:
-            parts.append("no change" if self.amount == 0 else f"by {self.amount:,.10g}")
+            parts.append(_amount_text(self.amount))
         parts += [f"max {self.max:,.10g}"] if self.max is not None else []
         parts += [f"min {self.min:,.10g}"] if self.min is not None else []
         return ", ".join(parts)
+
+
+def _amount_text(amount: float) -> str:
+    if amount == math.inf:
+        return "any, but none dead"  # only the live parameters have such a rule
+    return "no change" if amount == 0 else f"by {amount:,.10g}"
 
 
 def parse_rule(metric: Metric, value: Any, where: str) -> Rule:
@@ -115,8 +121,9 @@ class RuleBook:
             if metric in rules:
                 return rules[metric]
         if metric == "live_params" and (found := self.find(case, "params")) != _default("params"):
-            # Whoever allows a module to grow allows it to grow alive.
-            return Rule(share=found.share, amount=found.amount, floor=found.floor, off=found.off)
+            # Whoever allows a module to grow allows it to grow alive; a limit alone still asks that nothing dies.
+            amount = found.amount if found.compares or found.off else math.inf
+            return Rule(share=found.share, amount=amount, floor=found.floor, off=found.off)
         return _default(metric)
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from pathlib import Path
 
 from afftool.errors import UserError
 from afftool.gating.signals import terminations_raise, uninterrupted
+
+_PATIENCE_S = 5.0
+"""How long an interrupted git may clean up after itself."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ class Repository:
 
         It goes away however the block ends, by Ctrl-C and SIGTERM too. Hooks do not run.
         """
-        folder = Path(tempfile.mkdtemp(prefix="afftool-")).resolve()
-        tree = folder / self.root.name
         with terminations_raise():
+            folder = Path(tempfile.mkdtemp(prefix="afftool-")).resolve()
+            tree = folder / self.root.name
             try:
                 made = _git(
                     self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
@@ -55,7 +60,8 @@ class Repository:
                 with uninterrupted():
                     _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
                     shutil.rmtree(folder, ignore_errors=True)
-                    if _registered(self.root, tree):  # a half-made one that git would not remove
+                    if _registered(self.root, tree):  # a half-made one that git would not remove, and keeps locked
+                        _git(self.root, "worktree", "unlock", str(tree))
                         _git(self.root, "worktree", "prune")
 
 
@@ -75,15 +81,30 @@ def find_repository(directory: Path) -> Repository:
 def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run git away from the terminal's Ctrl-C, and from a hook's own GIT_DIR and GIT_INDEX_FILE."""
     environment = {key: value for key, value in os.environ.items() if not _redirects(key)}
-    return subprocess.run(
+    with subprocess.Popen(
         ["git", "-C", str(directory), *arguments],
         env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, told = process.communicate()
+        except BaseException:
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, told)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End git and what it started: asked to, it removes what it has half made; after that by force."""
+    with uninterrupted(), contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_PATIENCE_S)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _redirects(key: str) -> bool:

@@ -76,7 +76,15 @@ def check(monkeypatch, *arguments):
 def measured(monkeypatch, *, environment=HERE, **fields):
     """Put readings in place of measuring them."""
     reading = Reading(values={"params": 72}, batch=2, **fields)
-    monkeypatch.setattr("afftool.gating.check.measure", lambda checking: Measured({CASE: reading}, environment))
+    put(monkeypatch, Measured({CASE: reading}, environment))
+
+
+def put(monkeypatch, found):
+    def measure(checking, accept):
+        accept(found.environment)
+        return found
+
+    monkeypatch.setattr("afftool.gating.check.measure", measure)
 
 
 def stored(folder, *, environment=HERE, **fields):
@@ -201,17 +209,14 @@ def test_on_another_machine_exact_metrics_are_judged_and_times_only_advise(proje
     out = capsys.readouterr().out
     assert "regression (advisory): latency_ms" in out
     assert "cpu another there, this one here" in out
-    monkeypatch.setattr(
-        "afftool.gating.check.measure",
-        lambda checking: Measured({CASE: Reading(values={"params": 80}, times_ms=(1.0,))}, HERE),
-    )
+    put(monkeypatch, Measured({CASE: Reading(values={"params": 80}, times_ms=(1.0,))}, HERE))
     assert check(monkeypatch, "--metric", "params,time") == 3
 
 
 def test_the_peak_is_judged_on_another_machine_and_only_advises_on_another_platform(project, monkeypatch, capsys):
     grown = Reading(values={"params": 72, "peak_bytes": 2000})
     baseline_values = {"params": 72, "peak_bytes": 1000}
-    monkeypatch.setattr("afftool.gating.check.measure", lambda checking: Measured({CASE: grown}, HERE))
+    put(monkeypatch, Measured({CASE: grown}, HERE))
     for field, code in (("cpu", 3), ("platform", 0)):
         there = Baseline(
             readings={CASE: Reading(values=baseline_values)}, environment=replace(HERE, **{field: "other"})
@@ -308,3 +313,98 @@ def test_exit_130_is_an_interruption_and_the_worktree_goes_away(project, tmp_pat
     assert "interrupted" in told
     assert list(temporary.iterdir()) == []
     assert git(project, "worktree", "list").count("\n") == 1
+
+
+def never_measured(monkeypatch):
+    def fail(*_):
+        raise AssertionError("it was measured all the same")
+
+    monkeypatch.setattr("afftool.gating.check._read_exact_here", fail)
+
+
+def test_a_baseline_of_another_torch_is_refused_before_anything_is_measured(project, monkeypatch, capsys):
+    stored(project, environment=replace(HERE, torch="1.0.0"))
+    never_measured(monkeypatch)
+    assert check(monkeypatch, "--metric", "params") == 5
+    assert "written with torch 1.0.0" in capsys.readouterr().err
+
+
+def test_exit_5_is_a_baseline_without_times_if_there_are_only_times_to_judge(project, monkeypatch, capsys):
+    stored(project)
+    never_measured(monkeypatch)
+    assert check(monkeypatch, "--metric", "time") == 5
+    assert "holds no times" in capsys.readouterr().err
+
+
+def test_a_rule_on_time_that_the_baseline_cannot_answer_is_named(project, monkeypatch, capsys):
+    (project / "afftool.toml").write_text(CONFIG + '[rules]\nlatency_ms = "3%"\nthroughput_per_s = "3%"\n')
+    stored(project)
+    measured(monkeypatch)
+    assert check(monkeypatch, "--metric", "params,time") == 0
+    assert "note: the baseline holds no times: 2 time rules not judged" in capsys.readouterr().out
+    assert check(monkeypatch, "--metric", "params") == 0
+    assert "holds no times" not in capsys.readouterr().out
+
+
+def test_exit_6_is_a_judgement_without_a_verdict(project, monkeypatch, capsys):
+    (project / "afftool.toml").write_text(CONFIG + '[rules]\nparams = "off"\n')
+    stored(project)
+    measured(monkeypatch)
+    assert check(monkeypatch, "--metric", "params") == 6
+    assert "switch off every metric" in capsys.readouterr().err
+
+
+def test_a_throughput_rule_is_judged_among_times(project, monkeypatch, capsys):
+    (project / "afftool.toml").write_text(CONFIG + '[rules]\nlatency_ms = "off"\nthroughput_per_s = "5%"\n')
+    stored(project, times_ms=(1.0, 1.01, 1.02, 1.03, 1.04))
+    measured(monkeypatch, times_ms=(2.0, 2.01, 2.02, 2.03, 2.04))
+    assert check(monkeypatch, "--metric", "time") == 3
+    assert "regression: throughput_per_s" in capsys.readouterr().out
+
+
+def test_instruction_counts_only_advise_under_another_python(project, monkeypatch, capsys):
+    def reading(count):
+        return Reading(values={"params": 72, "instructions": count}, batch=2)
+
+    put(monkeypatch, Measured({CASE: reading(200)}, HERE))
+    for environment, code in ((HERE, 3), (replace(HERE, python="3.13"), 0), (replace(HERE, platform="other"), 0)):
+        there = Baseline(readings={CASE: reading(100)}, environment=environment)
+        baseline.write(project / "afftool-baseline.json", there)
+        assert check(monkeypatch, "--metric", "params,instructions") == code
+    assert "regression (advisory): instructions" in capsys.readouterr().out
+
+
+def refused(wanted):
+    """A check that ends with this exit code, as (arguments, what the errors say)."""
+    return {
+        2: (["--against", "no-such-ref"], "git knows no commit"),
+        5: (["--baseline", "none.json"], "there is no baseline"),
+        6: ([], "switch off every metric"),
+    }[wanted]
+
+
+@pytest.mark.parametrize("code", [2, 5, 6])
+def test_an_error_is_told_wherever_a_judgement_would_be(project, monkeypatch, capsys, tmp_path, code):
+    arguments, words = refused(code)
+    (project / "afftool.toml").write_text(CONFIG + '[rules]\nparams = "off"\n')
+    stored(project)
+    measured(monkeypatch)
+    summary, junit = tmp_path / "summary.md", tmp_path / "new" / "junit.xml"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert check(monkeypatch, "--metric", "params", "--json", "--junit", str(junit), *arguments) == code
+    told = capsys.readouterr()
+    data = json.loads(told.out)
+    assert (data["exit_code"], data["verdicts"]) == (code, [])
+    assert words in data["error"]["message"]
+    assert "::error title=afftool check::" in told.err
+    assert summary.read_text().startswith("## afftool check: could not be carried out\n")
+    [error] = ElementTree.parse(junit).getroot().iter("error")
+    assert words in error.get("message")
+
+
+def test_a_junit_file_that_cannot_be_written_is_refused_before_anything_is_measured(project, monkeypatch, capsys):
+    stored(project)
+    never_measured(monkeypatch)
+    assert check(monkeypatch, "--metric", "params", "--junit", "afftool.toml/junit.xml") == 2
+    assert "name another file by --junit" in capsys.readouterr().err

@@ -216,3 +216,19 @@ def test_a_long_breakdown_is_summed_by_module_for_the_file():
     long = {f"block{i % 3}.layer{i}.weight": 1 for i in range(60)}
     assert small(long) == {"block0": 20, "block1": 20, "block2": 20}
     assert small({f"m{i}": 1 for i in range(60)}) == {}
+
+
+def test_a_metric_that_the_case_cannot_have_is_skipped_unless_it_had_one():
+    after = Reading(inapplicable={"saved_bytes": "it cannot be trained"})
+    never = one("saved_bytes", Reading(values={"params": 1}), after)
+    assert (never.outcome, never.reason) == ("skipped", "it cannot be trained")
+    assert Judgement((never,)).exit_code(strict=True) == 0
+    assert one("saved_bytes", 8, after).outcome == "inconclusive"
+
+
+def test_a_limit_on_parameters_does_not_hide_that_some_died():
+    rules = rule("params", max=5000)
+    before = Reading(values={"params": 100, "live_params": 100})
+    died = Reading(values={"params": 100, "live_params": 60}, details={"dead_params": {"b.weight": 40}})
+    assert one("live_params", before, died, rules).outcome == "regression"
+    assert one("live_params", before, Reading(values={"params": 300, "live_params": 300}), rules).outcome == "fine"

@@ -80,6 +80,10 @@ PLANTED = {
             ]
         },
     ),
+    "a forward that is not compiled": (
+        [("    def forward", "    @torch.compiler.disable\n    def forward")],
+        {"graph_breaks": ["1 more graph break", "nothing of it is compiled"]},
+    ),
     "a recompilation a call": (
         [
             (EXTRA[0], EXTRA[1] + "self.calls = 0"),
@@ -143,3 +147,14 @@ def test_what_dynamo_cannot_trace_is_said_and_the_rest_is_read(read, monkeypatch
     reading = read("untraceable", GATE)
     assert reading.values["params"] == 72
     assert reading.unread["graph_breaks"] == "torch.compile cannot trace it: RuntimeError: no frame"
+
+
+def test_a_fusion_without_an_operator_has_no_graph_and_no_break(read):
+    reading = read("nothing_to_compile", GATE.replace("return x * gate", "return x").replace("gate = torch", "# "))
+    assert reading.values["graph_breaks"] == 0
+
+
+def test_saved_bytes_do_not_apply_where_batch_norm_would_see_a_single_value():
+    found = read_exact(CaseSpec(fusion=FusionSpec.parse("aff"), channels=16, size=(4, 4), batch=1), ["saved_bytes"])
+    assert "saved_bytes" not in found.values
+    assert "cannot be trained" in found.inapplicable["saved_bytes"]

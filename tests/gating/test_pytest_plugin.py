@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afftool.errors import UnknownKey
+from afftool.errors import SpecError, UnknownKey
 from afftool.pytest_plugin import _fusion_gate as fusion_gate
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +83,13 @@ def test_the_numbers_are_handed_back():
     counted = fusion_gate("aff", channels=16, size=4, batch=2, params_min=1, saved_bytes_max=10**6)
     assert counted["params"] > 0
     assert set(counted) == {"params", "saved_bytes"}
+
+
+def test_a_case_that_cannot_be_and_several_cases_are_refused_with_the_reason():
+    with pytest.raises(SpecError, match=r"'all' with these options makes \d+") as several:
+        fusion_gate("all", channels=16, size=4)
+    assert "one fusion" in several.value.hint
+    with pytest.raises(SpecError, match=r"makes \d+, of which \d+ cannot be: .*cannot be reduced by 4"):
+        fusion_gate("all", channels=2, size=4)
+    with pytest.raises(SpecError, match="2 channels cannot be reduced by 4"):
+        fusion_gate("aff", channels=2, size=4)

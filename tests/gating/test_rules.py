@@ -81,9 +81,17 @@ def test_live_parameters_may_grow_as_the_parameters_may():
     assert RuleBook().find("case", "live_params") == Rule(amount=0)
 
 
+def test_a_limit_on_parameters_lets_live_ones_grow_and_still_compares_them():
+    rule = RuleBook(common={"params": Rule(max=5000)}).find("case", "live_params")
+    assert rule.compares
+    assert rule.allowed(10.0) == math.inf
+    assert rule.text == "any, but none dead"
+    assert RuleBook(common={"params": Rule(off=True)}).find("case", "live_params").off
+
+
 def test_metrics_are_chosen_by_name_and_by_group():
     assert choose(["exact"]) == EXACT
-    assert choose(["time", "macs", "time"]) == ("latency_ms", "macs")
+    assert choose(["time", "macs", "time"]) == ("latency_ms", "throughput_per_s", "macs")
     with pytest.raises(UnknownName) as refused:
         choose(["latncy"])
     assert "latency_ms" in refused.value.hint

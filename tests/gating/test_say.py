@@ -9,9 +9,10 @@ import pytest
 import xmlschema
 from markdown_it import MarkdownIt
 
+from afftool.errors import BaselineError
 from afftool.gate import Judgement, Verdict
 from afftool.gating.say import junit, markdown
-from afftool.gating.say.annotations import commands
+from afftool.gating.say.annotations import commands, refusal
 from afftool.gating.say.document import document, render
 from afftool.gating.say.table import headline, reasons, table
 from afftool.stats import Interval
@@ -170,3 +171,13 @@ def test_the_document_is_json_with_exact_numbers():
     assert data["verdicts"][2]["ratio"] == {"estimate": 1.1, "low": 0.9, "high": 1.3}
     assert data["verdicts"][1]["after"] == 200
     assert data["counts"]["regression"] == 1
+
+
+def test_an_error_is_told_in_forms_that_their_readers_accept():
+    error = BaselineError("no 100% <baseline>\x00\nat all", hint="write | it")
+    SCHEMA.validate(junit.refusal(error, seconds=1.5))
+    assert refusal(str(error)).partition("::error title=afftool check::")[2].startswith("no 100%25 <baseline>")
+    assert "\n" not in refusal(str(error))
+    page = Cells()
+    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown.refusal(error.message, error.hint)))
+    assert page.tags <= {"h2", "p", "br"}

@@ -1,7 +1,11 @@
 """A git ref beside the working tree: the user's files and index are never touched, and nothing is left behind."""
 
 import os
+import shutil
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -143,3 +147,52 @@ def test_the_packages_of_fusions_and_hosts_are_found_and_afftool_s_own_are_not(t
         {"case": [{"fusion": ["a.b:C", "aff"]}, {"fusion": "add", "host": "d.e:build"}]}, tmp_path / "afftool.toml"
     )
     assert targets(found.cases) == ("a", "d")
+
+
+SLOW_GIT = """#!/bin/sh
+case " $* " in
+*" worktree add "*)
+    {git} "$@" || exit
+    for word in "$@"; do tree=$last; last=$word; done
+    rm "$tree/.git"
+    echo initializing > "{root}/.git/worktrees/project/locked"
+    touch {marker}
+    sleep 60
+    ;;
+*) exec {git} "$@" ;;
+esac
+"""
+WORK = """
+from pathlib import Path
+from afftool.gating.worktree import find_repository
+found = find_repository(Path.cwd())
+with found.worktree(found.resolve("HEAD")):
+    print("made")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_git_makes_the_worktree_leaves_nothing(repository, tmp_path, number):
+    programs, temporary, marker = tmp_path / "programs", tmp_path / "temporary", tmp_path / "adding"
+    programs.mkdir()
+    temporary.mkdir()
+    slow = SLOW_GIT.format(git=shutil.which("git"), root=repository, marker=marker)
+    (programs / "git").write_text(slow)
+    (programs / "git").chmod(0o755)
+    running = subprocess.Popen(
+        [sys.executable, "-c", WORK],
+        cwd=repository,
+        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not marker.exists() and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(number)
+    out, told = running.communicate(timeout=60)
+    assert "KeyboardInterrupt" in told, (out, told)
+    assert "made" not in out
+    assert list(temporary.iterdir()) == []
+    assert git(repository, "worktree", "list").count("\n") == 1

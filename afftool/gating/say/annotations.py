@@ -25,6 +25,11 @@ def commands(judgement: Judgement, *, config: Path | None, strict: bool = False)
         yield f"::{level} {properties}::{_data(f'{verdict.case}: {verdict.reason or word(verdict)}')}"
 
 
+def refusal(message: str) -> str:
+    """The command for a check that could not be carried out."""
+    return f"::error title=afftool check::{_data(message)}"
+
+
 def _level(verdict: Verdict, strict: bool) -> str | None:
     if verdict.advisory:
         return "notice" if verdict.outcome == "regression" else None

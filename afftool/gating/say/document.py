@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from afftool.errors import AfftoolError
 from afftool.gate import Judgement
 
 SCHEMA = 1
@@ -22,7 +23,14 @@ def document(judgement: Judgement, *, exit_code: int, seconds: float) -> dict[st
         "counts": dict(judgement.counts()),
         "notes": list(judgement.notes),
         "verdicts": [dataclasses.asdict(verdict) for verdict in judgement.verdicts],
+        "error": None,
     }
+
+
+def refusal(error: AfftoolError, *, seconds: float) -> dict[str, Any]:
+    """The document of a check that could not be carried out: no verdict, and why."""
+    fields = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    return document(Judgement(()), exit_code=error.exit_code, seconds=seconds) | {"error": fields}
 
 
 def render(data: dict[str, Any]) -> str:

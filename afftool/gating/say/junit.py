@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+from afftool.errors import AfftoolError
 from afftool.gate import Judgement, Verdict
 from afftool.gating.say.table import amount, ratio, word
 
@@ -30,6 +31,21 @@ def render(judgement: Judgement, *, seconds: float, strict: bool = False) -> str
         _add(suite, verdict, kind)
     if judgement.notes:
         ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(judgement.notes))
+    return _text(root)
+
+
+def refusal(error: AfftoolError, *, seconds: float) -> str:
+    """The document of a check that could not be carried out: one test case, with an error."""
+    totals = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": f"{seconds:.3f}"}
+    root = ElementTree.Element("testsuites", {"name": "afftool check"} | totals)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "afftool check"} | totals)
+    case = ElementTree.SubElement(suite, "testcase", name="check", classname="afftool", time="0")
+    why = {"message": _clean(error.message), "type": type(error).__name__}
+    ElementTree.SubElement(case, "error", why).text = _clean(str(error))
+    return _text(root)
+
+
+def _text(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return document.decode() + "\n"

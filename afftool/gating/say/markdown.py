@@ -18,3 +18,13 @@ def render(judgement: Judgement) -> str:
     blocks.append(f"Compared: {escape(judgement.before)} with {escape(judgement.after)}.")
     blocks += [escape(note) for note in judgement.notes]
     return "\n\n".join(blocks) + "\n"
+
+
+def refusal(message: str, hint: str | None) -> str:
+    """A check that could not be carried out."""
+    blocks = [
+        "## afftool check: could not be carried out",
+        escape(message),
+        *([f"Hint: {escape(hint)}"] if hint else []),
+    ]
+    return "\n\n".join(blocks) + "\n"
