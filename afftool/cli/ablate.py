@@ -106,11 +106,12 @@ def ablate(
         train = build_engine(engine, session.plan, device=where, workers=workers, address=address, gpus=gpus)
         _follow(session, train, tensorboard, quiet=as_json)
         report = stored_report(opened, session.run_id, pairs=pairs)
-    assert report is not None
-    write(report, files)
-    _show(report, as_json)
-    for _, path in files:
-        console.note(f"wrote {path}")
+        assert report is not None
+        write(report, files)
+        _show(report, as_json)
+        for _, path in files:
+            console.note(f"wrote {path}")
+        session.check()
     if part.of > 1:
         console.note(f"shard {shard} is done; join the stores by `afftool runs merge`, then run without --shard")
 

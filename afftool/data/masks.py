@@ -88,7 +88,11 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
     """The declared classes by name, or nothing where they have to be found."""
     names: tuple[str, ...] = ()
     if (root / _NAMES).is_file():
-        names = tuple(line.strip() for line in (root / _NAMES).read_text().splitlines() if line.strip())
+        try:
+            text = (root / _NAMES).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{root / _NAMES} cannot be read: {error}", hint="save it as UTF-8 text") from error
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
     elif camvid:
         names = _CAMVID_CLASSES
     count = spec.number("classes")

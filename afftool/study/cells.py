@@ -72,7 +72,11 @@ class CellRecord:
         return cls(**kept | tuples | {"cell": CellSpec.from_dict(kept["cell"])})
 
 
+def latest(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
+    """The last record of every cell among stored rows, by identity, whatever became of it."""
+    return {row["identity"]: CellRecord.from_dict(row) for row in rows if "identity" in row}
+
+
 def finished(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
-    """The finished cells among stored rows, by identity; of several records of one cell the last counts."""
-    records = (CellRecord.from_dict(row) for row in rows if "identity" in row)
-    return {record.identity: record for record in records if record.finished}
+    """The cells among stored rows that need no training: those whose last record is finished."""
+    return {identity: record for identity, record in latest(rows).items() if record.finished}

@@ -17,6 +17,9 @@ from afftool.spec import FusionSpec, HostSpec
 from afftool.study.recipe import Init
 from afftool.study.seeding import generator, key, seeded
 
+XAVIER = ("resnext", "resnext50")
+"""Hosts that start from Xavier's initialisation (Table 2); the others start from Kaiming's."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -31,15 +34,20 @@ class Network:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
-def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: Init = "kaiming") -> Network:
+def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: Init = "host") -> Network:
     """Build a host around a fusion; the same seed gives the same weights wherever names and shapes agree.
 
     Weights of convolutions and linear layers are drawn by `init` from a generator keyed by seed and name, biases
     start at zero and norms as PyTorch starts them. A fusion of the user's own keeps what its constructor gave it,
     because that is part of its design; the constructor draws from a generator keyed by seed and place. `draw` is mixed
     into the keys of the fusions alone.
+
+    `init="host"` draws as the host's builder does (Table 2: Xavier for ResNeXt, Kaiming for the others). A host of the
+    user's own then keeps what its constructor gave it, drawn from a generator keyed by seed that fusions do not touch;
+    one whose constructor draws its fusions' weights again starts alike with every fusion only under a named `init`.
     """
-    spec = FusionSpec.parse(fusion)
+    spec, asked = FusionSpec.parse(fusion), HostSpec.parse(host)
+    scheme = _scheme(asked) if init == "host" else init
     built: list[nn.Module] = []
 
     def factory(channels: int) -> nn.Module:
@@ -48,15 +56,20 @@ def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: In
         return built[-1]
 
     with seeded(seed, "host"):
-        module = build_host(HostSpec.parse(host), factory)
+        module = build_host(asked, factory)
     names = {id(part): name for name, part in module.named_modules()}
     fusions = {names[id(part)]: part for part in built if id(part) in names}
     inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}
     for name, part in module.named_modules():
-        if spec.grammar is None and id(part) in inside:
+        fused = id(part) in inside
+        if (spec.grammar is None) if fused else (init == "host" and asked.target is not None):
             continue
-        _draw(part, name, (seed, draw) if id(part) in inside else (seed, ""), init)
+        _draw(part, name, (seed, draw) if fused else (seed, ""), scheme)
     return Network(module, fusions)
+
+
+def _scheme(host: HostSpec) -> Init:
+    return "xavier" if host.name in XAVIER else "kaiming"
 
 
 def _draw(part: nn.Module, name: str, keys: tuple[object, ...], init: Init) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,6 +24,7 @@ from afftool.study.arrays import Arrays, Task, arrays
 from afftool.study.network import Network, build_network, probe
 from afftool.study.recipe import Recipe
 from afftool.study.spec import CellSpec, StudySpec, Variant, with_knobs
+from afftool.study.train import TRAINING
 
 Compile = Literal["auto", "always", "never"]
 PROBE_IMAGES = 4
@@ -101,8 +104,9 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
     facts = {v.name: _try(v, with_classes(study.host_of(v), data.classes), data, sample) for v in study.variants}
     check_budget(study, {name: fact.params for name, fact in facts.items()})
+    codes = {v.name: _code(FusionSpec.parse(v.fusion).target, study.host_of(v).target) for v in study.variants}
     cells = tuple(
-        (variant.name, seed, _cell(study, variant, seed, facts[variant.name], splits, conditions))
+        (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
         for variant in study.variants
     )
@@ -193,7 +197,7 @@ def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> i
 
 
 def _cell(
-    study: StudySpec, variant: Variant, seed: int, facts: Facts, splits: Splits, conditions: Conditions
+    study: StudySpec, variant: Variant, seed: int, facts: Facts, code: str, splits: Splits, conditions: Conditions
 ) -> CellSpec:
     recipe = study.recipe_of(variant)
     fusion, host = FusionSpec.parse(variant.fusion), HostSpec.parse(facts.host)
@@ -218,23 +222,24 @@ def _cell(
         dtype=conditions.dtype,
         compiled=compiled,
         torch=torch.__version__,
-        code=_code(fusion.target, host.target),
+        capability=torch.backends.cpu.get_cpu_capability() if conditions.device == "cpu" else "",
+        training=TRAINING,
+        code=code,
     )
 
 
 def _code(*targets: str | None) -> str:
-    """A hash over the source files of the user's own modules, so that a changed module is trained anew."""
+    """A hash over the sources of the user's own top-level modules or packages: a changed one is trained anew."""
     digest = hashlib.sha256()
     for target in filter(None, targets):
-        made = registry.load(target)
-        try:
-            source = inspect.getsourcefile(made)
-        except TypeError:
-            source = None
+        registry.load(target)
         digest.update(target.encode())
-        if source:
-            with open(source, "rb") as file:
-                digest.update(file.read())
+        module = sys.modules[target.partition(":")[0].partition(".")[0]]
+        folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+        alone = Path(module.__file__) if module.__file__ and not folders else None
+        files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+        for name, file in [*files, *([(Path(alone.name), alone)] if alone else [])]:
+            digest.update(b"\0" + name.as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16] if any(targets) else ""
 
 

@@ -15,7 +15,7 @@ from afftool.registry import unknown
 
 Optimizer = Literal["sgd", "adagrad", "adamw"]
 Schedule = Literal["cosine", "step", "poly", "constant"]
-Init = Literal["kaiming", "xavier"]
+Init = Literal["host", "kaiming", "xavier"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Recipe:
 
     `crop` is the share of the image's size that is padded on each side before a random crop back (1/8 is 4 of 32
     pixels); `flip` mirrors half of the images; `mixup` is the alpha of its beta distribution, 0 for none. `init` is how
-    the weights of convolutions and linear layers are drawn. `clip` bounds the gradient's norm, 0 for no bound.
+    the weights of convolutions and linear layers are drawn: `host` is as the
+    host's own builder does it. `clip` bounds the gradient's norm, 0 for no bound.
     """
 
     name: str = "short"
@@ -44,7 +45,7 @@ class Recipe:
     crop: float = 0.0625
     flip: bool = True
     mixup: float = 0.0
-    init: Init = "kaiming"
+    init: Init = "host"
     clip: float = 0.0
 
     def __post_init__(self) -> None:

@@ -97,7 +97,8 @@ def study_report(outcome: Outcome, environment: Environment) -> Report:
 def _facts(outcome: Outcome, environment: Environment) -> tuple[tuple[str, str], ...]:
     study, plan = outcome.study, outcome.plan
     recipe = study.recipe
-    missing = len(plan["cells"]) - len(outcome.cells)
+    done = sum(cell.finished for cell in outcome.cells.values())
+    left = {"missing": len(plan["cells"]) - len(outcome.cells), "broken off": len(outcome.cells) - done}
     some = next(iter(outcome.cells.values()), None)
     how = (
         f"{some.cell.device}, {some.cell.dtype}, {some.cell.threads} thread(s) a cell, "
@@ -117,7 +118,10 @@ def _facts(outcome: Outcome, environment: Environment) -> tuple[tuple[str, str],
         ),
         ("recipe", f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}{'; ' + changes if changes else ''}"),
         ("seeds", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))}), the same for every variant"),
-        ("cells", f"{len(outcome.cells)} of {len(plan['cells'])} done" + (f", {missing} missing" if missing else "")),
+        (
+            "cells",
+            ", ".join([f"{done} of {len(plan['cells'])} done", *(f"{n} {what}" for what, n in left.items() if n)]),
+        ),
         ("trained with", f"{how}; {units.seconds(seconds)} of training in all"),
         ("machine", f"{environment.gpu or environment.cpu}, {environment.cores} cores"),
     ]
@@ -309,19 +313,7 @@ def _seeds_table(outcome: Outcome, scores: Mapping[str, Mapping[int, float]]) ->
 
 def _notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """What cannot be claimed, and why, in words."""
-    notes, count = [], len(comparisons)
-    seeds = min((c.seeds for c in comparisons), default=0)
-    if seeds < FEWEST:
-        notes.append(
-            f"With {_counted(seeds, 'seed')} no difference can be claimed, however large: if all differences have one "
-            f"sign, the test still gives p = {smallest_p(seeds):.2g}. The intervals are shown to plan with; {FEWEST} "
-            f"seeds are the fewest for one comparison, {fewest_seeds(count)} for the best of {count}."
-        )
-    elif (reachable := smallest_p(seeds, count)) > LEVEL:
-        notes.append(
-            f"With {seeds} seeds and {count} comparisons the smallest corrected p is {reachable:.2g}: at least one "
-            f"comparison cannot be claimed, however large. {fewest_seeds(count)} seeds would be enough."
-        )
+    notes = _too_few(comparisons)
     shown = [c for c in comparisons if c.verdict != "cannot tell"]
     for c in shown:
         notes.append(
@@ -340,6 +332,32 @@ def _notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ..
         "order and augmentation, not the data."
     )
     return tuple(notes)
+
+
+def _too_few(comparisons: Sequence[Comparison]) -> list[str]:
+    """One note for each number of seeds that is too small, with the comparisons it is of where others have more."""
+    notes, count = [], len(comparisons)
+    by_seeds: dict[int, list[str]] = {}
+    for c in comparisons:
+        by_seeds.setdefault(c.seeds, []).append(f"{c.variant} against {c.against}")
+    for seeds, names in sorted(by_seeds.items()):
+        of = "" if len(names) == count else f" ({'; '.join(names)})"
+        reachable = smallest_p(seeds, count)
+        if seeds == 0:
+            notes.append(f"No seed has both scores{of}: nothing can be compared.")
+        elif seeds < FEWEST:
+            notes.append(
+                f"With {_counted(seeds, 'seed')} no difference can be claimed{of}, however large: if all differences "
+                f"have one sign, the test still gives p = {smallest_p(seeds):.2g}. The intervals are shown to plan "
+                f"with; {FEWEST} seeds are the fewest for one comparison, {fewest_seeds(count)} for the best of "
+                f"{count}."
+            )
+        elif reachable > LEVEL:
+            notes.append(
+                f"With {seeds} seeds and {count} comparisons the smallest corrected p is {reachable:.2g}{of}: at least "
+                f"one comparison cannot be claimed, however large. {fewest_seeds(count)} seeds would be enough."
+            )
+    return notes
 
 
 def _data(outcome: Outcome, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]) -> Table:

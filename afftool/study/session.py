@@ -9,7 +9,7 @@ from pathlib import Path
 from afftool.environment import read
 from afftool.errors import NothingMeasured
 from afftool.store import Store
-from afftool.study.cells import CellRecord, finished
+from afftool.study.cells import CellRecord, finished, latest
 from afftool.study.plan import Conditions, Plan, plan
 from afftool.study.run import Engine, Shard, run, todo
 from afftool.study.spec import CellSpec, StudySpec
@@ -18,13 +18,17 @@ from afftool.study.train import Tick
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Session:
-    """A planned study and its run in the store; `cells` are those still to train, `names` their (variant, seed)."""
+    """A planned study and its run in the store.
+
+    `cells` are those still to train, `names` the (variant, seed) of every cell, `shard` the identities of this part.
+    """
 
     plan: Plan
     store: Store
     run_id: int
     cells: tuple[CellSpec, ...]
     names: dict[str, tuple[str, int]]
+    shard: tuple[str, ...]
     fresh: bool = False
 
     @property
@@ -33,19 +37,19 @@ class Session:
         return self.store.path.parent / "cells"
 
     def events(self, engine: Engine) -> Iterator[Tick | CellRecord]:
-        """Train on an engine; a record is in the store before it is yielded, and the run is finished at the end.
-
-        Raises `NothingMeasured` if every cell of the study failed.
-        """
-        failures: list[str] = []
+        """Train on an engine; a record is in the store before it is yielded, and the run is finished at the end."""
         for event in run(self.plan, self.cells, engine, self.checkpoints, fresh=self.fresh):
             if isinstance(event, CellRecord):
                 self.store.append_cell(self.run_id, event.to_dict())
-                if event.score is None:
-                    failures.append(event.reason or "failed")
             yield event
         self.store.finish(self.run_id)
-        if failures and len(failures) == len(self.names):
+
+    def check(self) -> None:
+        """Raise `NothingMeasured` if no cell of this shard has a score, whichever run trained them."""
+        known = latest(self.store.cells())
+        mine = [known[identity] for identity in self.shard if identity in known]
+        if mine and all(record.score is None for record in mine):
+            failures = [record.reason or "failed" for record in mine]
             raise NothingMeasured(
                 f"every cell failed, the first with: {failures[0]}",
                 hint="a smaller lr, as --recipe short:lr=0.01, or `afftool inspect` for a fusion",
@@ -63,6 +67,7 @@ def begin(spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard
         store=store,
         run_id=run_id,
         cells=tuple(todo(planned, known, shard)),
+        shard=tuple(cell.identity for cell in todo(planned, {}, shard)),
         names={cell.identity: (name, seed) for name, seed, cell in planned.cells},
         fresh=fresh,
     )

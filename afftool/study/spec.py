@@ -200,7 +200,9 @@ class CellSpec:
     """One variant trained with one seed. Two cells with equal fields give equal results, bit for bit on the CPU.
 
     Texts are in their shortest form. `fingerprint` is the data's, `code` that of modules of the user's own. `threads`,
-    `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added.
+    `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added; so do
+    the release of `torch` and the vector instructions it uses (`capability`, on the CPU). `training` is
+    the version of afftool's loop.
     """
 
     fusion: str
@@ -217,6 +219,8 @@ class CellSpec:
     dtype: str = "float32"
     compiled: bool = False
     torch: str = ""
+    capability: str = ""
+    training: int = 0
     code: str = ""
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 from afftool.report.model import Report
 from afftool.store import Store
-from afftool.study.cells import finished
+from afftool.study.cells import latest
 from afftool.study.report import outcome, study_report
 
 
@@ -22,5 +22,5 @@ def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report |
         return None
     records = [(run.environment, record) for run in store.runs() for record in run.records]
     return study_report(
-        outcome(plan, finished(store.cells()), pairs=pairs, records=records), store.run(run_id).environment
+        outcome(plan, latest(store.cells()), pairs=pairs, records=records), store.run(run_id).environment
     )

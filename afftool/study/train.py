@@ -26,6 +26,9 @@ from afftool.study.recipe import Recipe
 from afftool.study.seeding import key, seeded
 from afftool.study.spec import CellSpec
 
+TRAINING = 2
+"""Version of what a cell computes: raise it by hand when this loop, a host or a fusion changes, so that finished cells
+of older versions are trained anew."""
 EVALUATIONS = 3
 """How often the test split is looked at during a training; only the last look is the result."""
 HOPELESS = 100.0

@@ -116,3 +116,28 @@ def test_the_signal_is_read_without_a_trace() -> None:
 def test_a_gain_of_two_doubles_what_the_first_fusion_puts_out() -> None:
     once, twice = (signal(build_network(HOST, name, seed=0), IMAGES)[0] for name in ("aff", "aff:gain=2"))
     assert twice == pytest.approx(2 * once, rel=1e-5)
+
+
+def test_every_host_is_drawn_as_the_papers_table_has_it() -> None:
+    """Xavier's uniform draws end at a bound that Kaiming's normal ones pass."""
+    for host, uniform in (("resnext:b=1:base=1:classes=10", True), (HOST, False)):
+        weight = next(
+            part.weight for part in build_network(host, "add", seed=0).module.modules() if isinstance(part, nn.Conv2d)
+        )
+        fan_in, fan_out = weight[0].numel(), weight.shape[0] * weight[0, 0].numel()
+        assert bool(weight.abs().max() <= (6 / (fan_in + fan_out)) ** 0.5) == uniform
+
+
+def test_a_users_host_keeps_what_its_constructor_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study_host.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, fusion):\n"
+        "        super().__init__()\n"
+        "        self.fuse, self.stem = fusion(8), nn.Conv2d(3, 8, 1)\n"
+        "        nn.init.uniform_(self.stem.weight, 5, 6)\n"
+    )
+    one, two = (weights(build_network("study_host:Net", name, seed=3).module) for name in ("add", "aff"))
+    assert one["stem.weight"].min() >= 5
+    assert all(torch.equal(value, two[name]) for name, value in one.items())

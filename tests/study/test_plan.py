@@ -148,6 +148,39 @@ def test_a_changed_module_of_the_users_is_another_cell(own: Path) -> None:
     assert before.identity != after.identity
 
 
+def test_a_changed_file_beside_the_users_module_is_another_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "study_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "parts.py").write_text("from torch import nn\nConv = nn.Conv2d\n")
+    (package / "gates.py").write_text(
+        "from torch import nn\nfrom study_package.parts import Conv\n"
+        "class Gate(nn.Module):\n"
+        "    def __init__(self, channels):\n"
+        "        super().__init__()\n"
+        "        self.mix = Conv(channels, channels, 1)\n"
+        "    def forward(self, x, y):\n"
+        "        return x + self.mix(y)\n"
+    )
+    spec = small().with_variants(["study_package.gates:Gate", "add"])
+    before = planned(spec).cells
+    (package / "parts.py").write_text("from torch import nn\nConv = nn.Conv2d  # changed\n")
+    after = planned(spec).cells
+    assert before[0][2].identity != after[0][2].identity
+    assert before[1][2].identity == after[1][2].identity
+
+
+@pytest.mark.parametrize("change", [{"training": 99}, {"capability": "another"}, {"torch": "1.0"}])
+def test_another_loop_machine_or_torch_is_another_cell(change: dict[str, object]) -> None:
+    cell = planned(small()).cells[0][2]
+    assert cell.training
+    assert cell.capability
+    assert dataclasses.replace(cell, **change).identity != cell.identity
+
+
 def test_cells_go_seed_by_seed_and_shards_share_them_out() -> None:
     made = planned(small(seeds=3))
     order = [(seed, name) for name, seed, _ in made.cells]

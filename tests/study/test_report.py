@@ -9,7 +9,7 @@ from afftool import catalog
 from afftool.record import Environment, Record
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.cells import CellRecord, finished
+from afftool.study.cells import CellRecord, finished, latest
 from afftool.study.grids import study
 from afftool.study.latency import benched
 from afftool.study.report import outcome, study_report
@@ -140,3 +140,24 @@ def test_the_last_record_of_a_cell_counts_and_lost_workers_do_not() -> None:
     stored = finished([{"study": "plan"}, first.to_dict(), later.to_dict(), lost.to_dict()])
     assert stored.keys() == {first.identity}
     assert stored[first.identity].accuracy == pytest.approx(0.9)
+
+
+def test_a_cell_that_was_lost_shows_with_its_reason_and_is_not_counted_as_done() -> None:
+    spec = dataclasses.replace(study("scale"), seeds=tuple(range(7)))
+    plan, known = made(spec, rising)
+    identity = next(i for name, seed, i in plan["cells"] if (name, seed) == ("aff", 2))
+    lost = CellRecord(cell=known[identity].cell, identity=identity, status="failed", reason="its worker died")
+    report = study_report(outcome(plan, latest([*(c.to_dict() for c in known.values()), lost.to_dict()])), HERE)
+    assert dict(report.facts)["cells"] == "20 of 21 done, 1 broken off"
+    rows = {row["variant"]: row for row in table(report, "Scores")}
+    assert (rows["aff"]["failed"], rows["aff"]["note"]) == (1, "its worker died")
+    assert identity not in finished([known[identity].to_dict(), lost.to_dict()])
+
+
+def test_too_few_seeds_are_told_of_the_comparisons_that_have_them() -> None:
+    spec = dataclasses.replace(study("scale"), seeds=tuple(range(8)))
+    report = report_of(spec, lambda name, seed: None if name == "aff" else rising(name, seed))
+    (note,) = [note for note in report.notes if "nothing can be compared" in note]
+    assert "aff against" in note
+    assert "local-local" not in note.split(":")[0].replace("against local-local", "")
+    assert not any("With 0 seeds" in note for note in report.notes)

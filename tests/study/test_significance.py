@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import statistics
 
 import pytest
 
@@ -129,6 +130,20 @@ def test_the_detectable_difference_is_found_about_four_times_in_five() -> None:
         differences = [rng.gauss(smallest, scale) for _ in range(12)]
         found += sign_flip(differences) <= 0.05
     assert 0.7 <= found / 300 <= 0.9
+
+
+@pytest.mark.parametrize(("seeds", "comparisons"), [(7, 2), (8, 6)])
+def test_the_detectable_difference_holds_at_the_fewest_seeds_that_can_claim_any(seeds: int, comparisons: int) -> None:
+    """There the test needs all differences of one sign, which a formula for large samples knows nothing of."""
+    rng = random.Random(11)
+    spread = [rng.gauss(0, 1) for _ in range(seeds)]
+    smallest = detectable(spread, comparisons)
+    assert smallest is not None
+    found = 0
+    for _ in range(600):
+        differences = [rng.gauss(smallest, statistics.stdev(spread)) for _ in range(seeds)]
+        found += sign_flip(differences) <= 0.05 / comparisons
+    assert 0.75 <= found / 600 <= 0.85
 
 
 def test_kendalls_tau_is_about_order_alone() -> None:
