@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +10,7 @@ from torch import nn
 from afftool.inspect.checks import first_line
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, rms
+from afftool.quiet import quiet
 
 NAME = "export"
 OTHER_BATCH = 3
@@ -36,7 +34,8 @@ def check(subject: Subject) -> list[Finding]:
     other = subject.maps(seed=1, batch=OTHER_BATCH)
     batch = torch.export.Dim("batch", min=1, max=1024)
     try:
-        with _quietly(), torch.no_grad():
+        # What torch logs and warns while it tries is in the error anyway.
+        with quiet("torch", logging.CRITICAL), torch.no_grad():
             program = torch.export.export(_Named(module), (maps,), dynamic_shapes=([{0: batch} for _ in maps],))
             exported = program.module()(other)
             eager = call(module, other)
@@ -65,17 +64,3 @@ def check(subject: Subject) -> list[Finding]:
         ]
     what = "exports with a dynamic batch, and gives the same with another one"
     return [Finding(check=NAME, severity="ok", what=what, measured={"difference": difference})]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """What torch logs and warns while it tries is in the error anyway."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

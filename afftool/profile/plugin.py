@@ -12,7 +12,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from afftool.profile.operators import kind_of, sort_operators
 from afftool.profile.rows import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
+from afftool.quiet import quiet
 
 PACKAGE = "torch-tb-profiler"
 WORKER = "afftool"
@@ -94,7 +94,8 @@ def _module_events(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]
 
 def read_tables(path: Path) -> Tables:
     """Tables of a run written by `write_log`. Raises whatever the plugin raises on a trace it cannot read."""
-    with _quiet():
+    # Its warnings are about its own guesses, and pandas warns of the old way it calls it.
+    with quiet("pytorch_profiler", logging.ERROR):
         from torch_tb_profiler.profiler.data import RunProfileData
 
         data = RunProfileData.parse(WORKER, None, str(path), str(path.parent))
@@ -167,19 +168,3 @@ def _kernels(stat: Any) -> list[KernelRow]:
         )
         for row in stat.rename(columns={"count": "count_"}).itertuples()
     ]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Its warnings are about its own guesses, and pandas warns of the old way it calls it."""
-    import warnings
-
-    logger = logging.getLogger("pytorch_profiler")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
