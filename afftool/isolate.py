@@ -69,6 +69,10 @@ class Child:
         parts: dict[str, float] = self._ask(do="split", steps=steps)["parts"]
         return parts
 
+    def move(self) -> None:
+        """Have its data moved."""
+        self._ask(do="move")
+
     def close(self) -> None:
         """End the process and everything it started."""
         for stream in (self._process.stdin, self._process.stdout):
@@ -165,6 +169,11 @@ class _Inside:
         assert self._entry
         return {"parts": dict(self._entry.contestant.split(question["steps"]))}
 
+    def move(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._entry
+        self._entry.contestant.move()
+        return {}
+
 
 def main() -> None:
     """Answer questions, one JSON line each, until the input ends. What the module prints goes to stderr."""
@@ -175,6 +184,7 @@ def main() -> None:
         "enter": inside.enter,
         "sample": inside.sample,
         "split": inside.split,
+        "move": inside.move,
     }
     for line in sys.stdin:
         question = json.loads(line)

@@ -37,6 +37,7 @@ class FakeContestant:
         log: list[str] | None = None,
         compiles_in: Sequence[int] = (),
         parts: Mapping[str, float] | None = None,
+        move_s: float = 0.0,
     ) -> None:
         self._clock = clock
         self._step_s = step_s
@@ -44,6 +45,8 @@ class FakeContestant:
         self._log = log if log is not None else []
         self._compiles_in = compiles_in
         self._parts = parts or {}
+        self._move_s = move_s
+        self.moved_at: list[float] = []
         self.taken = 0
         self.steps: list[int] = []
 
@@ -62,6 +65,10 @@ class FakeContestant:
 
     def split(self, steps: int) -> Mapping[str, float]:
         return self._parts
+
+    def move(self) -> None:
+        self.moved_at.append(self._clock.now())
+        self._clock.pass_time(self._move_s)
 
 
 class TickingClock(FakeClock):

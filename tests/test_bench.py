@@ -16,6 +16,7 @@ from afftool import catalog
 from afftool.bench import Progress, bench
 from afftool.catalog import Entry
 from afftool.errors import SpecError, UnknownName
+from afftool.measure.latency import FEWEST_ROUNDS
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.stats import paired_ratio
@@ -64,7 +65,7 @@ def test_a_timed_record_is_complete() -> None:
         "optimizer_ms", "throughput_per_s", "first_call_s", "warmup_s", "stopped", "steps_per_sample",
     ):  # fmt: skip
         assert getattr(record, name) is not None, name
-    assert record.samples == len(record.samples_ms) == 12
+    assert record.samples == len(record.samples_ms) == FEWEST_ROUNDS
     assert record.stopped == "precision"
     assert (record.cache, record.isolation, record.error_vs_eager) == ("warm", "none", 0.0)
     assert (record.channels, record.depth, record.height, record.width) == (8, None, 6, 5)

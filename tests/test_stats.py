@@ -94,6 +94,20 @@ def test_ratio_of_equals_holds_one_about_as_often_as_it_says() -> None:
     assert held >= 180
 
 
+@pytest.mark.parametrize("n", [6, 12, 40, 150])
+def test_bootstrap_holds_the_median_of_a_series_whose_neighbours_resemble_each_other(n: int) -> None:
+    held = 0
+    for seed in range(200):
+        generator, level, series = random.Random(seed), 0.0, []
+        for i in range(n):
+            level = generator.gauss(0, 0.3) if i % 5 == 0 else level  # a place in memory lasts five rounds
+            series.append(level + generator.gauss(0, 1))
+        interval = stats.bootstrap_median(series, seed=seed, resamples=400)
+        assert interval is not None
+        held += interval.contains(0.0)
+    assert held >= 182
+
+
 def test_same_seed_gives_the_same_interval() -> None:
     values = normal(31, 5)
     assert stats.bootstrap_median(values, seed=3) == stats.bootstrap_median(values, seed=3)

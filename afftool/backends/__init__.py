@@ -50,7 +50,8 @@ class Prepared:
     `run(n)` makes n steps and does not wait for the device. A step is a forward pass in inference mode, or forward,
     backward and optimizer step; `parts` are the callables that a training step consists of, in their order.
     `outputs(seed)` makes one step from the case's initial state and tells what it left behind. `compilations()`
-    counts what this process has compiled so far. `close()` lets go of what would otherwise stay.
+    counts what this process has compiled so far. `move()` puts the case's data elsewhere in memory, where that can
+    matter and is allowed. `close()` lets go of what would otherwise stay.
     """
 
     backend: str
@@ -59,6 +60,7 @@ class Prepared:
     preparation: Preparation
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
+    move: Callable[[], None] = _nothing
     close: Callable[[], None] = _nothing
 
     def step(self) -> None:

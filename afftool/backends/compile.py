@@ -90,6 +90,7 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
         outputs=outputs,
         preparation=counts.added_to(preparation),
         compilations=compilations,
+        move=work.move,
         close=lambda: wait(device),
     )
 

@@ -16,5 +16,6 @@ def prepare(case: Case) -> Prepared:
         run=work.run,
         parts=work.parts,
         outputs=work.outputs,
+        move=work.move,
         preparation=first_steps(work.run, case.spec.device),
     )

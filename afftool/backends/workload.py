@@ -9,6 +9,7 @@ bare fusion's inputs get gradients too, as they would inside a network; a host's
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import repeat
@@ -21,6 +22,10 @@ from torch.utils._pytree import tree_leaves
 from afftool.backends.outputs import Outputs
 from afftool.build import Case
 from afftool.spec import MODULE
+
+SPACER_BYTES = 2**20
+"""Data moves by up to a MiB more than its own size: past every distance at which caches and pages repeat."""
+ALIGNMENT = 64
 
 
 class Workload:
@@ -46,6 +51,8 @@ class Workload:
         """The differentiable output of the last `run_forward`, until `run_backward` takes it."""
         self.cotangents: list[torch.Tensor] = []
         """The gradients that flow in at the outputs, made in the first `run_backward`."""
+        self._spacer: torch.Tensor | None = None
+        self._distances = random.Random(case.spec.identity)
 
     @property
     def parts(self) -> Mapping[str, Callable[[], None]]:
@@ -126,6 +133,20 @@ class Workload:
             *zip(self.inputs, self._case.inputs, strict=True),
         ):
             own.copy_(given)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Put weights, buffers and inputs at other addresses, by a random distance; on the CPU only.
+
+        What a step allocates moves along, since the spacer before them shifts what is free. A GPU's allocator puts
+        tensors at fixed distances, and a captured graph holds on to their addresses.
+        """
+        if self.inputs and self.inputs[0].device.type != "cpu":
+            return
+        spacer = torch.empty(ALIGNMENT * self._distances.randrange(SPACER_BYTES // ALIGNMENT), dtype=torch.uint8)
+        for tensor in (*self.module.parameters(), *self.module.buffers(), *self.inputs):
+            tensor.data = tensor.data.clone()
+        self._spacer = spacer
 
     def draws_random_numbers(self) -> bool:
         """Whether a forward pass advances the random state, as dropout does."""

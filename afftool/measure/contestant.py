@@ -11,6 +11,8 @@ from afftool.measure.clock import Clock
 
 PRIME_BELOW_S = 0.05
 """Longer steps are not primed: they bring their data into the cache themselves, in a small share of their time."""
+PRIMING_STEPS = 3
+"""One step does not bring all of its data into a cache that others have just filled."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class Contestant(Protocol):
     def split(self, steps: int) -> Mapping[str, float]:
         """Seconds of each part of a step; empty where a step has none."""
 
+    def move(self) -> None:
+        """Put the data it works on elsewhere in memory, where that can matter."""
+
 
 class Timed:
     """A prepared case timed in this process.
 
-    With a warm cache one step goes untimed before each sample, so that what the neighbours left in the caches (and an
-    empty GPU queue) is not part of it; with `flush` every step is timed alone, right after the caches were emptied.
+    With a warm cache up to three steps, no more than the sample has, go untimed before each sample, so that what the
+    neighbours left in the caches (and an empty GPU queue) is not part of it; with `flush` every step is timed alone,
+    right after the caches were emptied.
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, flush: Callable[[], None] | None = None) -> None:
@@ -61,7 +67,7 @@ class Timed:
             self._step_s = sum(self._cold() for _ in range(steps)) / steps
         else:
             if self._step_s < PRIME_BELOW_S:
-                run(1)
+                run(min(steps, PRIMING_STEPS))
             start = clock.mark()
             run(steps)
             end = clock.mark()
@@ -87,6 +93,10 @@ class Timed:
             name: sum(self._clock.seconds(marks[i], marks[i + 1]) for marks in laps) / steps
             for i, name in enumerate(parts)
         }
+
+    def move(self) -> None:
+        """Put the case's data elsewhere in memory."""
+        self._prepared.move()
 
     def _cold(self) -> float:
         assert self._flush

@@ -1,7 +1,10 @@
 """Time per step: contestants in turns, warmed up until stable, sampled until the answer is precise enough.
 
 One round takes one sample of each contestant, and every other round goes through them backwards, so that a slow drift
-of the machine hits all alike. A sample is the mean over so many steps that the clock's own error is below 0.1% of it.
+of the machine hits all alike. Each such pair of rounds begins with another contestant: at the turn one and the same
+runs twice in a row, and would find its data in the cache more often than the others. Now and then all
+move to other places in memory, because where data lies can make one of two equal modules a few percent slower for as
+long as it stays there. A sample is the mean over so many steps that the clock's own error is below 0.1% of it.
 All samples are kept.
 """
 
@@ -25,8 +28,10 @@ LEAST_SAMPLE_S = 0.001
 WARM_UP_SHARE = 0.25
 """The most of the budget that warm-up may take."""
 WARM_UP_WINDOW = 3
-FEWEST_ROUNDS = 12
-"""Rounds before precision may stop the sampling: what a ratio's interval needs. A budget stops it earlier."""
+FEWEST_ROUNDS = 60
+"""Rounds before precision may stop the sampling: fewer leave a ratio's interval wide. A budget stops it earlier."""
+MOVE_SHARE = 0.02
+"""The most of the sampling time that moving to other places in memory may take."""
 SPLIT_EVERY = 4
 MOST_SPLIT_STEPS = 20
 
@@ -149,9 +154,11 @@ def race(
     lanes = [_Lane(contestant) for contestant in contestants]
     started = now()
     _warm_up(lanes, now, started + WARM_UP_SHARE * budget_s, 2 * precision)
-    rounds, look = 0, FEWEST_ROUNDS
+    rounds, look, moves = 0, FEWEST_ROUNDS, _Moves(now)
     while live := [lane for lane in lanes if lane.failure is None]:
-        for lane in live if rounds % 2 == 0 else reversed(live):
+        if rounds % 2 == 0:
+            moves.make(live)
+        for lane in _in_turn(live, rounds):
             _attempt(lane, lane.take_sample)
             if rounds % SPLIT_EVERY == 0:
                 _attempt(lane, lane.split)
@@ -181,7 +188,7 @@ def _warm_up(lanes: Sequence[_Lane], now: Callable[[], float], deadline: float, 
     rounds = 0
     while True:
         live = [lane for lane in lanes if lane.failure is None]
-        for lane in live if rounds % 2 == 0 else reversed(live):
+        for lane in _in_turn(live, rounds):
             before = now()
             _attempt(lane, lambda lane=lane: lane.warm_up(tolerance))  # type: ignore[misc]
             lane.warmup_s += now() - before
@@ -194,6 +201,32 @@ def _warm_up(lanes: Sequence[_Lane], now: Callable[[], float], deadline: float, 
                 f"it was still compiling after {rounds} round{'s' if rounds > 1 else ''} of warm-up",
                 hint="raise --budget, or see with TORCH_LOGS=recompiles what changes from call to call",
             )
+
+
+class _Moves:
+    """Moves the contestants to other places in memory, as often as `MOVE_SHARE` of the time allows."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._cost_s = 0.0
+        self._moved_at = now()
+
+    def make(self, lanes: Sequence[_Lane]) -> None:
+        """Move them, unless the last time is too short ago for what it cost."""
+        started = self._now()
+        if started - self._moved_at < self._cost_s / MOVE_SHARE:
+            return
+        for lane in lanes:
+            _attempt(lane, lane.contestant.move)
+        self._moved_at = self._now()
+        self._cost_s = self._moved_at - started
+
+
+def _in_turn(live: Sequence[_Lane], rounds: int) -> Sequence[_Lane]:
+    """The order of a round, counted from 0: each pair of rounds starts from another one, and goes there and back."""
+    first = rounds // 2 % max(1, len(live))
+    order = [*live[first:], *live[:first]]
+    return order if rounds % 2 == 0 else order[::-1]
 
 
 def _attempt(lane: _Lane, action: Callable[[], None]) -> None:

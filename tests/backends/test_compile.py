@@ -84,6 +84,11 @@ def test_inductor_agrees_with_eager_in_training_and_leaves_the_case_as_it_was() 
         assert (preparation.graph_breaks, preparation.recompiles) == (0, 0)
         assert preparation.guards
         assert preparation.capture_s is None
+        before = prepared.compilations()
+        prepared.move()
+        prepared.run(2)
+        assert prepared.compilations() == before
+        assert compare(prepared.outputs(7), expected, lambda: None) < 1e-5
     finally:
         prepared.close()
         compiled.forget_compiled()
@@ -175,6 +180,22 @@ def test_outputs_are_those_of_the_first_step_however_many_were_made() -> None:
     first = prepared.outputs(3)
     prepared.run(5)
     assert compare(prepared.outputs(3), first, lambda: None) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_moving_changes_addresses_and_nothing_else(mode: str) -> None:
+    case = case_of(Gate().to(memory_format=torch.channels_last), mode)  # type: ignore[call-overload]
+    work = Workload(case)
+    work.run(2)
+    tensors = [*work.module.parameters(), *work.module.buffers(), *work.inputs]
+    before = [(t.clone(), t.data_ptr(), t.stride(), t.requires_grad) for t in tensors]
+    work.move()
+    for tensor, (value, address, stride, needs_gradient) in zip(tensors, before, strict=True):
+        assert torch.equal(tensor, value)
+        assert tensor.data_ptr() != address
+        assert (tensor.stride(), tensor.requires_grad) == (stride, needs_gradient)
+    work.run(1)
+    assert compare(work.outputs(3), Workload(case).outputs(3), lambda: None) == 0.0
 
 
 def test_a_parameterless_fusion_has_no_optimizer_part_and_its_inputs_get_gradients() -> None:

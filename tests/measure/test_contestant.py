@@ -1,9 +1,10 @@
 import dataclasses
 
+import pytest
 from fake_time import FakeClock
 
 from afftool.backends import Preparation, Prepared
-from afftool.measure.contestant import PRIME_BELOW_S, Timed
+from afftool.measure.contestant import PRIME_BELOW_S, PRIMING_STEPS, Timed
 
 
 class Steps:
@@ -28,11 +29,12 @@ class Steps:
         )
 
 
-def test_one_step_goes_untimed_before_each_warm_sample() -> None:
+@pytest.mark.parametrize(("timed", "untimed"), [(1, 1), (2, 2), (40, PRIMING_STEPS)])
+def test_a_few_steps_go_untimed_before_each_warm_sample(timed: int, untimed: int) -> None:
     steps = Steps(0.25 * PRIME_BELOW_S)
-    sample = Timed(steps.prepared(), steps.clock).sample(4)
+    sample = Timed(steps.prepared(), steps.clock).sample(timed)
     assert sample.step_s == steps.step_s
-    assert steps.made == 5
+    assert steps.made == timed + untimed
 
 
 def test_long_steps_are_not_primed_once_they_are_known_to_be_long() -> None:

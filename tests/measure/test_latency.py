@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from fake_time import FakeClock, FakeContestant
 
 from afftool.errors import Rejected
-from afftool.measure.latency import FEWEST_ROUNDS, LatencyReading, race
+from afftool.measure.latency import FEWEST_ROUNDS, MOVE_SHARE, LatencyReading, race
 from afftool.stats import median_interval, paired_ratio
 
 
@@ -23,14 +24,60 @@ def noisy(seed: int, level: float = 0.01, spread: float = 0.01) -> Callable[[int
     return lambda n: level * (1 + generator.gauss(0, spread))
 
 
-def test_every_other_round_goes_backwards() -> None:
-    clock, log = FakeClock(), []
-    names = ["a", "b", "c"]
+def rounds_of(*names: str) -> list[list[str]]:
+    """The rounds that count, each as the names in their order."""
+    clock, log = FakeClock(), list[str]()
     run(clock, *(FakeContestant(clock, lambda n: 0.01, name=name, log=log) for name in names), budget_s=5.0)
-    rounds = [log[i : i + 3] for i in range(0, len(log), 3)]
-    sampled = rounds[-FEWEST_ROUNDS:]
-    assert sampled == [names, names[::-1]] * (FEWEST_ROUNDS // 2)
-    assert all(sorted(one) == names for one in rounds)
+    return [log[i : i + len(names)] for i in range(0, len(log), len(names))][-FEWEST_ROUNDS:]
+
+
+def test_every_other_round_goes_backwards() -> None:
+    rounds = rounds_of("a", "b", "c")
+    assert len(rounds) == FEWEST_ROUNDS
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert [there[::-1] for there in rounds[::2]] == rounds[1::2]
+
+
+def test_everyone_is_as_often_at_the_turn_where_one_runs_twice_in_a_row() -> None:
+    rounds = rounds_of("a", "b", "c", "d", "e")
+    last = Counter(one[-1] for one in rounds[::2])
+    assert set(last.values()) == {FEWEST_ROUNDS // 2 // 5}
+
+
+def test_contestants_move_between_pairs_of_rounds_and_spend_little_time_on_it() -> None:
+    clock = FakeClock()
+    cheap, dear = (FakeContestant(clock, noisy(5, spread=0.2), move_s=s) for s in (0.0, 0.004))
+    run(clock, cheap, dear, budget_s=20.0, precision=1e-4)
+    assert 50 <= len(dear.moved_at) == len(cheap.moved_at) <= MOVE_SHARE * 20.0 / 0.004 + 1
+    alone = FakeContestant(clock, noisy(6, spread=0.01))
+    (reading,) = run(clock, alone)
+    assert len(alone.moved_at) == len(reading.samples_s) // 2
+
+
+def test_a_place_in_memory_that_costs_a_few_percent_does_not_pass_for_a_difference() -> None:
+    held = 0
+    for seed in range(20):
+        clock = FakeClock()
+        equals = [_Placed(clock, 2 * seed + i) for i in (0, 1)]
+        one, other = run(clock, *equals, budget_s=8.0, precision=1e-4)
+        ratio = paired_ratio(other.samples_s, one.samples_s)
+        assert ratio is not None
+        assert ratio.high - ratio.low < 0.02
+        held += ratio.contains(1.0)
+    assert held >= 18
+
+
+class _Placed(FakeContestant):
+    """A contestant whose steps take up to 6% longer, depending on where its data lies."""
+
+    def __init__(self, clock: FakeClock, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._place = 1.0
+        super().__init__(clock, lambda n: 0.005 * self._place * (1 + abs(self._random.gauss(0, 0.02))), move_s=0.0005)
+
+    def move(self) -> None:
+        super().move()
+        self._place = self._random.uniform(1.0, 1.06)
 
 
 def test_warm_up_lasts_until_the_times_are_level_and_none_of_it_is_kept() -> None:
