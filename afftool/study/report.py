@@ -176,7 +176,7 @@ def _differences_table(outcome: Outcome, comparisons: Sequence[Comparison]) -> T
         Column("p", "p", _p, numeric=True),
         Column("p_corrected", "p, corrected", _p, numeric=True),
         Column("detectable", "smallest detectable", _points_plain, numeric=True),
-        Column("verdict", "verdict"),
+        Column("claim", "claim"),
     )
     rows = tuple(tuple(getattr(c, column.name) for column in columns) for c in comparisons)
     note = (
@@ -314,10 +314,10 @@ def _seeds_table(outcome: Outcome, scores: Mapping[str, Mapping[int, float]]) ->
 def _notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """What cannot be claimed, and why, in words."""
     notes = _too_few(comparisons)
-    shown = [c for c in comparisons if c.verdict != "cannot tell"]
+    shown = [c for c in comparisons if c.claim != "cannot tell"]
     for c in shown:
         notes.append(
-            f"{c.variant} is {c.verdict} than {c.against} here: {_points(c.difference)} points "
+            f"{c.variant} is {c.claim} than {c.against} here: {_points(c.difference)} points "
             f"(corrected p = {_p(c.p_corrected)})."
         )
     if not shown and comparisons:
