@@ -12,7 +12,8 @@ from afftool.study import published
 from afftool.study.cells import CellRecord, finished, latest
 from afftool.study.grids import study
 from afftool.study.latency import benched
-from afftool.study.report import outcome, study_report
+from afftool.study.outcome import outcome
+from afftool.study.report import study_report
 from afftool.study.spec import CellSpec, StudySpec
 
 HERE = Environment(afftool="1", python="3", cpu="some cpu", cores=2)
