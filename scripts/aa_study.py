@@ -86,8 +86,8 @@ def main() -> int:
                     print(f"repeat {repeat}: {event.reason}", file=sys.stderr)
             cells = [(name, seed, cell.identity) for name, seed, cell in session.plan.cells]
             same, handicap = judge(spec, finished(store.cells()), cells)
-            claimed += same.verdict != "cannot tell"
-            found += handicap.verdict == "worse"
+            claimed += same.claim != "cannot tell"
+            found += handicap.claim == "worse"
             rows.append((repeat, same, handicap))
             print(f"repeat {repeat}: {_line(same)} | {_line(handicap)}", flush=True)
 
@@ -129,7 +129,7 @@ def _cells(c: Comparison) -> str:
 
 
 def _line(c: Comparison) -> str:
-    return f"{c.variant} {_cells(c).replace(' | ', ', ')} -> {c.verdict}"
+    return f"{c.variant} {_cells(c).replace(' | ', ', ')} -> {c.claim}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ DRAWS = 4_000
 FEWEST = 6
 """Below six seeds even one comparison, all differences of one sign, has p = 2 / 2^5 > 5%."""
 
-Verdict = Literal["better", "worse", "cannot tell"]
+Claim = Literal["better", "worse", "cannot tell"]
+"""What may be said of a variant beside another. (*Verdict* is the gate's word.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Comparison:
     p: float | None = None
     p_corrected: float | None = None
     detectable: float | None = None
-    verdict: Verdict = "cannot tell"
+    claim: Claim = "cannot tell"
 
 
 def summarize(values: Mapping[int, float]) -> Summary:
@@ -76,7 +77,7 @@ def compare(
     """Compare each (variant, against) by the seeds both have, corrected for the number of comparisons."""
     found = [_compare(scores, variant, against, len(pairs), seed) for variant, against in pairs]
     corrected = holm([c.p for c in found])
-    return [_judged(c, p) for c, p in zip(found, corrected, strict=True)]
+    return [_with_claim(c, p) for c, p in zip(found, corrected, strict=True)]
 
 
 def _compare(
@@ -100,11 +101,11 @@ def _compare(
     )
 
 
-def _judged(comparison: Comparison, p: float | None) -> Comparison:
-    verdict: Verdict = "cannot tell"
+def _with_claim(comparison: Comparison, p: float | None) -> Comparison:
+    claim: Claim = "cannot tell"
     if p is not None and p <= LEVEL and comparison.difference:
-        verdict = "better" if comparison.difference > 0 else "worse"
-    return dataclasses.replace(comparison, p_corrected=p, verdict=verdict)
+        claim = "better" if comparison.difference > 0 else "worse"
+    return dataclasses.replace(comparison, p_corrected=p, claim=claim)
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 from afftool.report.model import Report
 from afftool.store import Store
 from afftool.study.cells import latest
-from afftool.study.report import outcome, study_report
+from afftool.study.outcome import outcome
+from afftool.study.report import study_report
 
 
 def plan_of(store: Store, run_id: int) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ from afftool.study import published
 from afftool.study.cells import CellRecord, finished, latest
 from afftool.study.grids import study
 from afftool.study.latency import benched
-from afftool.study.report import outcome, study_report
+from afftool.study.outcome import outcome
+from afftool.study.report import study_report
 from afftool.study.spec import CellSpec, StudySpec
 
 HERE = Environment(afftool="1", python="3", cpu="some cpu", cores=2)
@@ -61,7 +62,7 @@ def table(report: Any, title: str) -> list[dict[str, Any]]:
 
 def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> None:
     report = report_of(study("scale"), rising)
-    assert [row["verdict"] for row in table(report, "Differences")] == ["better", "better"]
+    assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
     assert any("aff is better than global-global here" in note for note in report.notes)
     beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
     assert [row[2] for row in beside.rows] == [0.754, 0.754, 0.763]
@@ -71,7 +72,7 @@ def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> 
 
 def test_five_seeds_are_told_that_they_cannot_claim_anything() -> None:
     report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(5))), rising)
-    assert {row["verdict"] for row in table(report, "Differences")} == {"cannot tell"}
+    assert {row["claim"] for row in table(report, "Differences")} == {"cannot tell"}
     assert any("With 5 seeds no difference can be claimed, however large" in note for note in report.notes)
     assert table(report, "Differences")[0]["low"] is not None
 

@@ -79,13 +79,13 @@ def test_five_seeds_can_claim_nothing_however_large_the_difference() -> None:
     (one,) = compare({"a": by_seed(*[0.9] * 5), "b": by_seed(*[0.1] * 5)}, [("a", "b")])
     assert one.difference == pytest.approx(0.8)
     assert one.p == pytest.approx(2 / 32)
-    assert (one.verdict, one.detectable) == ("cannot tell", None)
+    assert (one.claim, one.detectable) == ("cannot tell", None)
 
 
 def test_a_clear_difference_is_claimed_in_its_direction() -> None:
     high, low = by_seed(*(0.8 + 0.01 * i for i in range(7))), by_seed(*(0.5 + 0.012 * i for i in range(7)))
     worse, better = compare({"high": high, "low": low}, [("low", "high"), ("high", "low")])
-    assert (worse.verdict, better.verdict) == ("worse", "better")
+    assert (worse.claim, better.claim) == ("worse", "better")
     assert better.low is not None
     assert 0 < better.low < better.difference < better.high
     assert better.p_corrected == pytest.approx(2 * 2 / 2**7)
@@ -99,7 +99,7 @@ def test_only_seeds_that_both_have_are_paired() -> None:
 
 def test_variants_without_a_common_seed_are_not_compared() -> None:
     (found,) = compare({"a": {0: 0.5}, "b": {}}, [("a", "b")])
-    assert (found.seeds, found.p, found.verdict) == (0, None, "cannot tell")
+    assert (found.seeds, found.p, found.claim) == (0, None, "cannot tell")
 
 
 def test_equal_variants_are_seldom_told_apart() -> None:
@@ -107,7 +107,7 @@ def test_equal_variants_are_seldom_told_apart() -> None:
     for _ in range(200):
         scores = {name: by_seed(*(rng.gauss(0.5, 0.02) for _ in range(8))) for name in "abcd"}
         found = compare(scores, [(name, "a") for name in "bcd"])
-        claims += any(c.verdict != "cannot tell" for c in found)
+        claims += any(c.claim != "cannot tell" for c in found)
     assert claims <= 0.05 * 200 + 3 * math.sqrt(200 * 0.05 * 0.95)
 
 

@@ -1,0 +1,107 @@
+"""A case: a fusion in a host, with its input and the way it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from afftool import catalog
+from afftool.errors import SpecError
+from afftool.spec.fusion import FusionSpec
+from afftool.spec.host import MODULE, HostSpec
+from afftool.spec.size import show_size
+
+Mode = Literal["infer", "train"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseSpec:
+    """A fusion in a host with its input and the way it runs: what one row of a bench is about.
+
+    `size` holds the spatial extents of the input, outermost first; `channels` is None where the host fixes it.
+    """
+
+    fusion: FusionSpec
+    host: HostSpec = MODULE
+    channels: int | None = 64
+    size: tuple[int, ...] = (56, 56)
+    batch: int = 8
+    mode: Mode = "infer"
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    memory_format: MemoryFormat = "contiguous"
+    seed: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("mode", get_args(Mode)),
+            ("dtype", get_args(Dtype)),
+            ("memory_format", get_args(MemoryFormat)),
+        ):
+            if getattr(self, name) not in choices:
+                raise SpecError(
+                    f"{name}={getattr(self, name)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
+                )
+        if self.batch < 1 or min(self.size, default=0) < 1:
+            raise SpecError("batch and size must be at least 1", hint="for example --batch 8 --size 56")
+        if len(self.size) != self.fusion.ndim:
+            raise SpecError(
+                f"{self.fusion} fuses {self.fusion.ndim}-dimensional maps, the size {show_size(self.size)} has "
+                f"{len(self.size)} dimensions",
+                hint="give --size once per dimension, as 56 or 56x28, and ndim on the fusion, as aff:ndim=1",
+            )
+        if self.memory_format == "channels_last" and self.fusion.ndim == 1:
+            raise SpecError("channels_last exists for 2d and 3d maps only", hint="use --memory-format contiguous")
+        if self.host == MODULE:
+            self._check_module()
+        elif self.channels is not None:
+            raise SpecError(
+                f"{self.host} decides its own channels", hint="leave --channels out, or set the host's width"
+            )
+        elif self.fusion.inputs != 2 or self.fusion.ndim != 2:
+            raise SpecError(
+                f"{self.host} fuses two 2-dimensional maps at a time, not {self.fusion}",
+                hint="use --host module for other numbers of inputs and dimensions",
+            )
+        else:
+            self._check_host()
+
+    def _check_host(self) -> None:
+        """What can be told without building the host: too few channels, and training on one image."""
+        grammar, options = self.fusion.grammar, dict(self.host.options)
+        if grammar is None or not grammar.attends or options.get("stages") == ():
+            return
+        known = catalog.HOSTS.get(self.host.name)
+        widths = known.widths if known else ()
+        for stage in options["stages"] if widths else ():
+            grammar.inner_channels(widths[stage - 1] * options.get("width", 1))
+        if self.mode == "train":
+            grammar.check_batch_statistics(self.batch, positions=2)
+
+    def _check_module(self) -> None:
+        if self.channels is None or self.channels < 1:
+            raise SpecError("the bare fusion needs channels", hint="for example --channels 64")
+        if self.fusion.grammar is None:
+            return
+        grammar = self.fusion.grammar
+        if grammar.attends:
+            grammar.inner_channels(self.channels)
+        if self.mode == "train":
+            positions = 1
+            for extent in self.size:
+                positions *= extent
+            grammar.check_batch_statistics(self.batch, positions)
+
+    @property
+    def identity(self) -> str:
+        """A short hash over every field, so that equal questions have equal identities on every machine."""
+        # Imported here: a mistyped name has to be answered at once, and is never hashed.
+        import hashlib
+        import json
+
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields |= {"fusion": self.fusion.text, "host": self.host.text}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

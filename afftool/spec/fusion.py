@@ -1,0 +1,98 @@
+"""A fusion by name: a preset of the catalog with some settings changed, or a module of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from afftool import catalog
+from afftool.errors import SpecError
+from afftool.registry import entry_points, unknown
+from afftool.spec.grammar import Grammar
+from afftool.spec.text import name_and_options, read_number, show, unknown_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionSpec:
+    """A fusion by name: a point of the grammar, or a module of the user's own (`target`) with its options."""
+
+    name: str
+    grammar: Grammar | None = None
+    target: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        ndim = dict(self.options).get("ndim", "2")
+        if ndim not in ("1", "2", "3"):
+            raise SpecError(f"ndim={ndim} is not allowed", hint="maps have 1, 2 or 3 spatial dimensions")
+
+    @classmethod
+    def parse(cls, text: str) -> FusionSpec:
+        """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
+        name, options = name_and_options(text, "fusion", catalog.FUSIONS)
+        if ":" in name:
+            return cls(name=name, target=name, options=tuple(sorted(options.items())))
+        if name not in catalog.FUSIONS:
+            added = entry_points("afftool.fusions")
+            if name not in added:
+                raise unknown("fusion", name, [*catalog.FUSIONS, *added])
+            return cls(name=name, target=added[name], options=tuple(sorted(options.items())))
+        settings: dict[str, Any] = dict(catalog.FUSIONS[name].settings)
+        hints = get_type_hints(Grammar)
+        for key, value in options.items():
+            if key not in hints:
+                raise unknown_key(name, key, hints)
+            settings[key] = _read_setting(key, value, hints[key])
+        return cls(name=name, grammar=Grammar(**settings))
+
+    def with_settings(self, **settings: object) -> FusionSpec:
+        """This fusion with some settings changed: fields of the grammar, or a user's module's own keys.
+
+        Raises `UnknownKey` or `SpecError`.
+        """
+        if self.grammar is None:
+            options = {**dict(self.options), **{key: show(value) for key, value in settings.items()}}
+            return dataclasses.replace(self, options=tuple(sorted(options.items())))
+        known = [f.name for f in dataclasses.fields(Grammar)]
+        for key in settings:
+            if key not in known:
+                raise unknown_key(self.name, key, known)
+        return dataclasses.replace(self, grammar=dataclasses.replace(self.grammar, **settings))  # type: ignore[arg-type]
+
+    @property
+    def text(self) -> str:
+        """The shortest text that parses to this spec; equal specs have equal texts."""
+        if self.grammar is None:
+            return ":".join([self.name, *(f"{k}={v}" for k, v in self.options)])
+        preset = Grammar(**catalog.FUSIONS[self.name].settings)  # type: ignore[arg-type]
+        changed = [
+            f"{f.name}={show(getattr(self.grammar, f.name))}"
+            for f in dataclasses.fields(Grammar)
+            if getattr(self.grammar, f.name) != getattr(preset, f.name)
+        ]
+        return ":".join([self.name, *changed])
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions of the maps it fuses."""
+        return self.grammar.ndim if self.grammar else int(dict(self.options).get("ndim", 2))
+
+    @property
+    def inputs(self) -> int:
+        """How many feature maps it fuses; a module of the user's own takes two."""
+        return self.grammar.inputs if self.grammar else 2
+
+
+def _read_setting(key: str, value: str, hint: Any) -> Any:
+    """A setting of the grammar from its text."""
+    if key == "scales":
+        return tuple(int(part) if part.isdecimal() else part for part in value.split("+"))
+    if hint is bool:
+        if value not in ("true", "false"):
+            raise SpecError(f"{key}={value} is neither true nor false")
+        return value == "true"
+    return read_number(key, value, hint) if hint in (int, float) else value

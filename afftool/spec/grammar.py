@@ -1,0 +1,154 @@
+"""The grammar of fusions: its settings, and which of them make sense together."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from afftool.errors import BatchStatisticsError, SpecError
+from afftool.spec.text import show
+
+Strategy = Literal["add", "concat", "refinement", "modulation", "selection"]
+Context = Literal["none", "x", "y", "both"]
+Join = Literal["add", "half", "concat", "recursive"]
+Integration = Literal["sum", "concat"]
+Norm = Literal["batch", "layer", "none"]
+Activation = Literal["relu", "silu"]
+Gate = Literal["sigmoid", "tanh"]
+Scale = str | int
+"""`global`, `local`, or k for a map pooled to k positions a side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grammar:
+    """One fusion of two or more feature maps, as a point in the space of everything the paper compares.
+
+    The fields are explained one by one in `describe`; the formulas are those of Table 1. `iterations` counts
+    attention passes: 1 gates the initial integration itself (AFF), 2 gates the result of a first AFF (iAFF).
+    """
+
+    strategy: Strategy = "selection"
+    context: Context = "both"
+    scales: tuple[Scale, ...] = ("local", "global")
+    join: Join = "add"
+    integration: Integration = "sum"
+    iterations: int = 1
+    share_global: bool = False
+    reduction: int = 4
+    norm: Norm = "batch"
+    activation: Activation = "relu"
+    gate: Gate = "sigmoid"
+    gain: float = 1.0
+    ndim: int = 2
+    inputs: int = 2
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            choices = get_args(hint)
+            if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
+                raise SpecError(
+                    f"{name}={getattr(self, name)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
+                )
+        for name, low in (("reduction", 1), ("iterations", 1), ("inputs", 2)):
+            if getattr(self, name) < low:
+                raise SpecError(f"{name}={getattr(self, name)} is too small", hint=f"use {low} or more")
+        if self.ndim not in (1, 2, 3):
+            raise SpecError(f"ndim={self.ndim} is not allowed", hint="maps have 1, 2 or 3 spatial dimensions")
+        if not 0 < abs(self.gain) < float("inf"):
+            raise SpecError(f"gain={self.gain} is not a usable factor", hint="1 is the paper's, 2 the released code's")
+        if self.strategy in ("add", "concat"):
+            self._refuse_attention()
+        else:
+            self._check_attention()
+
+    def _refuse_attention(self) -> None:
+        default = _ATTENTION_DEFAULTS
+        for name, value in default.items():
+            if getattr(self, name) != value:
+                raise SpecError(
+                    f"{self.strategy} has no attention, so {name}={show(getattr(self, name))} means nothing",
+                    hint="only gain, ndim and inputs apply to add and concat; "
+                    "for attention start from aff, or set strategy and context as well",
+                )
+
+    def _check_attention(self) -> None:
+        if self.context == "none":
+            raise SpecError(f"{self.strategy} needs a context to attend to", hint="context=x, y or both")
+        if not self.scales:
+            raise SpecError(f"{self.strategy} needs at least one scale", hint="for example scales=local+global")
+        for scale in self.scales:
+            if scale not in ("local", "global") and not (isinstance(scale, int) and scale >= 2):
+                raise SpecError(
+                    f"scale {scale!r} is not allowed",
+                    hint="local, global, or a whole number from 2: the map is pooled to that many positions a side",
+                )
+        if self.join != "add" and len(self.scales) < 2:
+            raise SpecError(f"join={self.join} needs two scales to join", hint="for example scales=local+global")
+        if self.join == "recursive" and len(self.scales) != 2:
+            raise SpecError("join=recursive selects between exactly two contexts", hint="give two scales")
+        if self.iterations > 1 and self.strategy != "selection":
+            raise SpecError(
+                f"iterations={self.iterations} needs strategy=selection, not {self.strategy}",
+                hint="an iterated integration is itself a soft selection (paper, Section 4.2)",
+            )
+        if self.integration == "concat" and self.context != "both":
+            raise SpecError("integration=concat integrates both inputs", hint="use context=both")
+        if self.share_global and (self.iterations < 2 or self.scales.count("global") != 1 or self.join == "half"):
+            raise SpecError(
+                "share_global needs a second pass and one global scale to share", hint="for example open-iaff"
+            )
+        if self.share_global and self.integration == "concat":
+            raise SpecError("share_global needs passes of equal width", hint="use integration=sum")
+        if self.gate == "tanh" and (self.strategy != "selection" or self.inputs != 2):
+            raise SpecError(
+                "gate=tanh weighs two inputs by 1 + t and 1 - t",
+                hint="use it with strategy=selection and inputs=2",
+            )
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is an attention module at all."""
+        return self.strategy not in ("add", "concat")
+
+    def inner_channels(self, channels: int) -> int:
+        """Width of each attention branch's bottleneck; `half` shares one budget between the branches.
+
+        Raises `SpecError` if `channels` are fewer than the reduction.
+        """
+        reduction = self.reduction * (len(self.scales) if self.join == "half" else 1)
+        if channels < reduction:
+            raise SpecError(
+                f"{channels} channels cannot be reduced by {reduction}",
+                hint=f"use reduction={max(1, channels * self.reduction // reduction)} or less, or more channels",
+            )
+        inner = channels // reduction
+        if self.norm == "layer" and inner == 1 and "global" in self.scales:
+            raise SpecError(
+                f"norm=layer over the {inner} value that {channels} channels reduced by {reduction} leave is always 0",
+                hint=f"use reduction={max(1, channels // 2)} or less, or norm=none",
+            )
+        return inner
+
+    def check_batch_statistics(self, batch: int, positions: int) -> None:
+        """Refuse a training step whose batch norm would see a single value a channel.
+
+        `positions` is the number of spatial positions of the feature maps. Raises `BatchStatisticsError`.
+        """
+        if not self.attends or self.norm != "batch":
+            return
+        # A recursive join looks at the joined contexts with an MS-CAM, which has a global branch.
+        for scale in (*self.scales, *(("global",) if self.join == "recursive" else ())):
+            positions_seen = scale**self.ndim if isinstance(scale, int) else positions if scale == "local" else 1
+            if batch * positions_seen < 2:
+                raise BatchStatisticsError(
+                    f"batch norm in the {scale} branch would see one value a channel (batch {batch})",
+                    hint="train with a batch of 2 or more, use norm=layer, or call .eval()",
+                )
+
+
+_ATTENTION_DEFAULTS: dict[str, Any] = {
+    **{f.name: f.default for f in dataclasses.fields(Grammar) if f.name not in ("strategy", "gain", "ndim", "inputs")},
+    "context": "none",
+    "scales": (),
+}

@@ -1,0 +1,93 @@
+"""A host by name: its knobs, read and checked against what the catalog says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from afftool import catalog
+from afftool.errors import SpecError
+from afftool.registry import unknown
+from afftool.spec.text import name_and_options, read_number, show, unknown_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSpec:
+    """A host by name, with all its knobs filled in; `target` is set for a callable of the user's own."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    target: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HostSpec:
+        """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
+        name, given = name_and_options(text, "host", catalog.HOSTS)
+        if ":" in name:
+            return cls(name=name, target=name, options=tuple(sorted(given.items())))
+        if name not in catalog.HOSTS:
+            raise unknown("host", name, catalog.HOSTS)
+        knobs = catalog.HOSTS[name].knobs
+        for key in given:
+            if key not in knobs:
+                raise unknown_key(name, key, knobs)
+        options = {key: _read_knob(key, given.get(key, k.default), k.kind) for key, k in knobs.items()}
+        for key, knob in knobs.items():
+            if knob.highest and max(options[key], default=0) > knob.highest:
+                raise SpecError(
+                    f"{name} has no stage {max(options[key])}: its stages are 1 to {knob.highest}",
+                    hint=f"for example {key}={knob.default}, or {key}=none to fuse nowhere",
+                )
+        return cls(name=name, options=tuple(options.items()))
+
+    @property
+    def text(self) -> str:
+        """The shortest text that parses to this spec."""
+        if self.target:
+            return ":".join([self.name, *(f"{k}={v}" for k, v in self.options)])
+        knobs = catalog.HOSTS[self.name].knobs
+        changed = [
+            f"{key}={show(value)}"
+            for key, value in self.options
+            if value != _read_knob(key, knobs[key].default, knobs[key].kind)
+        ]
+        return ":".join([self.name, *changed])
+
+    def __str__(self) -> str:
+        return self.text
+
+
+MODULE = HostSpec(name="module")
+"""No host at all: the bare fusion."""
+
+
+def _read_knob(key: str, value: str, kind: str) -> Any:
+    """A host knob from its text."""
+    if kind == "int":
+        number = read_number(key, value, int)
+        if number < 1:
+            raise SpecError(f"{key}={value} is too small", hint="use 1 or more")
+        return number
+    if kind == "stages":
+        return _read_stages(key, value)
+    if value not in kind.split("|"):
+        raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(kind.split('|'))}")
+    return value
+
+
+def _read_stages(key: str, value: str) -> tuple[int, ...]:
+    """Stages from `3`, `3-4`, `2+4` or `none`."""
+    if value == "none":
+        return ()
+    stages: set[int] = set()
+    for part in value.split("+"):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise SpecError(f"{key}={value} names no stages", hint="for example 3-4, 2+4, or none")
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high:
+            raise SpecError(f"{key}={value}: {part} is no range of stages", hint="stages count from 1, as 3-4")
+        if high - low > 99:
+            raise SpecError(f"{key}={value}: {part} is more stages than any host has", hint="for example 3-4")
+        stages.update(range(low, high + 1))
+    return tuple(sorted(stages))

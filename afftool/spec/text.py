@@ -1,0 +1,61 @@
+"""The text form of fusions and hosts, `name[:key=value]...`: how it is taken apart and written, whatever the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container
+from typing import TypeVar
+
+from afftool.errors import SpecError, UnknownKey
+from afftool.registry import unknown
+
+Number = TypeVar("Number", int, float)
+
+
+def name_and_options(text: str, kind: str, known: Container[str]) -> tuple[str, dict[str, str]]:
+    """Name and options of `name[:key=value]...`; `pkg.mod:Class` is a name of its own."""
+    name, *rest = text.strip().split(":")
+    if rest and rest[0] and "=" not in rest[0] and name not in known:
+        name = f"{name}:{rest.pop(0)}"
+    options: dict[str, str] = {}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not (key and equals and value):
+            raise SpecError(f"{part!r} in {text!r} is not key=value", hint=f"a {kind} is written name[:key=value]...")
+        if key in options:
+            raise SpecError(f"{key!r} is given twice in {text!r}", hint="keep one of them")
+        options[key] = value
+    if not name.strip(":"):
+        raise SpecError(f"empty {kind} name in {text!r}", hint=f"`afftool list` shows every {kind}")
+    return name, options
+
+
+def unknown_key(name: str, key: str, known: Collection[str]) -> UnknownKey:
+    """The error for a key that `name` does not take, with the nearest one that it does."""
+    if not known:
+        return UnknownKey(f"{name} takes no keys, and {key!r} was given")
+    error = unknown("key", key, known)
+    return UnknownKey(f"{name} takes no key {key!r}", hint=error.hint)
+
+
+def read_number(key: str, value: str, kind: type[Number]) -> Number:
+    """A number of this kind from its text. Raises `SpecError`."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise SpecError(
+            f"{key}={value} is not a {'whole ' if kind is int else ''}number", hint=f"for example {key}=4"
+        ) from None
+
+
+def show(value: object) -> str:
+    """A value as it is written in the text form."""
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def split_list(texts: list[str]) -> list[str]:
+    """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]

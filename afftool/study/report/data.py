@@ -1,0 +1,54 @@
+"""The CSV: a row a variant, exact numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from afftool.report.model import Column, Table
+from afftool.study.outcome import Outcome
+from afftool.study.significance import Comparison, Summary
+
+
+def data_table(outcome: Outcome, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]) -> Table:
+    """One row a variant with exact numbers, its comparison with its baseline, and every seed's score."""
+    seeds = outcome.study.seeds
+    baselines = dict(outcome.study.comparisons())
+    by_variant = {c.variant: c for c in comparisons if baselines.get(c.variant) == c.against}
+    compared = [f.name for f in dataclasses.fields(Comparison) if f.name not in ("variant", "seeds")]
+    renamed = {"low": "difference_low", "high": "difference_high"}
+    names = (
+        *("study", "variant", "fusion", "host", "data", "epochs", "measure"),
+        *("score", "low", "high", "seeds", "failed"),
+        *("params", "macs", "latency_ms"),
+        *(renamed.get(name, name) for name in compared),
+        *(f"seed_{seed}" for seed in seeds),
+    )
+    rows = []
+    for variant in outcome.study.variants:
+        summary, facts = summaries.get(variant.name), outcome.plan["facts"][variant.name]
+        comparison = by_variant.get(variant.name)
+        failed = sum(cell.status == "failed" for cell in outcome.cells_of(variant.name))
+        timed = outcome.latency.get(variant.name)
+        rows.append(
+            (
+                outcome.study.name,
+                variant.name,
+                variant.fusion,
+                facts["host"],
+                outcome.study.data,
+                outcome.study.recipe_of(variant).epochs,
+                outcome.measure,
+                summary.mean if summary else None,
+                summary.low if summary else None,
+                summary.high if summary else None,
+                len(summary.values) if summary else 0,
+                failed,
+                facts["params"],
+                facts["macs"],
+                timed.latency_ms if timed else None,
+                *(getattr(comparison, name) if comparison else None for name in compared),
+                *((summary.values.get(seed) if summary else None) for seed in seeds),
+            )
+        )
+    return Table(title="", columns=tuple(Column(name, name) for name in names), rows=tuple(rows))
