@@ -73,8 +73,17 @@ class CellRecord:
 
 
 def latest(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
-    """The last record of every cell among stored rows, by identity, whatever became of it."""
-    return {row["identity"]: CellRecord.from_dict(row) for row in rows if "identity" in row}
+    """The last record of every cell among stored rows, by identity.
+
+    A record that is not finished never replaces one that is: stores are merged in any order.
+    """
+    records: dict[str, CellRecord] = {}
+    for row in rows:
+        if "identity" in row:
+            record = CellRecord.from_dict(row)
+            if record.finished or not (record.identity in records and records[record.identity].finished):
+                records[record.identity] = record
+    return records
 
 
 def finished(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ XAVIER = ("resnext", "resnext50")
 """Hosts that start from Xavier's initialisation (Table 2); the others start from Kaiming's."""
 
 
+Start = dict[str, str]
+
+
 @dataclass(frozen=True)
 class Network:
     """A host and the fusions in it, by their names in the host, in the order they were built."""
@@ -33,18 +37,26 @@ class Network:
         """Parameters of the whole network."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
+    def host_start(self) -> Start:
+        """A digest of each of the host's own parameters, by name."""
+        inside = {id(parameter) for fusion in self.fusions.values() for parameter in fusion.parameters()}
+        return {
+            name: hashlib.sha256(parameter.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+            for name, parameter in self.module.named_parameters()
+            if id(parameter) not in inside
+        }
+
 
 def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: Init = "host") -> Network:
     """Build a host around a fusion; the same seed gives the same weights wherever names and shapes agree.
 
     Weights of convolutions and linear layers are drawn by `init` from a generator keyed by seed and name, biases
-    start at zero and norms as PyTorch starts them. A fusion of the user's own keeps what its constructor gave it,
-    because that is part of its design; the constructor draws from a generator keyed by seed and place. `draw` is mixed
-    into the keys of the fusions alone.
+    start at zero and norms as PyTorch starts them. `draw` is mixed into the keys of the fusions alone.
 
-    `init="host"` draws as the host's builder does (Table 2: Xavier for ResNeXt, Kaiming for the others). A host of the
-    user's own then keeps what its constructor gave it, drawn from a generator keyed by seed that fusions do not touch;
-    one whose constructor draws its fusions' weights again starts alike with every fusion only under a named `init`.
+    `init="host"` draws as the host's builder does (Table 2: Xavier for ResNeXt, Kaiming for the others). What is the
+    user's own, fusion or host, then keeps what its constructor gave it, because that is part of its design: a fusion
+    drawn from a generator keyed by seed and place, a host from one keyed by seed that fusions do not touch. A named
+    `init` draws the user's own weights too.
     """
     spec, asked = FusionSpec.parse(fusion), HostSpec.parse(host)
     scheme = _scheme(asked) if init == "host" else init
@@ -62,7 +74,8 @@ def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: In
     inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}
     for name, part in module.named_modules():
         fused = id(part) in inside
-        if (spec.grammar is None) if fused else (init == "host" and asked.target is not None):
+        own = spec.grammar is None if fused else asked.target is not None
+        if own and init == "host":
             continue
         _draw(part, name, (seed, draw) if fused else (seed, ""), scheme)
     return Network(module, fusions)
@@ -114,11 +127,11 @@ def signal(network: Network, images: Tensor) -> tuple[float, ...]:
     return tuple(float(output.float().square().mean().sqrt()) for _, _, output in seen)
 
 
-def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> Tensor:
+def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> tuple[Tensor, int]:
     """One training step's forward and backward on a few images, to find out now what would fail later.
 
-    Returns the output `(N, classes)` or `(N, classes, H, W)`. Raises `ShapeError` for a fusion that changes its
-    maps' shape, `LoadError` for one that raises, or for a host whose output fits neither.
+    Returns the output, `(N, classes)` or `(N, classes, H, W)`, and how many times a fusion was run. Raises `ShapeError`
+    for a fusion that changes its maps' shape, `LoadError` for one that raises, or for a host whose output fits neither.
     """
     with seeded("probe"), watched(network) as seen:
         try:
@@ -140,10 +153,16 @@ def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> Tensor
                 f"{host} gives maps {tuple(output.shape[2:])} for images {tuple(images.shape[2:])}",
                 hint="upsample the logits to the images' size inside the host",
             )
-        if output.requires_grad:
-            torch.autograd.backward(output.float().square().mean())
+        try:
+            if output.requires_grad:
+                torch.autograd.backward(output.float().square().mean())
+        except Exception as error:
+            raise LoadError(
+                f"{fusion} in {host} fails in the backward pass: {type(error).__name__}: {error}",
+                hint="a map changed in place after it was saved for backward is the usual reason",
+            ) from error
     network.module.zero_grad(set_to_none=True)
-    return output.detach()
+    return output.detach(), len(seen)
 
 
 def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: str) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,7 +18,8 @@ from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.extras import need
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.study.arrays import Arrays, Task, arrays
-from afftool.study.network import Network, build_network, probe
+from afftool.study.code import code_of
+from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.recipe import Recipe
 from afftool.study.spec import CellSpec, StudySpec, Variant, with_knobs
 from afftool.study.train import TRAINING
@@ -56,11 +54,12 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a variant before training: its host as text, and its cost for one image."""
+    """What is known of a variant before training: its host as text, its cost for one image, whether it fuses."""
 
     host: str
     params: int
     macs: int | None = None
+    fuses: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,9 +101,16 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     task = _task(study, splits)
     data = arrays(splits, task)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
-    facts = {v.name: _try(v, with_classes(study.host_of(v), data.classes), data, sample) for v in study.variants}
+    tried = {v.name: _try(study, v, data, sample) for v in study.variants}
+    facts = {name: found for name, (found, _) in tried.items()}
+    _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
+    if not any(fact.fuses for fact in facts.values()):
+        raise SpecError(
+            f"no variant's fusion is ever run in {study.host}, so none can differ from another",
+            hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
+        )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    codes = {v.name: _code(FusionSpec.parse(v.fusion).target, study.host_of(v).target) for v in study.variants}
+    codes = {v.name: code_of(FusionSpec.parse(v.fusion).target, study.host_of(v).target) for v in study.variants}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
@@ -126,11 +132,12 @@ def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
         return
     middle = sorted(bound.values())[(len(bound) - 1) // 2]
     off = max(bound, key=lambda name: abs(bound[name] - middle))
-    allowed = f"within {study.budget.tolerance:.1%}" if study.budget.tolerance else "exactly"
+    least, most = (choose(bound, key=lambda name: bound[name]) for choose in (min, max))
+    allowed = f"within {study.budget.tolerance:.1%} of each other" if study.budget.tolerance else "exactly equal"
     counts = ", ".join(f"{name} {count:,}" for name, count in bound.items())
     raise SpecError(
-        f"the budget of study {study.name!r} is off: {off} has {bound[off]:,} parameters, "
-        f"{bound[off] / middle - 1:+.2%} from the others, which should be equal {allowed} ({counts})",
+        f"the budget of study {study.name!r} is off: {off} has {bound[off]:,} parameters, and all should be {allowed}: "
+        f"{most} has {bound[most] / bound[least] - 1:.2%} more than {least} ({counts})",
         hint="set its reduction so that it fits, exempt it in the study's [budget], or pass --any-budget to compare "
         "unequal budgets",
     )
@@ -168,19 +175,36 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     host = with_classes(study.host_of(study.variants[0]), classes)
     network = build_network(host.text, study.variants[0].fusion, seed=0)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
-    output = probe(network, sample, fusion=study.variants[0].fusion, host=host.text)
+    output, _ = probe(network, sample, fusion=study.variants[0].fusion, host=host.text)
     return "segment" if output.ndim == 4 else "classify"
 
 
-def _try(variant: Variant, host: HostSpec, data: Arrays, sample: Tensor) -> Facts:
-    network = build_network(host.text, variant.fusion, seed=0)
-    output = probe(network, sample, fusion=variant.fusion, host=host.text)
+def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start]:
+    host = with_classes(study.host_of(variant), data.classes)
+    network = build_network(host.text, variant.fusion, seed=0, init=study.recipe_of(variant).init)
+    start = network.host_start()
+    output, fused = probe(network, sample, fusion=variant.fusion, host=host.text)
     if output.shape[1] != data.classes:
         raise LoadError(
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
             hint="let the host take `classes`, or leave its `classes` key out",
         )
-    return Facts(host=host.text, params=network.params, macs=_macs(network, variant, host, data))
+    macs = _macs(network, variant, host, data)
+    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start
+
+
+def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -> None:
+    """Refuse a host whose own weights depend on the fusion it carries: its variants would differ by luck as well."""
+    first: dict[str, str] = {}
+    for name, fact in facts.items():
+        other = first.setdefault(fact.host, name)
+        for weight, digest in starts[name].items():
+            if starts[other].get(weight, digest) != digest:
+                raise SpecError(
+                    f"{fact.host} starts with other weights ({weight}) around {name} than around {other}: "
+                    "its constructor draws again after its fusions were built",
+                    hint="--recipe short:init=kaiming draws every weight by its name",
+                )
 
 
 def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> int | None:
@@ -226,21 +250,6 @@ def _cell(
         training=TRAINING,
         code=code,
     )
-
-
-def _code(*targets: str | None) -> str:
-    """A hash over the sources of the user's own top-level modules or packages: a changed one is trained anew."""
-    digest = hashlib.sha256()
-    for target in filter(None, targets):
-        registry.load(target)
-        digest.update(target.encode())
-        module = sys.modules[target.partition(":")[0].partition(".")[0]]
-        folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-        alone = Path(module.__file__) if module.__file__ and not folders else None
-        files = [(file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.py"))]
-        for name, file in [*files, *([(Path(alone.name), alone)] if alone else [])]:
-            digest.update(b"\0" + name.as_posix().encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16] if any(targets) else ""
 
 
 def _check_batch(recipe: Recipe, images: int, name: str) -> None:

@@ -78,7 +78,7 @@ _JOINING: _Table = {
     }
 }
 
-_TABLES: dict[str, tuple[str, _Table]] = {
+TABLES: dict[str, tuple[str, _Table]] = {
     "scale": ("Table 3", _SCALE),
     "integration": ("Table 4", _INTEGRATION),
     "joining": ("Table 6", _JOINING),
@@ -88,17 +88,22 @@ _TABLES: dict[str, tuple[str, _Table]] = {
 
 def table_name(published: str) -> str:
     """Which table of the paper a study's numbers come from, `Table 3`."""
-    return _TABLES[published][0]
+    return TABLES[published][0]
+
+
+def trained_on(published: str, host: str) -> str:
+    """What the paper's numbers under this name were trained on, in words (`TRAINED_ON`; Table 6 used mixup)."""
+    return TRAINED_ON[host] + (", with mixup" if published == "joining" else "")
 
 
 def known(published: str) -> bool:
     """Whether there are published numbers under this name."""
-    return published in _TABLES
+    return published in TABLES
 
 
 def score(published: str, variant: str, host: HostSpec) -> float | None:
     """The paper's score for a variant (`aff`, or `aff b=2`) in a host of that depth; None where it has none."""
-    by_variant = _TABLES[published][1].get(host.name, {})
+    by_variant = TABLES[published][1].get(host.name, {})
     scores = by_variant.get(variant.partition(" ")[0], ())
     if len(scores) == 1:
         return scores[0]

@@ -88,6 +88,14 @@ class Recipe:
         """Every field, as JSON and TOML take it."""
         return dataclasses.asdict(self) | {"milestones": list(self.milestones)}
 
+    def effective(self) -> dict[str, Any]:
+        """The fields that can change a result under this optimizer and schedule; a name cannot."""
+        idle = {"name"}
+        idle |= {"momentum", "nesterov"} if self.optimizer != "sgd" else set()
+        idle |= {"milestones", "decay"} if self.schedule != "step" else set()
+        idle |= {"power"} if self.schedule != "poly" else set()
+        return {key: value for key, value in self.to_dict().items() if key not in idle}
+
     def changes(self) -> dict[str, Any]:
         """The fields that differ from the named recipe's own."""
         named = RECIPES.get(self.name, Recipe()).to_dict()

@@ -34,15 +34,20 @@ class Shard:
             raise SpecError(f"{text!r} is no shard", hint="--shard 2/5 is the second of five parts")
         return cls(int(match[1]), int(match[2]))
 
-    def of_cells(self, cells: Sequence[CellSpec]) -> list[CellSpec]:
-        """This part of the cells: every `of`-th, so that all parts take about as long."""
-        return list(cells[self.part - 1 :: self.of])
+    def of_cells(self, cells: Sequence[CellSpec], variants: int = 1) -> list[CellSpec]:
+        """This part of the cells, in their order: every `of`-th, where each seed's `variants` are counted from another
+        one on, so that no part gets all cells of the slowest variant."""
+        rows = [cells[i : i + variants] for i in range(0, len(cells), variants)]
+        turned = [row[(v + n) % len(row)] for n, row in enumerate(rows) for v in range(len(row))]
+        mine = {cell.identity for cell in turned[self.part - 1 :: self.of]}
+        return [cell for cell in cells if cell.identity in mine]
 
 
 def todo(plan: Plan, known: Mapping[str, CellRecord], shard: Shard) -> list[CellSpec]:
     """The cells of this shard that are not finished, in training order."""
     unique = list({cell.identity: cell for _, _, cell in plan.cells}.values())
-    return [cell for cell in shard.of_cells(unique) if cell.identity not in known]
+    mine = shard.of_cells(unique, len(plan.study.variants))
+    return [cell for cell in mine if cell.identity not in known]
 
 
 def run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from afftool.errors import LoadError, SpecError, UnknownKey
 from afftool.registry import unknown
 from afftool.spec import FusionSpec, HostSpec
+from afftool.study import published
 from afftool.study.recipe import RECIPES, Recipe, recipe
 
 
@@ -83,8 +85,14 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
-        if not self.name.strip():
-            raise SpecError("a study needs a name")
+        self._check_types()
+        if not re.fullmatch(r"[^\W_][\w .+=-]{0,79}", self.name):
+            raise SpecError(
+                f"{self.name!r} cannot name a study, whose files are called after it",
+                hint="use up to 80 letters, digits, spaces and _ . + = -",
+            )
+        if self.published is not None and not published.known(self.published):
+            raise unknown("published table", self.published, published.TABLES)
         if len(self.variants) < 2:
             raise SpecError(
                 f"study {self.name!r} has {len(names)} variants, and compares nothing", hint="give two or more variants"
@@ -111,6 +119,19 @@ class StudySpec:
             self.host_of(variant)
             self.recipe_of(variant)
 
+    def _check_types(self) -> None:
+        """Refuse values of the wrong kind, as a TOML file may hold them."""
+        kinds = {"name": str, "summary": str, "host": str, "data": str, "baseline": str, "signal": bool}
+        kinds |= {"data_seed": int} | ({} if self.train_images is None else {"train_images": int})
+        kinds |= {} if self.published is None else {"published": str}
+        for field_name, kind in kinds.items():
+            value = getattr(self, field_name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                words = {str: "text", bool: "true or false", int: "a whole number"}
+                raise SpecError(f"a study's {field_name} is {words[kind]}, not {value!r}")
+        if self.data_seed < 0:
+            raise SpecError(f"data_seed={self.data_seed} is below 0", hint="for example --data-seed 1")
+
     def comparisons(self, *, pairs: bool = False) -> list[tuple[str, str]]:
         """Which variant is compared with which: each with its baseline, or all pairs.
 
@@ -118,6 +139,7 @@ class StudySpec:
         """
         names = [variant.name for variant in self.variants]
         if pairs:
+            names.sort(key=lambda name: name != self.baseline)  # so that every pair with the baseline is against it
             return [(other, one) for i, one in enumerate(names) for other in names[i + 1 :]]
         baselines = {self.baseline, *(variant.against for variant in self.variants)}
         return [
@@ -229,7 +251,7 @@ class CellSpec:
         fields = self.to_dict()
         for name in ("data", "train_images", "data_seed"):
             fields.pop(name)
-        fields["recipe"].pop("name")
+        fields["recipe"] = self.recipe.effective()
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from afftool.study.recipe import Recipe
 from afftool.study.seeding import key, seeded
 from afftool.study.spec import CellSpec
 
-TRAINING = 2
+TRAINING = 3
 """Version of what a cell computes: raise it by hand when this loop, a host or a fusion changes, so that finished cells
 of older versions are trained anew."""
 EVALUATIONS = 3
@@ -173,9 +173,13 @@ def _loss(step: nn.Module, batch: Batch, prepare: _Prepare, recipe: Recipe) -> T
     images, targets = prepare(batch.images), batch.targets.long()
 
     def against(logits: Tensor, wanted: Tensor) -> Tensor:
-        return functional.cross_entropy(
-            logits.float(), wanted, ignore_index=IGNORE, label_smoothing=recipe.label_smoothing
+        smoothing = recipe.label_smoothing
+        if wanted.ndim == 1:
+            return functional.cross_entropy(logits.float(), wanted, label_smoothing=smoothing)
+        total = functional.cross_entropy(
+            logits.float(), wanted, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
         )
+        return total / (wanted != IGNORE).sum().clamp(min=1)  # a batch that is all void teaches nothing, and is no NaN
 
     if batch.share == 1.0:
         return against(step(images), targets)
@@ -228,6 +232,7 @@ def _precision(cell: CellSpec) -> torch.autocast:
 
 
 def _compiled(module: nn.Module) -> nn.Module:
+    torch.compiler.reset()  # after eight networks of one class in one process dynamo would leave the next ones eager
     compiled: nn.Module = torch.compile(module)  # type: ignore[assignment]
     return compiled
 

@@ -196,6 +196,10 @@ def wrong(tmp_path: Path) -> None:
     )
     (tmp_path / "half.toml").write_text("name = ")
     fat = '[[variant]]\nname = "fat"\nfusion = "aff:reduction=2"\n'
+    for key, value in (("summary", "3"), ("data_seed", '"x"'), ("train_images", "96.5"), ("signal", '"yes"')):
+        (tmp_path / f"bad_{key}.toml").write_text(f'{key} = {value}\n[[variant]]\nfusion = "aff"\n' + fat)
+    (tmp_path / "outside.toml").write_text('name = "../outside"\n[[variant]]\nfusion = "aff"\n' + fat)
+    (tmp_path / "table.toml").write_text('published = "scael"\n[[variant]]\nfusion = "aff"\n' + fat)
     (tmp_path / "off.toml").write_text('[budget]\ntolerance = 0.0\n[[variant]]\nfusion = "aff"\n' + fat)
 
 
@@ -219,6 +223,13 @@ def wrong(tmp_path: Path) -> None:
         ),
         (["scale", "--data", "digits", "--variants", "aff,ablate_own_missing:Gate"], ["ablate_own_missing"]),
         (["off.toml", "--data", "digits"], ["budget", "fat"]),
+        (["bad_summary.toml"], ["summary", "text"]),
+        (["bad_data_seed.toml"], ["data_seed", "whole number"]),
+        (["bad_train_images.toml"], ["train_images", "whole number"]),
+        (["bad_signal.toml"], ["signal", "true or false"]),
+        (["outside.toml"], ["../outside", "name a study"]),
+        (["table.toml"], ["did you mean 'scale'"]),
+        (["scale", "--data-seed", "-1"], ["data_seed", "below 0"]),
         (["scale", "--data", "digits", "--host", "module"], ["module"]),
         (["scale", "--data", "digits", "--epochs", "1", "--host", "resnet:classes=3"], ["classes"]),
         (["scale", "--shard", "3/2"], ["3/2"]),

@@ -35,6 +35,12 @@ def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "class Broken(Zero):\n"
         "    def forward(self, x, y):\n"
         "        return x @ torch.ones(7, 7)\n"
+        "class EditsInPlace(Zero):\n"
+        "    def forward(self, x, y):\n"
+        "        gate = torch.sigmoid(self.conv(y))\n"
+        "        z = x * gate\n"
+        "        gate.add_(1)\n"
+        "        return z\n"
     )
 
 
@@ -103,6 +109,21 @@ def test_a_fusion_that_raises_is_named() -> None:
     network = build_network(HOST, "study_gates:Broken", seed=0)
     with pytest.raises(LoadError, match="study_gates:Broken in resnet"):
         probe(network, IMAGES, fusion="study_gates:Broken", host=HOST)
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_fusion_that_fails_in_the_backward_pass_is_told_before_training() -> None:
+    network = build_network(HOST, "study_gates:EditsInPlace", seed=0)
+    with pytest.raises(LoadError, match="fails in the backward pass"):
+        probe(network, IMAGES, fusion="study_gates:EditsInPlace", host=HOST)
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_named_init_draws_the_users_own_fusions_too() -> None:
+    kept, drawn = (build_network(HOST, "study_gates:Zero", seed=0, init=init).module for init in ("host", "kaiming"))
+    conv = next(name for name, _ in kept.named_parameters() if name.endswith("fuse.conv.weight"))
+    assert set(weights(kept)[conv].unique().tolist()) == {0.125}
+    assert len(weights(drawn)[conv].unique()) > 10
 
 
 def test_the_signal_is_read_without_a_trace() -> None:

@@ -68,6 +68,58 @@ def test_an_exempt_variant_and_no_budget_are_let_through() -> None:
     check_budget(dataclasses.replace(spec, budget=None), found)
 
 
+def test_a_host_that_never_fuses_is_refused() -> None:
+    with pytest.raises(SpecError, match="no variant's fusion is ever run"):
+        planned(small(host="resnet:b=1:stages=none"))
+
+
+def test_a_host_that_starts_otherwise_around_each_fusion_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "redrawing_host", raising=False)
+    (tmp_path / "redrawing_host.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, fusion, classes):\n"
+        "        super().__init__()\n"
+        "        self.stem, self.branch = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)\n"
+        "        self.fuse, self.head = fusion(8), nn.Linear(8, classes)\n"
+        "        for part in self.modules():\n"
+        "            if isinstance(part, nn.Conv2d | nn.Linear):\n"
+        "                nn.init.kaiming_normal_(part.weight)\n"
+        "    def forward(self, x):\n"
+        "        x = self.stem(x)\n"
+        "        return self.head(self.fuse(x, self.branch(x)).mean((2, 3)))\n"
+    )
+    spec = small(host="redrawing_host:Net").with_variants(["aff", "iaff"])
+    spec = dataclasses.replace(spec, budget=None)
+    with pytest.raises(SpecError, match=r"starts with other weights \(head\.") as refused:
+        planned(spec)
+    assert "init=kaiming" in str(refused.value.hint)
+    assert planned(dataclasses.replace(spec, recipe=spec.recipe.with_settings({"init": "kaiming"}))).cells
+
+
+def test_only_settings_that_can_change_a_result_are_part_of_a_cells_identity() -> None:
+    cell = planned(small()).cells[0][2]
+
+    def identity(**settings: object) -> str:
+        return dataclasses.replace(cell, recipe=cell.recipe.with_settings(settings)).identity
+
+    assert identity(power=0.5) == identity(milestones="0.5") == identity(decay=0.5) == cell.identity
+    assert identity(schedule="poly", power=0.5) != identity(schedule="poly")
+    assert identity(schedule="step", decay=0.5) != identity(schedule="step")
+    assert len({cell.identity, identity(lr=0.1), identity(momentum=0.8), identity(flip=False)}) == 4
+
+
+def test_no_shard_gets_all_cells_of_one_variant() -> None:
+    made = planned(small(seeds=3))
+    names = {cell.identity: name for name, _, cell in made.cells}
+    parts = [[names[cell.identity] for cell in todo(made, {}, Shard(part, 3))] for part in (1, 2, 3)]
+    assert [len(set(part)) for part in parts] == [3, 3, 3]
+    assert sorted(name for part in parts for name in part) == sorted(name for name, _, _ in made.cells)
+
+
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(SpecError, match="batch of 128 is larger than the data"):
         planned(small(recipe={"batch": 128}))

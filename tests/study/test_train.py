@@ -1,14 +1,16 @@
 """One cell: the same bits whatever happens on the way, and a record of what went wrong."""
 
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_cells import planned, small, two_cells
 
 from afftool.data import load
-from afftool.study.arrays import arrays
+from afftool.study.arrays import IGNORE, Arrays, arrays
 from afftool.study.checkpoints import FileCheckpoint
 from afftool.study.spec import CellSpec
 from afftool.study.train import Tick, train
@@ -148,3 +150,19 @@ def test_void_pixels_count_neither_in_the_loss_nor_in_the_score() -> None:
     record = train(cell, scribbled, checkpoint=Memory(), report=ignore)
     assert record.status == "ok"
     assert record.miou is not None
+
+
+def test_a_batch_that_is_all_void_teaches_nothing_and_is_no_divergence() -> None:
+    cell = dataclasses.replace(two_cells().cells[0][2], host="fpn:b=1:classes=3", fusion="add")
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    masks = generator.integers(0, 3, (8, 12, 12), dtype=np.uint8)
+    masks[:6] = IGNORE
+    data = Arrays(
+        task="segment", classes=3, train_images=images, train_targets=masks, test_images=images, test_targets=masks,
+        test_bands=None, bands=(), mean=(127.0,) * 3, std=(64.0,) * 3,
+    )  # fmt: skip
+    cell = dataclasses.replace(cell, recipe=cell.recipe.with_settings({"batch": 2, "epochs": 2}))
+    record = train(cell, data, checkpoint=Memory(), report=ignore)
+    assert record.status == "ok", record.reason
+    assert all(math.isfinite(loss) and loss > 0 for loss in record.losses)

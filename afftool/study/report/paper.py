@@ -39,5 +39,5 @@ def paper_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table | N
         ),
         rows=tuple(rows),
         note=f"Rank agreement: {agreement}. Different data, length of training and classes: the paper trained on "
-        f"{published.TRAINED_ON[host.name]}. Only the order can be compared, and that is weak evidence.",
+        f"{published.trained_on(key, host.name)}. Only the order can be compared, and that is weak evidence.",
     )

@@ -1,0 +1,48 @@
+"""Which source files a result may come from."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from afftool.study.code import code_of, own_modules
+
+GATE = (
+    "import json\nfrom torch import nn\n{how}\n"
+    "class Gate(nn.Module):\n    def forward(self, x, y):\n        return x + y\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("code_gate", "code_sibling", "code_package"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_a_changed_module_beside_the_users_own_changes_the_code(folder: Path) -> None:
+    (folder / "code_gate.py").write_text(GATE.format(how="from code_sibling import WIDTH"))
+    sibling = folder / "code_sibling.py"
+    sibling.write_text("WIDTH = 8\n")
+    before = code_of("code_gate:Gate")
+    assert list(own_modules(["code_gate:Gate"])) == ["code_gate", "code_sibling"]
+    assert code_of("code_gate:Gate") == before
+    sibling.write_text("WIDTH = 9\n")
+    assert code_of("code_gate:Gate") != before
+
+
+def test_every_file_of_a_package_counts_and_what_is_installed_does_not(folder: Path) -> None:
+    package = folder / "code_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "gates.py").write_text(GATE.format(how="import numpy"))
+    (package / "unused.py").write_text("")
+    files = own_modules(["code_package.gates:Gate"])
+    assert {name: [file.name for file in found] for name, found in files.items()} == {
+        "code_package": ["__init__.py", "gates.py", "unused.py"]
+    }
+
+
+def test_the_catalogs_own_have_no_code(folder: Path) -> None:
+    assert code_of(None, None) == ""
