@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_cells import planned, results, small, train
+from small_cells import planned, results, train, watched
+from watched import held, resumed, taken, whole
 
 from afftool.study.cells import CellRecord
 from afftool.study.engines.here import run_here
@@ -18,10 +19,14 @@ ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One node, whose workers take down their steps and wait once; so do those of the nodes added to it."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
+    monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held-at-head"))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    monkeypatch.delenv("WATCHED_HOLD")
     try:
         yield made
     finally:
@@ -29,38 +34,28 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
-def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(cluster: Any, tmp_path: Path) -> None:
-    other = cluster.add_node(num_cpus=1)
-    made = planned(small(seeds=2, epochs=4).with_variants(["global-global", "aff"]))
+def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = cluster.add_node(num_cpus=1, env_vars={"WATCHED_HOLD": str(tmp_path / "held-at-other")})
+    made = planned(watched(seeds=2))
     engine = RayEngine(address=cluster.address)
     ended: list[CellRecord] = []
-    killed = removed = False
+    killed = False
     for event in run(made, todo(made, {}, Shard()), engine, tmp_path / "ray"):
         if isinstance(event, CellRecord):
             ended.append(event)
-        if not killed:
-            killed = kill_a_training_worker()
-        elif not removed and ended:
-            cluster.remove_node(other)
-            removed = True
-    assert killed
-    assert removed
+        elif event.epoch == 2 and not killed:
+            one, two = held(tmp_path / "held-at-head"), held(tmp_path / "held-at-other")
+            assert descends(one)
+            assert descends(two)
+            os.kill(one, signal.SIGKILL)
+            cluster.remove_node(other, allow_graceful=False)
+            killed = True
     assert len(ended) == 4
+    assert sorted(taken().values()) == sorted([resumed(epochs=4), resumed(epochs=4), whole(epochs=4), whole(epochs=4)])
+    monkeypatch.delenv("WATCHED_LOG")
     assert {record.identity: record.result() for record in ended} == results(train(made, run_here, tmp_path / "here"))
-
-
-def kill_a_training_worker() -> bool:
-    """SIGKILL to one of this test's own Ray processes that is training a cell right now."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                title = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-            except OSError:
-                continue
-            if title.startswith(b"ray::_train_remotely") and descends(int(process.name)):
-                os.kill(int(process.name), signal.SIGKILL)
-                return True
-    return False
 
 
 def descends(pid: int) -> bool:
