@@ -3,14 +3,17 @@
 import os
 import signal
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_cells import planned, results, train, watched
+from small_cells import planned, results, train, two_cells, watched
 from watched import held, resumed, taken, whole
 
+from afftool.errors import SpecError
 from afftool.study.cells import CellRecord
+from afftool.study.engines import check_cluster
 from afftool.study.engines.here import run_here
 from afftool.study.engines.ray import RayEngine
 from afftool.study.run import Shard, run, todo
@@ -56,6 +59,23 @@ def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
     assert sorted(taken().values()) == sorted([resumed(epochs=4), resumed(epochs=4), whole(epochs=4), whole(epochs=4)])
     monkeypatch.delenv("WATCHED_LOG")
     assert {record.identity: record.result() for record in ended} == results(train(made, run_here, tmp_path / "here"))
+
+
+def test_a_cluster_is_asked_for_room_and_given_no_more_cells_at_a_time_than_workers(
+    cluster: Any, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=1)
+    with pytest.raises(SpecError, match=r"--threads 2 .* 1 CPUs"):
+        check_cluster("ray", device="cpu", threads=2, workers=None, address=cluster.address, gpus=None)
+    with pytest.raises(SpecError, match=r"0\.5 GPUs, and no node"):
+        check_cluster("ray", device="cpu", threads=1, workers=None, address=cluster.address, gpus=0.5)
+    check_cluster("ray", device="cpu", threads=1, workers=1, address=cluster.address, gpus=None)
+
+    made = two_cells()
+    engine = RayEngine(address=cluster.address, workers=1)
+    events = list(run(made, todo(made, {}, Shard()), engine, tmp_path / "ray"))
+    assert len(list(groupby(events, key=lambda event: event.identity))) == 2
+    assert sum(isinstance(event, CellRecord) for event in events) == 2
 
 
 def descends(pid: int) -> bool:
