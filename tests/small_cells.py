@@ -33,6 +33,11 @@ def two_cells() -> Plan:
     return planned(small(seeds=1, epochs=2).with_variants(["global-global", "aff"]))
 
 
+def watched(*, seeds: int = 1) -> StudySpec:
+    """Two variants in the host that writes down its steps, four epochs of three steps."""
+    return small(seeds=seeds, epochs=4, host="watched:build", budget=None).with_variants(["add", "aff"])
+
+
 def train(made: Plan, engine: Engine, folder: Path, *, backwards: bool = False) -> dict[str, CellRecord]:
     """All records by identity, each yielded exactly once."""
     cells = todo(made, {}, Shard())

@@ -17,7 +17,7 @@ from afftool.formats import destinations, renderer, write
 from afftool.report.model import Report
 from afftool.spec import split_list
 from afftool.store import Store
-from afftool.study.engines import build_engine, check_engine
+from afftool.study.engines import build_engine, check_cluster, check_engine
 from afftool.study.request import Words, requested
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def ablate(
         int | None, typer.Option("--workers", "-w", help="Cells at a time [default: one a core; GPUs by memory].")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="Ray's cluster, as auto.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Ray's cluster: auto, or HOST:PORT.")] = None,
     gpus: Annotated[float | None, typer.Option("--gpus", help="GPUs a cell under Ray, as 0.25.")] = None,
     device: options.Device = "auto",
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads a cell.")] = 1,
@@ -99,6 +99,7 @@ def ablate(
     from afftool.study.stored import stored_report
 
     part, where = Shard.parse(shard), resolve_device(device)
+    check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:
         command = shlex.join(["afftool", *sys.argv[1:]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afftool import catalog, registry
+from afftool.data.reading import explained
 from afftool.data.spec import DataSpec
 from afftool.errors import SpecError
 
@@ -26,7 +27,9 @@ def load(text: str | DataSpec, train_images: int | None = None, seed: int = 0) -
     spec = DataSpec.parse(text) if isinstance(text, str) else text
     if train_images is not None and train_images < 1:
         raise SpecError(f"{train_images} training images are too few", hint="use --train-images 1 or more")
-    splits: Splits = registry.load(catalog.DATASETS[spec.name].loader)(spec, train_images=train_images, seed=seed)
+    read = registry.load(catalog.DATASETS[spec.name].loader)
+    with explained(spec.path or spec.name):
+        splits: Splits = read(spec, train_images=train_images, seed=seed)
     return splits
 
 

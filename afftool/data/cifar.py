@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from afftool.data import safe_pickle
+from afftool.data.reading import explained, is_folder, refused, regular, unreadable
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Images, Labels, Split, Splits, choose
 from afftool.errors import DataError
@@ -97,7 +100,7 @@ def _find(spec: DataSpec, layout: _Layout) -> _Files:
         raise DataError(f"{path} does not exist (for --data {spec})", hint="check the path; it is relative to here")
     wanted = {*layout.train, layout.test, layout.meta, layout.names[1]}
     wanted |= {f"{name}.bin" for name in (*layout.train, layout.test)}
-    files = _in_archive(path, wanted) if path.is_file() else _in_folder(path, wanted, layout)
+    files = _in_folder(path, wanted, layout) if path.is_dir() else _in_archive(path, wanted)
     if not files:
         raise DataError(f"{path} holds no {spec.name} files", hint=f"they are {', '.join(layout.train)}, {layout.test}")
     suffix = ".bin" if any(name.endswith(".bin") for name in files) else ""
@@ -109,7 +112,8 @@ def _find(spec: DataSpec, layout: _Layout) -> _Files:
 
 def _in_folder(folder: Path, wanted: set[str], layout: _Layout) -> _Files:
     for place in (folder, *(folder / name for name in layout.folders)):
-        found = {path.name: path for path in place.iterdir() if path.name in wanted} if place.is_dir() else {}
+        there = os.path.lexists(place) and is_folder(place)
+        found = {path.name: path for path in place.iterdir() if path.name in wanted} if there else {}
         if found:
             return {name: lambda path=path: (str(path), _read(path)) for name, path in found.items()}  # type: ignore[misc]
     for archive in sorted(folder.glob("cifar-10*.tar.gz")):
@@ -122,23 +126,23 @@ def _in_archive(archive: Path, wanted: set[str]) -> _Files:
     """The wanted members, read into memory; nothing is extracted to the disk."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(regular(archive)) as tar:
             for member in tar:
                 name = Path(member.name).name
                 if name in wanted and member.isfile() and (stream := tar.extractfile(member)):
                     found[name] = stream.read()
                     if len(found[name]) != member.size:
                         raise EOFError(f"{name} ends early")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if refused(error):
+            raise unreadable(archive, error) from error
         raise DataError(f"{archive} is no whole tar archive: {error}", hint=_AGAIN) from error
     return {name: lambda name=name: (f"{archive}: {name}", found[name]) for name in found}  # type: ignore[misc]
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+    with explained(path):
+        return regular(path).read_bytes()
 
 
 def _read_pickle(files: _Files, name: str, layout: _Layout) -> tuple[Images, Labels]:

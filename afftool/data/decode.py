@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afftool.data.reading import refused, regular, unreadable
 from afftool.data.splits import Images
 from afftool.errors import DataError
 from afftool.extras import need
@@ -75,11 +76,14 @@ def _decode(
     def one(encoded: Encoded) -> NDArray[np.uint8]:
         source = encoded.source
         try:
-            with pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            opened = io.BytesIO(source) if isinstance(source, bytes) else regular(source, encoded.name)
+            with pillow.open(opened) as image:
                 return read(image, pillow)
-        except FileNotFoundError:
-            raise DataError(f"{encoded.name} is missing", hint="restore it, or fetch the data again") from None
+        except DataError:
+            raise
         except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+            if refused(error):
+                raise unreadable(encoded.name, error) from error
             raise DataError(f"{encoded.name} cannot be used: {error}", hint="replace or remove this file") from error
 
     first = one(images[0])

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from afftool.data.decode import SUFFIXES, Encoded, decode_images
+from afftool.data.reading import entries_below, is_folder, visible
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Indices, Labels, Split, Splits, choose
 from afftool.errors import DataError
+
+_PARTS = ("train", "test", "val", "valid", "validation")
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
@@ -19,7 +22,7 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """
     root = existing(spec)
     parts = splits_in(root)
-    classes = tuple(sorted(folder.name for folder in _visible(root / "train") if folder.is_dir()))
+    classes = tuple(sorted(entry.name for entry in visible(root / "train") if is_folder(entry)))
     if not classes:
         raise DataError(f"{root / 'train'} has no class folders", hint="put the images of each class into a folder")
     if set(classes) == {"images", "masks"}:
@@ -51,12 +54,12 @@ def existing(spec: DataSpec) -> Path:
 
 def splits_in(root: Path) -> dict[str, str]:
     """Which folder plays which part: `train`, `test`, and `val` where there is a third. Raises `DataError`."""
-    found = {folder.name for folder in _visible(root) if folder.is_dir()}
-    val = next((name for name in ("val", "valid", "validation") if name in found), None)
+    found = {entry.name for entry in visible(root) if entry.name in _PARTS and is_folder(entry)}
+    val = next((name for name in _PARTS[2:] if name in found), None)
     test = "test" if "test" in found else val
     missing = "train/" if "train" not in found else "test/ or val/" if test is None else None
     if missing:
-        listed = ", ".join(sorted(entry.name for entry in _visible(root))[:8]) or "nothing"
+        listed = ", ".join(sorted(entry.name for entry in visible(root))[:8]) or "nothing"
         raise DataError(
             f"{root} has no {missing} folder; it holds {listed}", hint="give the folder with train/ and test/ in it"
         )
@@ -65,16 +68,12 @@ def splits_in(root: Path) -> dict[str, str]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files under a folder, by name, hidden ones and other kinds left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    """Whatever under a folder is named as an image, in order, hidden ones left out. Raises `DataError`."""
+    return entries_below(folder, lambda path: path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
 def _images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
-    folders = {entry.name for entry in _visible(folder) if entry.is_dir()}
+    folders = {entry.name for entry in visible(folder) if is_folder(entry)}
     if unknown := sorted(folders - set(classes)):
         raise DataError(
             f"{folder / unknown[0]} is a class that train/ does not have",
@@ -97,7 +96,3 @@ def _images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labe
 def _split(files: list[Path], labels: Labels, keep: Indices, size: tuple[int, int] | None) -> Split:
     images = decode_images([Encoded(files[i], str(files[i])) for i in keep], size)
     return Split(images=images, labels=labels[keep])
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from afftool.data.columns import class_names, encoded, pick, read_labels
 from afftool.data.decode import decode_images
+from afftool.data.reading import entries_below, regular
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose
 from afftool.errors import DataError
@@ -16,13 +20,19 @@ from afftool.extras import need
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """Fetch through `datasets` (which keeps its own cache) and decode only the subset. Raises `DataError`."""
     datasets = need("datasets", "hub")
-    try:
-        parts = datasets.load_dataset(spec.path, spec.option("config") or None)
-    except Exception as error:  # the library passes on whatever its file systems and builders raise
-        raise DataError(
-            f"{spec}: the datasets library could not load it: {type(error).__name__}: {error}",
-            hint="check the name on the hub, its configurations (:config=NAME), and the network",
-        ) from error
+    local = _check_files(Path(spec.path or ""))
+    with _complaints() as complaints:
+        try:
+            parts = datasets.load_dataset(spec.path, spec.option("config") or None)
+        except Exception as error:  # the library passes on whatever its file systems and builders raise
+            causes = [f"{type(e).__name__}: {e}" for e in (error, error.__cause__) if e]
+            what = "; ".join([*causes, *complaints])
+            here = "check or replace its files (where they are Parquet, --data parquet:PATH names the broken one)"
+            on_hub = "check the name on the hub, its configurations (:config=NAME), and the network"
+            raise DataError(
+                f"{spec}: the datasets library could not load it: {what}",
+                hint=f"{here}, and :config=NAME" if local else on_hub,
+            ) from error
     names = {"train": "train", "test": next((p for p in ("test", "validation", "val") if p in parts), "test")}
     if missing := [part for part in names.values() if part not in parts]:
         raise DataError(f"{spec} has no {missing[0]} split", hint=f"it has {', '.join(parts)}")
@@ -52,6 +62,33 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
         val=read("val") if "val" in names else None,
         classes=classes,
     )
+
+
+def _check_files(folder: Path) -> bool:
+    """Whether it is a folder here, and not a name. Raises `DataError` for a dead link or a pipe in it.
+
+    The library leaves those out and says nothing.
+    """
+    if not folder.is_dir():
+        return False
+    for path in entries_below(folder, lambda path: not path.name.startswith(".")):
+        if not path.is_dir():
+            regular(path)
+    return True
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What the library logs as errors inside: only there does it name the file that it could not read."""
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("datasets")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _of_kind(features: Any, kind: type) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from afftool.data.decode import Encoded, decode_images, decode_masks
 from afftool.data.folder import existing, image_files, splits_in
+from afftool.data.reading import explained, is_folder, regular, visible
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose_any
 from afftool.errors import DataError
@@ -67,8 +69,10 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    for part in ("images", "masks"):
-        if not (folder / part).is_dir():
+    parts = ("images", "masks")
+    found = {entry.name for entry in visible(folder) if entry.name in parts and is_folder(entry)}
+    for part in parts:
+        if part not in found:
             raise DataError(f"{folder} has no {part}/ folder", hint="masks data lies in SPLIT/images and SPLIT/masks")
     images = {path.stem: path for path in image_files(folder / "images")}
     masks = {path.stem: path for path in image_files(folder / "masks")}
@@ -87,10 +91,11 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
     """The declared classes by name, or nothing where they have to be found."""
     names: tuple[str, ...] = ()
-    if (root / _NAMES).is_file():
+    if os.path.lexists(root / _NAMES):
         try:
-            text = (root / _NAMES).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with explained(root / _NAMES):
+                text = regular(root / _NAMES).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
             raise DataError(f"{root / _NAMES} cannot be read: {error}", hint="save it as UTF-8 text") from error
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     elif camvid:

@@ -11,6 +11,7 @@ import numpy as np
 from afftool.data.columns import class_names, encoded, pick, read_labels
 from afftool.data.decode import Encoded, decode_images
 from afftool.data.folder import existing
+from afftool.data.reading import entries_below, refused, regular, unreadable, visible
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Labels, Split, Splits, choose
 from afftool.errors import DataError
@@ -55,12 +56,14 @@ class _Table:
         labels: list[Labels] = []
         for path in files:
             try:
-                file = parquet.ParquetFile(path)
+                file = parquet.ParquetFile(regular(path))
                 schema = file.schema_arrow
                 self.image = pick(spec, "image", _likely_images(schema, arrow), schema.names)
                 label = pick(spec, "label", _likely_labels(schema, arrow), schema.names)
                 labels.append(read_labels(file.read([label]).column(label).to_pylist(), str(path)))
-            except (arrow.ArrowException, OSError) as error:
+            except DataError:
+                raise
+            except Exception as error:  # a broken footer makes pyarrow raise more than its own errors
                 raise _broken(path, error) from error
             self.names = _names(schema, label)
             self._files.append((path, file))
@@ -77,7 +80,6 @@ class _Table:
 
     def images(self, keep: Labels) -> list[Encoded]:
         """The encoded images of the rows `keep` (ascending), read a row group at a time."""
-        arrow = need("pyarrow", "ablate")
         found: list[Encoded] = []
         offset = 0
         for path, file in self._files:
@@ -89,7 +91,7 @@ class _Table:
                     inside = keep[first:last] - offset
                     try:
                         cells = file.read_row_group(group, [self.image]).column(self.image).take(inside).to_pylist()
-                    except (arrow.ArrowException, OSError) as error:
+                    except Exception as error:
                         raise _broken(path, error) from error
                     pairs = zip(inside, cells, strict=True)
                     found += [encoded(cell, f"{path}: row {start + row}", path.parent) for row, cell in pairs]
@@ -108,14 +110,14 @@ class _Table:
 def _files(root: Path) -> dict[str, list[Path]]:
     """The Parquet files of each split, in the folder or, as on the hub, one or more levels down."""
     found = {
-        part: sorted(path for prefix in prefixes for path in root.rglob(f"{prefix}*.parquet") if path.is_file())
-        for part, prefixes in {"train": ["train"], "test": ["test"], "val": ["val"]}.items()
+        part: entries_below(root, lambda path, part=part: path.match(f"{part}*.parquet"))  # type: ignore[misc]
+        for part in ("train", "test", "val")
     }
     if not found["test"]:
         found["test"] = found.pop("val")
     for part, names in {"train": "train*.parquet", "test": "test*.parquet or val*.parquet"}.items():
         if not found[part]:
-            listed = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+            listed = ", ".join(sorted(path.name for path in visible(root))[:8]) or "nothing"
             raise DataError(f"{root} has no {names}; it holds {listed}", hint="give the folder that holds the files")
         if len(folders := sorted({str(path.parent) for path in found[part]})) > 1:
             raise DataError(f"{root} holds several datasets: {', '.join(folders)}", hint="give the path of one of them")
@@ -147,4 +149,6 @@ def _names(schema: Any, column: str) -> list[str]:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
+    if refused(error):
+        return unreadable(path, error)
     return DataError(f"{path} is no whole Parquet file: {error}", hint="fetch the file again; it may have been cut off")

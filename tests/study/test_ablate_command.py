@@ -186,6 +186,15 @@ def wrong(tmp_path: Path) -> None:
     (tmp_path / "classless" / "test" / "c").mkdir()
     image_folder(tmp_path / "beyond", masks=True, label=9)
     image_folder(tmp_path / "few")
+    image_folder(tmp_path / "unread")
+    (tmp_path / "unread" / "train" / "a" / "9.png").symlink_to("/proc/self/mem")  # a file that answers with an error
+    (tmp_path / "dead").symlink_to("gone")
+    (tmp_path / "cifar" / "test_batch").mkdir(parents=True)
+    for number in range(1, 6):
+        (tmp_path / "cifar" / f"data_batch_{number}").mkdir()
+    (tmp_path / "parts").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "parts" / f"{part}.parquet").write_bytes(b"PAR1")
     (tmp_path / "ablate_own_wrong.py").write_text(
         "from torch import nn\n"
         "class Wrong(nn.Module):\n"
@@ -216,6 +225,10 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--data", "folder:classless", "--batch", "2"], ["'c'"]),
         (["scale", "--data", "masks:beyond:classes=3", "--host", "fpn:b=1", "--batch", "2"], ["9", "classes"]),
         (["scale", "--data", "folder:few"], ["batch of 64", "6 training images"]),
+        (["scale", "--data", "folder:unread", "--batch", "2"], ["9.png", "Input/output error", "hint"]),
+        (["scale", "--data", "masks:dead"], ["dead", "hint"]),
+        (["scale", "--data", "cifar10:cifar"], ["data_batch_1", "is a folder", "hint"]),
+        (["scale", "--data", "parquet:parts"], ["train.parquet", "hint"]),
         (["scale", "--data", "digits", "--train-images", "5"], ["5 training images", "10 classes"]),
         (
             ["scale", "--data", "digits", "--variants", "aff,ablate_own_wrong:Wrong"],
@@ -236,6 +249,12 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--engine", "slurm"], ["slurm"]),
         (["scale", "--address", "auto"], ["--engine ray"]),
         (["scale", "--workers", "-1"], ["--workers"]),
+        (["scale", "--engine", "ray", "--workers", "0"], ["--workers 0", "hint"]),
+        (["scale", "--engine", "ray", "--workers", "1", "--threads", "9999"], ["--threads 9999", "hint"]),
+        (["scale", "--engine", "ray", "--workers", "1", "--gpus", "-1"], ["--gpus -1", "hint"]),
+        (["scale", "--engine", "ray", "--workers", "1", "--gpus", "999"], ["GPU", "hint"]),
+        (["scale", "--engine", "ray", "--workers", "1", "--address", "nowhere"], ["'nowhere'", "HOST:PORT"]),
+        (["scale", "--engine", "ray", "--workers", "1", "--address", "localhost:1"], ["localhost:1", "ray start"]),
         (["scale", "--device", "gpu"], ["device"]),
         (["scale", "--out", "x.docx"], [".docx"]),
         (["placement", "--host", "fpn:b=1", "--data", "shapes:size=16:train=64:test=40"], ["stage"]),

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from small_cells import planned, results, train, two_cells
+import pytest
+from small_cells import planned, results, train, two_cells, watched
+from watched import HOLD_AT, held, resumed, taken, whole
 
 from afftool.study.cells import CellRecord
 from afftool.study.checkpoints import FileCheckpoint
@@ -17,24 +19,31 @@ from afftool.study.engines import build_engine
 from afftool.study.engines.gpus import share
 from afftool.study.engines.here import run_here
 from afftool.study.engines.local import LocalEngine
-from afftool.study.request import Words, requested
 from afftool.study.run import Shard, run, todo
 
+TESTS = Path(__file__).parents[1]
 
-def test_two_workers_one_of_them_killed_give_the_same_bits_as_this_process_in_any_order(tmp_path: Path) -> None:
-    made, killed = two_cells(), False
+
+def test_two_workers_one_of_them_killed_give_the_same_bits_as_this_process_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, killed = planned(watched()), False
+    here = results(train(made, run_here, tmp_path / "here"))
+    assert results(train(made, run_here, tmp_path / "back", backwards=True)) == here
+    monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
+    monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held"))
     records = []
     for event in run(made, todo(made, {}, Shard()), LocalEngine(("cpu", "cpu")), tmp_path / "two"):
         if isinstance(event, CellRecord):
             records.append(event)
-        elif not killed:
-            os.kill(spawned_children()[0], signal.SIGKILL)
+        elif event.epoch == 2 and not killed:
+            pid = held(tmp_path / "held")
+            assert pid in spawned_children()
+            os.kill(pid, signal.SIGKILL)
             killed = True
-    here = results(train(made, run_here, tmp_path / "here"))
-    assert killed
     assert len(records) == 2
     assert {record.identity: record.result() for record in records} == here
-    assert results(train(made, run_here, tmp_path / "back", backwards=True)) == here
+    assert sorted(taken().values()) == sorted([resumed(epochs=4), whole(epochs=4)])
     assert not list((tmp_path / "two").iterdir())
 
 
@@ -58,30 +67,42 @@ def test_as_many_workers_as_cores_by_default() -> None:
     assert len(engine.devices) == len(os.sched_getaffinity(0))
 
 
-def test_a_study_killed_in_the_middle_goes_on_and_gives_the_same_bits(tmp_path: Path) -> None:
-    """`kill -9` of the whole command after its first epochs; then the same command again."""
-    words = Words(
-        study="scale", data="digits", train_images=96, seeds=1, epochs=12, batch=32, variants=("global-global", "aff")
-    )
-    command = [sys.executable, "-m", "afftool", "ablate", "scale", "--data", "digits", "--train-images", "96"]
-    command += ["--seeds", "1", "--epochs", "12", "--batch", "32", "--variants", "global-global,aff"]
-    environment = os.environ | {"AFFTOOL_STORE": str(tmp_path / "runs.sqlite"), "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen([*command, "--workers", "1"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cells").glob("*.pt")):
-        assert time.monotonic() < deadline
-        assert first.poll() is None
-        time.sleep(0.005)
-    first.kill()
-    first.wait()
-    command += ["--workers", "0", "--json"]
-    second = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_study_killed_in_its_second_cell_goes_on_there_and_gives_the_same_bits(
+    workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kill -9` of the whole command in the middle of an epoch; then the same command again."""
+    expected = results(train(planned(watched()), run_here, tmp_path / "whole"))
+    monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
+    monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held"))
+    monkeypatch.setenv("WATCHED_CELLS", "2")
+    monkeypatch.setenv("AFFTOOL_STORE", str(tmp_path / "runs.sqlite"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    (tmp_path / "study.toml").write_text(watched().to_toml())
+    command = [sys.executable, "-m", "afftool", "ablate", "study.toml", "--workers", workers, "--json"]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        pid = held(tmp_path / "held")
+    finally:
+        first.kill()
+        first.wait()
+    assert (pid == first.pid) == (workers == "0")
+    wait_for_the_end_of(pid)  # a worker ends with the command it belongs to
+    before = taken()
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     found = [CellRecord.from_dict(cell) for cell in json.loads(second.stdout)["cells"]]
-    whole = train(planned(requested(words)), run_here, tmp_path / "whole")
-    assert {record.identity: record.result() for record in found} == results(whole)
-    assert "cells are done" in second.stderr
-    assert "2 of 2 cells are done" not in second.stderr
+    assert {record.identity: record.result() for record in found} == expected
+    assert "1 of 2 cells are done" in second.stderr
+    assert list(before.values()) == [whole(epochs=4), whole(epochs=4)[: HOLD_AT + 1]]
+    assert list(taken().values()) == [whole(epochs=4), resumed(epochs=4)]
     assert not list((tmp_path / "cells").iterdir())
+
+
+def wait_for_the_end_of(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():  # a zombie has none
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import math
 from typing import TYPE_CHECKING
 
 from afftool.errors import SpecError
 from afftool.registry import unknown
+from afftool.study.engines.cluster import check_address, check_room
+from afftool.study.engines.cores import cores
 
 if TYPE_CHECKING:
     from afftool.study.plan import Plan
@@ -26,7 +28,27 @@ def check_engine(name: str, *, workers: int | None, address: str | None, gpus: f
     if name == "ray":
         from afftool.extras import need
 
+        if workers == 0:
+            raise SpecError("--workers 0 trains in this process, Ray in others", hint="use 1 or more, or leave it out")
+        if address is not None:
+            check_address(address)
+        if gpus is not None:
+            _check_gpus(gpus)
         need("ray", "ray")
+
+
+def check_cluster(
+    name: str, *, device: str, threads: int, workers: int | None, address: str | None, gpus: float | None
+) -> None:
+    """Ask Ray's cluster, if that is the engine, whether it has room for a cell. Raises `SpecError` or `LoadError`."""
+    if name != "ray":
+        return
+    from afftool.study.engines.ray import RayEngine
+
+    share = _gpus(gpus, device)
+    if device.startswith("cuda") and not share:
+        raise SpecError("--gpus 0 leaves cells without the GPU they train on", hint="--gpus 0.25, or --device cpu")
+    check_room(RayEngine(address=address, workers=workers, gpus=share).nodes(), threads=threads, gpus=share)
 
 
 def build_engine(
@@ -34,11 +56,10 @@ def build_engine(
 ) -> Engine:
     """The engine by name, on `device` (cpu, cuda or cuda:N), with as many workers as the machine carries by default."""
     cell = plan.cells[0][2]
-    cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if name == "ray":
         from afftool.study.engines.ray import RayEngine
 
-        return RayEngine(address=address, workers=workers, gpus=gpus or (1.0 if cell.device == "cuda" else 0.0))
+        return RayEngine(address=address, workers=workers, gpus=_gpus(gpus, cell.device))
     if workers == 0:
         from afftool.study.engines.here import run_here
 
@@ -48,5 +69,16 @@ def build_engine(
     if cell.device == "cuda":
         from afftool.study.engines.gpus import devices
 
-        return LocalEngine(devices(plan, device, workers, cores))
-    return LocalEngine(("cpu",) * (workers or max(1, cores // cell.threads)))
+        return LocalEngine(devices(plan, device, workers, cores()))
+    return LocalEngine(("cpu",) * (workers or max(1, cores() // cell.threads)))
+
+
+def _gpus(asked: float | None, device: str) -> float:
+    """GPUs a cell: a whole one for cells on a GPU if nothing is said."""
+    return asked if asked is not None else 1.0 if device.startswith("cuda") else 0.0
+
+
+def _check_gpus(gpus: float) -> None:
+    """What Ray can count: nothing, a fraction down to 0.0001, or whole GPUs. Raises `SpecError`."""
+    if not 0 <= gpus < math.inf or 0 < gpus < 1e-4 or (gpus > 1 and gpus % 1):
+        raise SpecError(f"--gpus {gpus:g} is no share of a GPU and no number of them", hint="for example 0.25, 1 or 2")

@@ -8,7 +8,9 @@ taken once.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ from afftool.errors import LoadError
 from afftool.extras import need
 from afftool.study.cells import CellRecord
 from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
+from afftool.study.engines.cores import cores
 from afftool.study.spec import CellSpec
 
 if TYPE_CHECKING:
@@ -76,17 +80,31 @@ class RemoteCheckpoint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RayEngine:
-    """Trains on the cluster at `address` (None: one started here with `workers` CPUs), `gpus` of a GPU a cell.
+    """Trains on the cluster at `address`, at most `workers` cells at a time (None: as many as fit), `gpus` a cell.
 
-    A cluster this process is already connected to is used as it is, and left connected.
+    Without an address the cluster of RAY_ADDRESS, or else one started here with room for `workers` cells. A cluster
+    this process is already connected to is used as it is, and left connected.
     """
 
     address: str | None = None
     workers: int | None = None
     gpus: float = 0.0
 
+    @property
+    def _place(self) -> str | None:
+        return self.address or os.environ.get("RAY_ADDRESS") or None
+
+    def nodes(self) -> list[Node]:
+        """What there is to train on, asked or foreseen without starting anything. Raises `LoadError`."""
+        ray = need("ray", "ray")
+        if ray.is_initialized():
+            return nodes_alive(ray.nodes())
+        return nodes_at(self._place) if self._place else [Node(cores(), _gpus_here())]
+
     def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
         """Yield ticks as epochs end and records as cells end, in no fixed order."""
+        if not cells:
+            return
         ray = need("ray", "ray")
         ours = not ray.is_initialized()
         if ours:
@@ -99,28 +117,32 @@ class RayEngine:
 
     def _connect(self, ray: Any, cells: Sequence[CellSpec]) -> None:
         environment = {"py_modules": modules} if (modules := own_modules(cells)) else {}
-        own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
+        room = self.workers * max(cell.threads for cell in cells) if self.workers else cores()
+        own = {} if self._place else {"num_cpus": room, "num_gpus": _gpus_here(), "include_dashboard": False}
+        place = self._place or "local"  # None would join any cluster that runs on this machine
         try:
-            ray.init(address=self.address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=place, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise LoadError(
-                f"no Ray cluster at {self.address!r}: {error}",
+                f"no Ray cluster at {place!r}: {error}",
                 hint="start one with `ray start --head`, or leave --address out to start one here",
             ) from error
 
     def _run(self, ray: Any, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        check_room(nodes_alive(ray.nodes()), threads=max(cell.threads for cell in cells), gpus=self.gpus)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote(str(folder.absolute()))
         shared = ray.put(data)
         task = ray.remote(_train_remotely)
-        waiting = {}
-        for cell in cells:
-            placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
-            waiting[placed.remote(cell.to_dict(), shared, board)] = cell
+        queue, waiting = deque(cells), dict[Any, CellSpec]()
         try:
-            while waiting:
+            while queue or waiting:
+                while queue and len(waiting) < (self.workers or len(cells)):
+                    cell = queue.popleft()
+                    placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
+                    waiting[placed.remote(cell.to_dict(), shared, board)] = cell
                 done, _ = ray.wait(list(waiting), timeout=POLL_S)
                 yield from ray.get(board.told.remote())
                 for reference in done:
@@ -129,6 +151,12 @@ class RayEngine:
             for reference in waiting:
                 ray.cancel(reference, force=True)
             ray.kill(board)
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def own_modules(cells: Sequence[CellSpec]) -> list[str]:
