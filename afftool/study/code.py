@@ -48,7 +48,7 @@ def _own_files(name: str) -> Iterator[Path]:
     folders = [Path(folder) for folder in getattr(module, "__path__", ())]
     file = getattr(module, "__file__", None)
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))] if folders else [Path(file or "")]
-    return (path for path in files if path.suffix == ".py" and _is_own(path.absolute()))
+    return (path for path in files if path.suffix == ".py" and path.is_file() and _is_own(path.absolute()))
 
 
 def _is_own(path: Path) -> bool:

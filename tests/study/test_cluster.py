@@ -1,15 +1,19 @@
 """What a Ray cluster could never carry out is refused before any work, whatever the cluster."""
 
+import dataclasses
 import os
 import socket
 import time
 from pathlib import Path
 
 import pytest
+from small_cells import two_cells
 
 from afftool.errors import LoadError, SpecError, UserError
+from afftool.study.cells import CellRecord
 from afftool.study.engines import check_cluster, check_engine
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
+from afftool.study.engines.ray import _train_remotely, other_bits, own_paths
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 TWO = [Node(2, 1), Node(8)]
@@ -100,3 +104,27 @@ def test_without_an_address_this_machine_is_the_cluster(monkeypatch: pytest.Monk
         check_cluster("ray", device="cpu", threads=cores + 1, workers=3, address=None, gpus=None)
     with pytest.raises(SpecError, match="without the GPU"):
         check_cluster("ray", device="cuda:0", threads=1, workers=None, address=None, gpus=0)
+
+
+def test_a_node_that_would_train_to_other_bits_is_told_and_trains_nothing() -> None:
+    cell = two_cells().cells[0][2]
+    assert other_bits(cell) is None
+    assert "a node has torch" in str(other_bits(dataclasses.replace(cell, torch="1.0")))
+    elsewhere = dataclasses.replace(cell, capability="AVX9000")
+    record = CellRecord.from_dict(_train_remotely(elsewhere.to_dict(), two_cells().data, board=None))
+    assert (record.status, record.finished) == ("failed", False)
+    assert "planned for AVX9000" in str(record.reason)
+
+
+def test_what_the_users_own_module_imports_is_sent_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sent_gate.py").write_text(
+        "from sent_parts.plain import Plain\nclass Gate(Plain):\n    pass\n", encoding="utf-8"
+    )
+    (tmp_path / "sent_parts").mkdir()
+    (tmp_path / "sent_parts" / "__init__.py").touch()
+    (tmp_path / "sent_parts" / "plain.py").write_text(
+        "from torch import nn\nclass Plain(nn.Module):\n    def forward(self, x, y):\n        return x + y\n"
+    )
+    cell = dataclasses.replace(two_cells().cells[0][2], fusion="sent_gate:Gate")
+    assert own_paths([cell]) == [str(tmp_path / "sent_gate.py"), str(tmp_path / "sent_parts")]

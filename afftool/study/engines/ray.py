@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.errors import LoadError
 from afftool.extras import need
+from afftool.spec import FusionSpec, HostSpec
 from afftool.study.cells import CellRecord
 from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
 from afftool.study.engines.cores import cores
 from afftool.study.spec import CellSpec
@@ -116,7 +117,7 @@ class RayEngine:
                 ray.shutdown()
 
     def _connect(self, ray: Any, cells: Sequence[CellSpec]) -> None:
-        environment = {"py_modules": modules} if (modules := own_modules(cells)) else {}
+        environment = {"py_modules": paths} if (paths := own_paths(cells)) else {}
         room = self.workers * max(cell.threads for cell in cells) if self.workers else cores()
         own = {} if self._place else {"num_cpus": room, "num_gpus": _gpus_here(), "include_dashboard": False}
         place = self._place or "local"  # None would join any cluster that runs on this machine
@@ -159,21 +160,15 @@ def _gpus_here() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def own_modules(cells: Sequence[CellSpec]) -> list[str]:
+def own_paths(cells: Sequence[CellSpec]) -> list[str]:
     """Files and packages of the user's own that the cells need and that are installed nowhere: sent to the workers."""
-    from afftool.registry import load
-    from afftool.spec import FusionSpec, HostSpec
-
     specs = [s for cell in cells for s in (FusionSpec.parse(cell.fusion), HostSpec.parse(cell.host))]
-    found: dict[str, str] = {}
-    for target in {spec.target for spec in specs if spec.target}:
-        load(target)
-        name = target.partition(":")[0].partition(".")[0]
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and "site-packages" not in file:
-            path = Path(file)
-            found[name] = str(path.parent if path.name == "__init__.py" else path)
-    return list(found.values())
+    found = own_modules({spec.target for spec in specs if spec.target})
+    return [str(files[0] if files[0].stem == name else _package(files[0], name)) for name, files in found.items()]
+
+
+def _package(file: Path, name: str) -> Path:
+    return next(folder for folder in file.parents if folder.name == name)
 
 
 def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> dict[str, Any]:
@@ -181,6 +176,8 @@ def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> di
     from afftool.study.train import train
 
     cell = CellSpec.from_dict(cell_fields)
+    if reason := other_bits(cell):
+        return CellRecord(cell=cell, identity=cell.identity, status="failed", reason=reason).to_dict()
     record = train(
         cell,
         _writable(data),
@@ -188,6 +185,20 @@ def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> di
         report=lambda tick: board.tell.remote(tick),
     )
     return record.to_dict()
+
+
+def other_bits(cell: CellSpec) -> str | None:
+    """Why this process would not train the cell to the same bits, as the cell promises; None if it would."""
+    import torch
+
+    here = {"torch": str(torch.__version__)}
+    if cell.device == "cpu":
+        here["capability"] = torch.backends.cpu.get_cpu_capability()
+    for field, value in here.items():
+        if getattr(cell, field) != value:
+            kind = {"torch": "torch", "capability": "vector instructions"}[field]
+            return f"a node has {kind} {value}, the cell was planned for {getattr(cell, field)}"
+    return None
 
 
 def _writable(data: Arrays) -> Arrays:
