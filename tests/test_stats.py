@@ -50,6 +50,35 @@ def test_median_interval_covers_the_true_median_at_least_as_often_as_it_says() -
     assert covered >= 935
 
 
+@pytest.mark.parametrize("n", [100, 300])
+def test_series_interval_covers_the_true_median_of_samples_that_resemble_their_neighbours(n: int) -> None:
+    covered = {stats.median_interval: 0, stats.series_interval: 0}
+    for seed in range(300):
+        generator, level, series = random.Random(seed), 0.0, []
+        for _ in range(n):
+            level = 0.8 * level + generator.gauss(0, 0.6)
+            series.append(10 + level)
+        for interval_of in covered:
+            interval = interval_of(series)
+            assert interval is not None
+            covered[interval_of] += interval.contains(10.0)
+    assert covered[stats.median_interval] < 0.7 * 300
+    assert covered[stats.series_interval] > 0.88 * 300
+
+
+def test_series_interval_of_independent_samples_is_hardly_wider() -> None:
+    widths = []
+    for seed in range(100):
+        series = normal(200, seed)
+        plain, wide = stats.median_interval(series), stats.series_interval(series)
+        assert plain is not None
+        assert wide is not None
+        assert wide.low <= plain.low
+        assert wide.high >= plain.high
+        widths.append((wide.high - wide.low) / (plain.high - plain.low))
+    assert statistics.fmean(widths) < 1.2
+
+
 def test_percentiles_that_too_few_samples_cannot_tell_are_none() -> None:
     assert stats.percentile([1.0] * 99, 99) is None
     assert stats.percentile([float(i) for i in range(101)], 99) == pytest.approx(99.0)

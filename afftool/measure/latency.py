@@ -55,7 +55,7 @@ class LatencyReading:
     def fields(self, batch: int) -> dict[str, Any]:
         """The fields of a record that this reading fills; `batch` is for the throughput."""
         ms = tuple(sample * 1e3 for sample in self.samples_s)
-        median, interval = stats.median(ms), stats.median_interval(ms)
+        median, interval = stats.median(ms), stats.series_interval(ms)
         return {
             "latency_ms": median,
             "latency_low_ms": interval.low if interval else None,
@@ -120,7 +120,7 @@ class _Lane:
             self.parts.setdefault(name, []).append(seconds)
 
     def precise(self, precision: float) -> bool:
-        interval = stats.median_interval(self.samples)
+        interval = stats.series_interval(self.samples)
         return interval is not None and interval.half_width <= precision
 
     def reading(self, precision: float) -> LatencyReading | Exception:

@@ -18,7 +18,7 @@ def instability(reading: LatencyReading, precision: float, cache: str = "warm") 
     """
     samples = reading.samples_s
     found: dict[str, str] = {}
-    interval = stats.median_interval(samples)
+    interval = stats.series_interval(samples)
     middle = stats.median(samples)
     if interval is None:
         found["few samples"] = (
