@@ -74,7 +74,7 @@ class StudySpec:
     baseline: str
     summary: str = ""
     host: str = "resnet:b=1"
-    data: str = "shapes:size=16"
+    data: str = "shapes:size=16:train=3200"
     train_images: int | None = None
     data_seed: int = 0
     seeds: tuple[int, ...] = tuple(range(7))
