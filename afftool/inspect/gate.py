@@ -76,7 +76,8 @@ def _selection_gate(subject: Subject) -> torch.Tensor | None:
     """The weight of x, NaN where it cannot be told; None where the fusion is no selection between two inputs."""
     if subject.inputs != 2:
         return None
-    module, (x, y) = precise(subject, training=True)
+    make, (x, y) = precise(subject, training=True)
+    module = make()
     with torch.no_grad():
         equal = call(module, [x, x])
         factor = float((equal * x).sum() / x.square().sum())

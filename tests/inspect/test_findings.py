@@ -8,9 +8,8 @@ import json
 import math
 from typing import Any
 
-import planted_fusions
 import pytest
-from torch import nn
+from planted_fusions import planted
 
 from afftool.formats import renderer
 from afftool.inspect import batch, dead, export, gate, graph, output, scale, shapes, stack, state, symmetry
@@ -21,19 +20,6 @@ from afftool.inspect.subject import Subject, subject_of
 from afftool.spec import FusionSpec
 
 BAD = ("fault", "warning")
-
-
-def planted(name: str, channels: int = 8) -> Subject:
-    kind = getattr(planted_fusions, name)
-
-    def make() -> nn.Module:
-        try:
-            module: nn.Module = kind(channels)
-        except TypeError:
-            module = kind()
-        return module
-
-    return Subject(name=name, make=make, channels=channels, size=(6, 5), batch=8)
 
 
 def ours(text: str, **settings: Any) -> Subject:
@@ -116,7 +102,8 @@ def test_any_gain_of_a_selection_is_measured(text: str, factor: float) -> None:
         (shapes, "Broadcasts", "warning", "one position|without a word"),
         (state, "Counts", "fault", "changes calls"),
         (state, "InPlace", "fault", "writes into its inputs"),
-        (state, "Restless", "warning", "two different outputs"),
+        (state, "Restless", "warning", "something random"),
+        (state, "Remembers", "warning", "remembers being called"),
         (batch, "Leaky", "fault", "alone gives another result"),
         (batch, "BatchNormed", "note", "does not train with a batch of 1"),
         (gate, "Stuck", "warning", "saturated"),
@@ -126,6 +113,12 @@ def test_any_gain_of_a_selection_is_measured(text: str, factor: float) -> None:
         (stack, "Explodes", "warning", "times as large"),
         (output, "Shrinks", "fault", "shape"),
         (output, "Infinite", "fault", "not finite"),
+        (output, "InfiniteInTraining", "fault", "in training the output of finite inputs is not finite"),
+        (output, "FailsInTraining", "fault", "fails in training: NotImplementedError: later (/"),
+        (output, "Detached", "fault", "nothing can be trained through it"),
+        (output, "TwoOutputs", "fault", "returns a tuple"),
+        (scale, "DividesByDifference", "fault", "equal inputs give an output that is not finite"),
+        (symmetry, "RootOfZero", "fault", "gradient of the inputs is not finite"),
     ],
 )
 def test_a_planted_fault_is_found(check: Any, name: str, severity: str, says: str) -> None:
@@ -141,6 +134,14 @@ def test_a_parameter_multiplied_by_zero_is_dead_though_it_is_in_the_graph() -> N
     assert "muted" in finding.measured["dead"]
     assert not {"squeeze.weight", "excite.weight"} & set(finding.measured["dead"])
     assert finding.measured["never_called"] == ["extra"]
+
+
+def test_a_sum_is_called_plain_only_where_it_has_nothing_to_learn() -> None:
+    (finding,) = scale.check(planted("Slammed"))
+    assert finding.severity == "note"
+    assert "though it has 72 parameters" in finding.what
+    (plain,) = scale.check(planted("Broadcasts"))
+    assert plain.severity == "ok"
 
 
 def test_a_layer_that_starts_at_zero_makes_no_other_look_dead() -> None:
@@ -182,12 +183,6 @@ def test_ten_additions_grow_as_the_square_root_of_their_number() -> None:
     assert sizes[10] ** 2 - sizes[5] ** 2 == pytest.approx(sizes[5] ** 2 - sizes[0] ** 2, rel=0.25), "as much each time"
 
 
-def test_a_module_that_cannot_be_called_is_a_finding_and_ends_the_review() -> None:
-    (finding,) = list(review(planted("TwoOutputs")))
-    assert (finding.check, finding.severity) == ("output", "unknown")
-    assert "tuple" in finding.what
-
-
 def test_the_review_leaves_the_callers_random_state_alone() -> None:
     import torch
 
@@ -195,6 +190,19 @@ def test_the_review_leaves_the_callers_random_state_alone() -> None:
     for check in CHEAP:
         check.check(ours("aff"))  # type: ignore[attr-defined]
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("check", [batch, scale, symmetry])
+def test_a_count_of_calls_is_put_down_to_nothing_else(check: Any) -> None:
+    for finding in check.check(planted("Remembers")):
+        assert finding.severity in ("ok", "note"), finding.what
+
+
+def test_dropout_left_on_in_eval_is_not_put_down_to_the_batch() -> None:
+    alone, trains = batch.check(planted("Restless"))
+    assert alone.severity == "unknown"
+    assert "two calls with the same batch already differ" in alone.what
+    assert trains.severity == "ok"
 
 
 # The report.
