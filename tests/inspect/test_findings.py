@@ -108,7 +108,9 @@ def test_any_gain_of_a_selection_is_measured(text: str, factor: float) -> None:
         (batch, "BatchNormed", "note", "does not train with a batch of 1"),
         (gate, "Stuck", "warning", "saturated"),
         (gate, "Constant", "warning", "same everywhere"),
-        (graph, "Breaks", "warning", "breaks the graph"),
+        (graph, "Breaks", "warning", "breaks the graph 1 time, in eval and in training"),
+        (graph, "Disabled", "warning", "sees nothing of it"),
+        (graph, "BreaksInTraining", "warning", "0 times in eval, 1 time in training"),
         (export, "FixedBatch", "warning", "dynamic batch"),
         (stack, "Explodes", "warning", "times as large"),
         (output, "Shrinks", "fault", "shape"),
@@ -198,11 +200,13 @@ def test_a_count_of_calls_is_put_down_to_nothing_else(check: Any) -> None:
         assert finding.severity in ("ok", "note"), finding.what
 
 
-def test_dropout_left_on_in_eval_is_not_put_down_to_the_batch() -> None:
+def test_dropout_left_on_in_eval_is_not_put_down_to_the_batch_or_the_export() -> None:
     alone, trains = batch.check(planted("Restless"))
     assert alone.severity == "unknown"
     assert "two calls with the same batch already differ" in alone.what
     assert trains.severity == "ok"
+    (exported,) = export.check(planted("Restless"))
+    assert exported.severity == "ok"
 
 
 # The report.

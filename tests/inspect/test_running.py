@@ -76,7 +76,7 @@ def test_a_module_that_cannot_be_copied_is_built_again() -> None:
     assert [f.what for findings in found.values() for f in findings if f.severity in ("fault", "unknown")] == []
 
 
-@pytest.mark.parametrize("name", ["Infinite", "Lazy", "RootOfZero"])
+@pytest.mark.parametrize("name", ["Infinite", "Breaks", "Lazy", "FixedBatch", "RootOfZero"])
 def test_torch_says_nothing_beside_the_findings(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     list(review(planted(name)))
     assert capfd.readouterr() == ("", "")
