@@ -7,6 +7,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from afftool.inspect.subject import Subject
+
+
+def planted(name: str, channels: int = 8) -> Subject:
+    """The class of that name in this file, as something to inspect."""
+    kind = globals()[name]
+
+    def make() -> nn.Module:
+        try:
+            module: nn.Module = kind(channels)
+        except TypeError:
+            module = kind()
+        return module
+
+    return Subject(name=name, make=make, channels=channels, size=(6, 5), batch=8)
+
 
 class Plain(nn.Module):
     """A soft selection without a fault, but of nobody's grammar: three-layer gate, guarded, no batch statistics."""
@@ -92,6 +108,18 @@ class Restless(Broadcasts):
         return nn.functional.dropout(x, 0.5, training=True) + y
 
 
+class Remembers(Broadcasts):
+    """Counts its calls in Python, and multiplies by the count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.calls * x + y
+
+
 class Leaky(Broadcasts):
     """Normalises over the batch, in eval too."""
 
@@ -169,3 +197,111 @@ class BatchNormed(Broadcasts):
             raise ValueError("shapes differ")
         weight = torch.sigmoid(self.net(x + y))
         return x * weight + y * (1 - weight)
+
+
+class Slammed(Broadcasts):
+    """A modulation whose gate is open all the way, so that it is a sum and learns nothing."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(100 * self.net(x) + 800) + y
+
+
+class Steep(Slammed):
+    """A modulation whose gate of each position is mostly shut or open."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(12 * self.net[1](y)) + y
+
+
+class BreaksInTraining(Broadcasts):
+    """Looks at a value in Python, in training only."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return y + x if self.training and float(x.sum()) > 0 else x + y
+
+
+class Disabled(Broadcasts):
+    """Kept from the compiler."""
+
+    @torch.compiler.disable
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+class InfiniteInTraining(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x + y) / (0 if self.training else 1)
+
+
+class FailsInTraining(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise NotImplementedError("later")
+        return x + y
+
+
+class Detached(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x + y).detach()
+
+
+class DividesByDifference(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x + y) / (x - y).abs().mean(dim=(1, 2, 3), keepdim=True)
+
+
+class RootOfZero(Broadcasts):
+    """The root of what is 0, which is fine until its gradient is taken."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        z = self.weight * (x + y)
+        return z + (z - z).sqrt()
+
+
+class Raises(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise ValueError("nope")
+
+
+class Exits(Broadcasts):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(3)
+
+
+class ExitsOnOne(Broadcasts):
+    """Exits where it does not like a shape."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if x.shape != y.shape or len(x) == 1:
+            raise SystemExit("shapes differ")
+        return x + y
+
+
+class Lazy(Broadcasts):
+    """Layers that learn their width from the first map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LazyConv2d(4, 1), nn.LazyBatchNorm2d(), nn.ReLU(), nn.LazyConv2d(8, 1))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + self.net(y)
+
+
+class Normed(Broadcasts):
+    """The old weight norm, whose weight is no leaf, so that the module cannot be copied."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.utils.weight_norm(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + self.net(y)

@@ -8,7 +8,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.errors import SpecError
+from afftool.errors import LoadError, SpecError
 from afftool.formats import destinations, renderer, write
 from afftool.spec import CaseSpec, FusionSpec, parse_size, split_list
 
@@ -31,7 +31,8 @@ def inspect(
     """Review a fusion, ours or your own: dead parameters, output scale, x against y, batch of 1, mismatched shapes,
     state in eval, gate statistics, ten stacked blocks, graph breaks, export.
 
-    Every finding says what, why it matters and what to do. It is run on the CPU, freshly initialised.
+    Every finding says what, why it matters and what to do. It is run on the CPU, freshly initialised. Exit code 2 if
+    the module cannot be built or called.
     """
     fusion = FusionSpec.parse(name)
     extents = parse_size(size, fusion.ndim)
@@ -56,7 +57,8 @@ def inspect(
         for finding in review(subject):
             found.append(finding)
             follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
-    setting = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch, "mode": "CPU, float32"}
+    setting: dict[str, object] = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch}
+    setting |= {"device": "cpu", "dtype": "float32"}
     report = inspect_report(fusion.text, found, setting)
     if as_json:
         console.write(renderer("json")(report))
@@ -66,6 +68,9 @@ def inspect(
         write(report, files)
         for _, path in files:
             console.note(f"wrote {path}")
+    for finding in found:
+        if finding.measured.get("runs") is False:
+            raise LoadError(f"{fusion.text} cannot be inspected: {finding.what}", hint=finding.do)
 
 
 def _print(report: Report, found: list[Finding]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from afftool.inspect.checks import first_line
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import Subject, call, rms
+from afftool.inspect.subject import RAISED, Subject, call, rms
 
 NAME = "batch of 1"
+SAME = 1e-3
 
 
 def check(subject: Subject) -> list[Finding]:
@@ -17,18 +20,34 @@ def check(subject: Subject) -> list[Finding]:
 
 
 def _neighbours(subject: Subject) -> list[Finding]:
-    module, maps = subject.module(), subject.maps()
     with torch.no_grad():
-        together = call(module, maps)[:1]
-        alone = call(module, [x[:1] for x in maps])
-    difference = rms(together - alone) / (rms(together) or 1.0)
-    measured = {"eval_difference": difference}
-    if difference > 1e-3:
+        # A fresh module for each call, so that what it remembers of earlier ones is not put down to the batch.
+        together, again = (call(subject.module(), subject.maps())[:1] for _ in range(2))
+        alone = call(subject.module(), [x[:1] for x in subject.maps()])
+    size = rms(together) or 1.0
+    repeated, difference = rms(together - again) / size, rms(together - alone) / size
+    measured = {"eval_difference": difference, "repeated_difference": repeated}
+    if not repeated <= SAME:
+        return [
+            Finding(
+                check=NAME,
+                severity="unknown",
+                what=f"in eval, two calls with the same batch already differ by {repeated:.1%}, so nothing can be told "
+                "about an image alone",
+                why="What is random in every call hides what depends on the batch.",
+                do="Draw random numbers only if self.training, and look again.",
+                measured=measured,
+            )
+        ]
+    if not difference <= SAME:
+        told = f"another result than among others ({difference:.1%} off)"
+        if not math.isfinite(difference):
+            told = "a result that is not finite"
         return [
             Finding(
                 check=NAME,
                 severity="fault",
-                what=f"in eval, an image alone gives another result than among others ({difference:.1%} off)",
+                what=f"in eval, an image alone gives {told}",
                 why="Predictions then depend on what happens to be in the batch.",
                 do="Take no statistics over the batch in eval: use the running ones.",
                 measured=measured,
@@ -40,10 +59,12 @@ def _neighbours(subject: Subject) -> list[Finding]:
 
 def _training(subject: Subject) -> list[Finding]:
     try:
-        out = call(subject.module(training=True), subject.maps(batch=1))
-        if out.requires_grad:
-            out.sum().backward()  # type: ignore[no-untyped-call]
-    except Exception as error:
+        _train(subject, subject.batch)
+    except RAISED:
+        return []  # not for the size of the batch: the check of the output says it
+    try:
+        out = _train(subject, 1)
+    except RAISED as error:
         return [
             Finding(
                 check=NAME,
@@ -65,4 +86,13 @@ def _training(subject: Subject) -> list[Finding]:
                 do="Refuse a batch of 1, or take biased variances.",
             )
         ]
+    if not out.requires_grad:
+        return []  # it trains with no batch at all, which the check of the output says
     return [Finding(check=NAME, severity="ok", what="trains with a batch of 1")]
+
+
+def _train(subject: Subject, batch: int) -> torch.Tensor:
+    out = call(subject.module(training=True), [x.requires_grad_().clone() for x in subject.maps(batch=batch)])
+    if out.requires_grad:
+        out.sum().backward()  # type: ignore[no-untyped-call]
+    return out

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
+import torch
+
+from afftool.entry import outcome
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import Subject
+from afftool.inspect.subject import RAISED, SEED, Subject
+from afftool.quiet import quiet
 from afftool.registry import load
 
 Check = Callable[[Subject], list[Finding]]
@@ -24,24 +29,64 @@ CHECKS: dict[str, str] = {
     "export": "afftool.inspect.export:check",
 }
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "finite": ("dead parameters", "output scale", "x and y", "batch of 1", "gate", "ten blocks", "export"),
+    "trainable": ("dead parameters", "x and y", "ten blocks"),
+}
+"""What the output must be (the output check's `measured`) for these checks to mean anything."""
+
 
 def review(subject: Subject) -> Iterator[Finding]:
-    """Every check's findings, as they come. A check that the module breaks is a finding too, and the rest goes on."""
+    """Every check's findings, as they come. A check that the module breaks is a finding too, and the rest goes on.
+
+    A module that cannot be called at all ends it, with `measured["runs"]` false.
+    """
+    spared: dict[str, str] = {}
     for name, path in CHECKS.items():
-        check: Check = load(path)
-        try:
-            yield from check(subject)
-        except Exception as error:  # The module is anybody's: whatever it raises is something to say about it.
-            yield Finding(
+        if name in spared:
+            yield Finding(check=name, severity="unknown", what=f"not looked at, since {spared[name]}")
+            continue
+        findings = _run(name, load(path), subject)
+        yield from findings
+        if name == "output":
+            for finding in findings:
+                if finding.measured.get("runs") is False:
+                    return
+                for need, checks in NEEDS.items():
+                    if finding.measured.get(need) is False:
+                        spared = dict.fromkeys(checks, finding.what) | spared
+
+
+def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
+    """One check, its random numbers its own, and without what torch would say beside it."""
+    try:
+        with torch.random.fork_rng(devices=[]), quiet("torch", logging.ERROR):
+            torch.manual_seed(SEED)
+            return check(subject)
+    except RAISED as error:  # The module is anybody's: whatever it raises is something to say about it.
+        if name == "output":
+            return [_does_not_run(error)]
+        return [
+            Finding(
                 check=name,
                 severity="unknown",
-                what=f"could not be checked: {first_line(error)}",
+                what=f"could not be checked: {outcome(error)[1]}",
                 why="The module raised this where the check called it as module(x, y).",
                 do="Call it that way yourself to see the whole traceback.",
                 measured={"error": type(error).__name__},
             )
-            if name == "output":
-                return
+        ]
+
+
+def _does_not_run(error: BaseException) -> Finding:
+    return Finding(
+        check="output",
+        severity="fault",
+        what=f"calling it fails: {outcome(error)[1]}",
+        why="A fusion is called as module(x, y) with feature maps of one shape; nothing else can be looked at.",
+        do="Call it that way yourself to see the whole traceback.",
+        measured={"error": type(error).__name__, "runs": False},
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -13,11 +15,18 @@ NAME = "dead parameters"
 DRAWS = 3
 """Inputs and weights tried: a gradient that is 0 in all of them is 0 for a reason."""
 
+UNUSED = (
+    "Call the branch where it was meant to be called, or remove it. Distributed training would also stop on unused "
+)
+UNUSED += "parameters."
+ZERO = "Look for a gate that is saturated (scale its logits down, or norm them) or for a factor of 0."
+
 
 def check(subject: Subject) -> list[Finding]:
     """Which parameters get no gradient, or one that is exactly 0, whatever the inputs and weights."""
-    reached: dict[str, bool] = {}
-    sizes: dict[str, int] = {}
+    used: set[str] = set()
+    alive: set[str] = set()
+    undefined: list[str] = []
     called: set[str] = set()
     for draw in range(DRAWS):
         module = subject.module(training=True, seed=draw)
@@ -30,30 +39,62 @@ def check(subject: Subject) -> list[Finding]:
         for handle in handles:
             handle.remove()
         for name, parameter in module.named_parameters():
-            sizes[name] = parameter.numel()
-            alive = parameter.grad is not None and bool((parameter.grad != 0).any())
-            reached[name] = reached.get(name, False) or alive or not parameter.requires_grad
-    dead = [name for name, alive in reached.items() if not alive]
+            if parameter.grad is not None or not parameter.requires_grad:
+                used.add(name)
+            if not parameter.requires_grad or (parameter.grad is not None and bool((parameter.grad != 0).any())):
+                alive.add(name)
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()) and name not in undefined:
+                undefined.append(name)
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     total = sum(sizes.values())
-    if not dead:
+    dead = [name for name in sizes if name not in alive]
+    measured: dict[str, object] = {"params": total, "dead_params": sum(sizes[name] for name in dead)}
+    findings = [_undefined(undefined)] if undefined else []
+    if not dead and not undefined:
         what = f"a gradient reaches all {units.count(total)} parameters" if total else "it has no parameters"
-        return [Finding(check=NAME, severity="ok", what=what, measured={"params": total, "dead_params": 0})]
-    lost = sum(sizes[name] for name in dead)
+        findings.append(Finding(check=NAME, severity="ok", what=what, measured=measured))
+    if dead:
+        absent, zero = [n for n in dead if n not in used], [n for n in dead if n in used]
+        findings.append(_dead(module, called, absent, zero, measured | {"dead": dead}))
+    return findings
+
+
+def _dead(
+    module: nn.Module, called: set[str], absent: list[str], zero: list[str], measured: dict[str, object]
+) -> Finding:
+    """`absent` are not in the output, `zero` are, and have a gradient of exactly 0."""
     uncalled = [n for n, m in module.named_modules() if n and n not in called and any(True for _ in m.parameters())]
-    groups = _outermost(uncalled, dead)
+    groups = _outermost(uncalled, absent)
     never = [g for g in groups if g in uncalled]
-    because = f"{', '.join(never)} is built and never called" if never else f"{', '.join(groups)} is not in the output"
-    return [
-        Finding(
-            check=NAME,
-            severity="fault",
-            what=f"{units.count(lost)} of {units.count(total)} parameters are dead: {because}",
-            why="No gradient reaches them: they keep their first values, are counted and saved, and do nothing.",
-            do="Call the branch where it was meant to be called, or remove it. Distributed training "
-            "would also stop on unused parameters.",
-            measured={"params": total, "dead_params": lost, "dead": dead, "never_called": never},
-        )
-    ]
+    unused = [g for g in groups if g not in uncalled]
+    wholly = [n for n, m in module.named_modules() if n and _all_in(zero, n, m)]
+    stuck = _outermost(wholly, zero)
+    reasons = [f"{_list(never)} built and never called"] if never else []
+    reasons += [f"{_list(unused)} not in the output"] if unused else []
+    reasons += [f"{_list(stuck)} in the output with a gradient of exactly 0"] if stuck else []
+    why = "They keep their first values, are counted and saved, and do nothing."
+    if not absent:
+        why = "A saturated gate or a factor of 0 lets no gradient through: they keep their first values."
+    return Finding(
+        check=NAME,
+        severity="fault",
+        what=f"{units.count(measured['dead_params'])} of {units.count(measured['params'])} parameters are dead: "  # type: ignore[arg-type]
+        + "; ".join(reasons),
+        why=why,
+        do=" ".join([UNUSED] * bool(absent) + [ZERO] * bool(zero)),
+        measured=measured | {"never_called": never, "not_in_output": absent, "zero_gradient": zero},
+    )
+
+
+def _undefined(names: list[str]) -> Finding:
+    return Finding(
+        check=NAME,
+        severity="fault",
+        what=f"the gradient of {', '.join(names)} is not finite, though the output is",
+        why="The first step of a training writes NaN into them.",
+        do="Look for a square root, a norm or a logarithm at 0, and add a small constant under it.",
+        measured={"gradient_not_finite": names},
+    )
 
 
 def _stir(module: nn.Module, seed: int) -> None:
@@ -65,12 +106,21 @@ def _stir(module: nn.Module, seed: int) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
 
 
-def _outermost(uncalled: list[str], dead: list[str]) -> list[str]:
-    """The dead parameters by what holds them: a module that is never called stands for all that is in it."""
+def _all_in(names: Iterable[str], prefix: str, module: nn.Module) -> bool:
+    held = [f"{prefix}.{name}" for name, _ in module.named_parameters()]
+    return bool(held) and set(held) <= set(names)
+
+
+def _outermost(holders: list[str], names: list[str]) -> list[str]:
+    """Parameters by what holds them: a module among the `holders` stands for all that is in it."""
     groups: list[str] = []
-    for name in dead:
-        holders = [u for u in uncalled if name.startswith(u + ".")]
-        group = min(holders, key=len) if holders else name
+    for name in names:
+        around = [holder for holder in holders if name.startswith(holder + ".")]
+        group = min(around, key=len) if around else name
         if group not in groups:
             groups.append(group)
     return groups
+
+
+def _list(names: list[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"

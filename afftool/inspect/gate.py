@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from afftool.inspect.finding import Finding
+from afftool.inspect.gate_numbers import statistics
 from afftool.inspect.scale import EXACT
+from afftool.inspect.squash import Squashed, squashed
 from afftool.inspect.subject import Subject, call, precise, rms
 
 NAME = "gate"
-SATURATED = 0.05
-"""A weight this near to 0 or 1 passes next to no gradient."""
 FAR_APART = 0.5
 """The gate is read off where the inputs differ by at least this."""
+CONSTANT = 1e-4
+"""A spread below this is none."""
+SELECTION = "selection"
 _BRANCH = re.compile(r"(local|global|pool\d+)_att")
 
 
@@ -25,95 +29,91 @@ def check(subject: Subject) -> list[Finding]:
     """Gate statistics on a batch of normal maps, in training mode, as a first step sees it.
 
     A soft selection's gate is read off its output, of whatever make it is: `w = (z / c - y) / (x - y)`, where `c` is
-    the factor on equal inputs. For other fusions of the grammar the module is asked.
+    the factor on equal inputs. Of other fusions, what squashing functions give inside is taken for gates.
     """
-    gate = _selection_gate(subject)
-    if gate is None and subject.known:
-        gate = _asked_gate(subject)
-    if gate is None:
-        return [
-            Finding(
-                check=NAME,
-                severity="ok",
-                what="no gate to be read: not a soft selection, and none of our grammar's",
-                measured={"gate": None},
-            )
-        ]
-    measured = _statistics(gate) | _branch_shares(subject)
-    spoken = (
-        f"mean {measured['mean']:.2f}, spread {measured['spread']:.2f}, {measured['saturated']:.1%} saturated; "
-        f"{measured['position_share']:.0%} of it varies with the position, the rest with channel and image"
+    selection = _selection_gate(subject)
+    gates = squashed(subject) if selection is None else [Squashed(SELECTION, selection[None])]
+    if not gates:
+        return [_none(subject.known)]
+    shares = _branch_shares(subject)
+    return [_finding(gate, statistics(gate.kind, gate.values, subject.size) | shares) for gate in gates]
+
+
+def _finding(gate: Squashed, numbers: dict[str, float]) -> Finding:
+    kind = "sigmoid" if gate.kind == SELECTION else gate.kind
+    measured = {"gate": gate.kind, "calls": len(gate.values), **numbers}
+    spoken = _spoken(gate, numbers)
+    if not all(math.isfinite(value) for value in numbers.values()):
+        what = f"the gate is not finite in training ({gate.kind})"
+        return Finding(check=NAME, severity="unknown", what=what, measured=measured)
+    if numbers["saturated"] > 0.5:
+        return Finding(
+            check=NAME,
+            severity="warning",
+            what=f"the gate starts out saturated ({spoken})",
+            why=f"A saturated {kind} passes no gradient, so the attention learns late or never.",
+            do=f"Scale the logits down: a norm before the {kind}, or a smaller first initialisation.",
+            measured=measured,
+        )
+    if _constant(gate.kind, numbers):
+        return Finding(
+            check=NAME,
+            severity="warning",
+            what=f"the gate is the same everywhere ({spoken})",
+            why="A constant gate is a fixed weighted sum: its attention costs time and decides nothing.",
+            do="Look for a last layer initialised to 0, or a norm that cancels its input.",
+            measured=measured,
+        )
+    open_half_way = kind not in ("sigmoid", "hardsigmoid") or abs(numbers["mean"] - 0.5) <= 0.2
+    return Finding(check=NAME, severity="ok" if open_half_way else "note", what=spoken, measured=measured)
+
+
+def _constant(kind: str, numbers: dict[str, float]) -> bool:
+    """Whether it has no spread to speak of; a softmax over many is small everywhere, so next to its mean."""
+    return numbers["spread"] < CONSTANT * (2 * numbers["mean"] if kind == "softmax" else 1)
+
+
+def _spoken(gate: Squashed, numbers: dict[str, float]) -> str:
+    calls = f" ({len(gate.values)} calls)" if len(gate.values) > 1 else ""
+    named = "" if gate.kind == SELECTION else f"{gate.kind}{calls}: "
+    digits = ".2g" if gate.kind == "softmax" else ".2f"
+    spoken = f"{named}mean {numbers['mean']:{digits}}, spread {numbers['spread']:{digits}}, "
+    spoken += f"{numbers['saturated']:.1%} saturated"
+    if "position_share" in numbers and not _constant(gate.kind, numbers):
+        spoken += f"; {numbers['position_share']:.0%} of it varies with the position, the rest with channel and image"
+    if "local_share" in numbers:
+        spoken += f"; of the logits' variance {numbers['local_share']:.0%} is local, the rest pooled"
+    return spoken
+
+
+def _none(known: bool) -> Finding:
+    if known:
+        return Finding(check=NAME, severity="ok", what="it has no gate", measured={"gate": None})
+    return Finding(
+        check=NAME,
+        severity="note",
+        what="no gate was found: it is no soft selection, and calls no sigmoid, softmax, tanh or hardsigmoid of torch",
+        why="If it has one, nothing here says whether it is saturated.",
+        do="Compute it by torch.sigmoid or torch.softmax to have it looked at.",
+        measured={"gate": None},
     )
-    if "local_share" in measured:
-        spoken += f"; of the logits' variance {measured['local_share']:.0%} is local, the rest pooled"
-    if measured["spread"] < 1e-4:
-        return [
-            Finding(
-                check=NAME,
-                severity="warning",
-                what=f"the gate is the same everywhere ({spoken})",
-                why="A constant gate is a fixed weighted sum: its attention costs time and decides nothing.",
-                do="Look for a last layer initialised to 0, or a norm that cancels its input.",
-                measured=measured,
-            )
-        ]
-    if measured["saturated"] > 0.5:
-        return [
-            Finding(
-                check=NAME,
-                severity="warning",
-                what=f"the gate starts out saturated ({spoken})",
-                why="A saturated sigmoid passes no gradient, so the attention learns late or never.",
-                do="Scale the logits down: a norm before the sigmoid, or a smaller first initialisation.",
-                measured=measured,
-            )
-        ]
-    severity = "note" if abs(measured["mean"] - 0.5) > 0.2 else "ok"
-    return [Finding(check=NAME, severity=severity, what=spoken, measured=measured)]  # type: ignore[arg-type]
 
 
 def _selection_gate(subject: Subject) -> torch.Tensor | None:
     """The weight of x, NaN where it cannot be told; None where the fusion is no selection between two inputs."""
     if subject.inputs != 2:
         return None
-    module, (x, y) = precise(subject, training=True)
+    make, (x, y) = precise(subject, training=True)
     with torch.no_grad():
-        equal = call(module, [x, x])
+        equal = call(make(), [x.clone(), x.clone()])
         factor = float((equal * x).sum() / x.square().sum())
-        if factor == 0 or rms(equal - factor * x) > EXACT * rms(x):
+        if factor == 0 or not rms(equal - factor * x) <= EXACT * rms(x):
             return None
-        weight = (call(module, [x, y]) / factor - y) / (x - y)
-        total = call(module, [x, y]) - factor / 2 * (x + y)
-        if rms(total) <= EXACT * rms(x):
+        out = call(make(), [x.clone(), y.clone()])
+        if rms(out - factor / 2 * (x + y)) <= EXACT * rms(x):
             return None  # half of each, always: a sum, not a selection
+    weight = (out / factor - y) / (x - y)
     return torch.where((x - y).abs() >= FAR_APART, weight, torch.nan)
-
-
-def _asked_gate(subject: Subject) -> torch.Tensor | None:
-    module = subject.module(training=True)
-    attention = cast(Callable[..., torch.Tensor] | None, getattr(module, "attention", None))
-    if attention is None:
-        return None
-    maps = subject.maps()
-    with torch.no_grad():
-        gate = attention(*maps)
-    shape = (*gate.shape[:2], *maps[0].shape[2:])
-    return gate.expand(shape).double()
-
-
-def _statistics(gate: torch.Tensor) -> dict[str, Any]:
-    kept = gate[~gate.isnan()]
-    flat = gate.flatten(2)
-    centres = flat.nanmean(dim=2, keepdim=True)
-    total = kept.var().item() if kept.numel() > 1 else 0.0
-    within = (flat - centres).square()
-    within_mean = float(within[~within.isnan()].mean()) if kept.numel() else 0.0
-    return {
-        "mean": float(kept.mean()),
-        "spread": float(kept.std()),
-        "saturated": float(((kept < SATURATED) | (kept > 1 - SATURATED)).double().mean()),
-        "position_share": min(1.0, within_mean / total) if total > 0 else 0.0,
-    }
 
 
 def _branch_shares(subject: Subject) -> dict[str, float]:

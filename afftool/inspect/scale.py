@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, precise, rms
 
@@ -18,10 +19,12 @@ def check(subject: Subject) -> list[Finding]:
     Equal inputs tell what the weights of the inputs add up to: a selection gives back `x` for `x == y`, whatever its
     gate. A sum gives twice `x`, by definition; it is told apart by being the sum on independent inputs as well.
     """
-    module, maps = precise(subject)
+    make, maps = precise(subject)
     with torch.no_grad():
-        independent = call(module, maps)
-        equal = call(module, [maps[0]] * subject.inputs)
+        independent = call(make(), maps)
+        equal = call(make(), [maps[0]] * subject.inputs)
+        if not bool(torch.isfinite(equal).all()):
+            return [_undefined()]
         ratio = float((equal * maps[0]).sum() / maps[0].square().sum())
         proportional = rms(equal - ratio * maps[0]) <= EXACT * rms(maps[0])
         total = torch.stack(maps).sum(0)
@@ -38,6 +41,9 @@ def check(subject: Subject) -> list[Finding]:
     }
     spoken = f"independent inputs of size 1 give an output of size {gain:.3g}"
     if is_sum and abs(factor - 1) <= EXACT:
+        params = sum(parameter.numel() for parameter in make().parameters())
+        if params:
+            return [_idle(params, spoken, measured)]
         what = f"it is the plain sum: equal inputs come out {ratio:.3g} times as large, as in every addition; {spoken}"
         return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
     if is_sum:
@@ -50,6 +56,28 @@ def check(subject: Subject) -> list[Finding]:
         return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
     doubled = "it doubles: " if abs(ratio - 2) <= EXACT else ""
     return [_scaled(f"{doubled}its gates' weights add up to {ratio:.4g}, not 1; {spoken}", measured)]
+
+
+def _idle(params: int, spoken: str, measured: dict[str, object]) -> Finding:
+    return Finding(
+        check=NAME,
+        severity="note",
+        what=f"it acts as the plain sum, though it has {units.count(params)} parameters; {spoken}",
+        why="Whatever they are for makes no difference at initialisation: a gate that is saturated, a branch that "
+        "starts at 0, or one that is not used.",
+        do="A branch that starts at 0 on purpose is fine; else see the findings on dead parameters and on the gate.",
+        measured=measured | {"params": params},
+    )
+
+
+def _undefined() -> Finding:
+    return Finding(
+        check=NAME,
+        severity="fault",
+        what="equal inputs give an output that is not finite",
+        why="Two branches may well agree: both are 0 behind a ReLU, or start from the same weights.",
+        do="Look for a division by what differs between the inputs, and add a small constant to it.",
+    )
 
 
 def _scaled(what: str, measured: dict[str, object]) -> Finding:

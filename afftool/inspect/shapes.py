@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import Subject, call
+from afftool.inspect.subject import RAISED, Subject, call
 
 NAME = "mismatched shapes"
 
@@ -26,7 +26,7 @@ def check(subject: Subject) -> list[Finding]:
         try:
             with torch.no_grad():
                 out = call(subject.module(), [x, y, *subject.maps()[2:]])
-        except Exception:  # Refused, in whatever words: that is what should happen.
+        except RAISED:  # Refused, in whatever words: that is what should happen.
             continue
         accepted[name] = (tuple(y.shape), tuple(out.shape))
     measured = {"accepted": {name: list(shapes[0]) for name, shapes in accepted.items()}}

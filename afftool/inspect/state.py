@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import Subject, call
+from afftool.inspect.subject import Subject, call, rms
 
 NAME = "state in eval"
 
@@ -18,6 +18,7 @@ def check(subject: Subject) -> list[Finding]:
     with torch.no_grad():
         first = call(module, maps).clone()
         second = call(module, [x.clone() for x in kept])
+        fresh = call(subject.module(), [x.clone() for x in kept])
     after = _state(module)
     changed = [name for name in after if name not in before or not _same(before[name], after[name])]
     spoilt = [i for i, (x, was) in enumerate(zip(maps, kept, strict=True)) if not _same(x, was)]
@@ -44,13 +45,17 @@ def check(subject: Subject) -> list[Finding]:
             )
         )
     if not changed and not _same(first, second):
+        cause, do = "something random, dropout perhaps, is still on", "Draw random numbers only if self.training."
+        if rms(fresh - first) <= 1e-6 * rms(first):  # so a module that was not called before gives the first again
+            cause = "it remembers being called, in a Python attribute perhaps"
+            do = "Let forward change nothing, or only if self.training."
         findings.append(
             Finding(
                 check=NAME,
                 severity="warning",
-                what="the same input gives two different outputs in eval",
-                why="Something random, dropout perhaps, is still on.",
-                do="Draw random numbers only if self.training.",
+                what=f"the same input gives two different outputs in eval: {cause}",
+                why="A result that cannot be repeated can be neither compared, exported nor served.",
+                do=do,
             )
         )
     if findings:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from afftool.errors import LoadError
+from afftool.quiet import quiet
 from afftool.spec import FusionSpec
 
 SEED = 20210101
+RAISED = (Exception, SystemExit)
+"""What anybody's code may raise where it is run: a module that exits must not take the command along."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +33,15 @@ class Subject:
     """Whether it is of our own grammar, so that its branches have known names."""
 
     def module(self, *, training: bool = False, seed: int = SEED) -> nn.Module:
-        """A fresh module on the CPU, its initialisation drawn from `seed`."""
+        """A fresh module on the CPU, its initialisation drawn from `seed`: built again, since not all can be copied."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.make().train(training)
+            module = self.make()
+            if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+                # A lazy layer has no weights before its first call; in eval, so that no statistics move.
+                with torch.no_grad():
+                    module.eval()(*self.maps())
+            return module.train(training)
 
     def maps(self, *, seed: int = SEED, batch: int | None = None, count: int | None = None) -> list[torch.Tensor]:
         """Independent standard normal feature maps, as many as the fusion takes."""
@@ -40,11 +51,17 @@ class Subject:
 
 
 def call(module: nn.Module, maps: list[torch.Tensor]) -> torch.Tensor:
-    """The module's output. Raises what it raises, and `TypeError` where that is not one tensor."""
-    out = module(*maps)
-    if not isinstance(out, torch.Tensor):
-        raise TypeError(f"it returns a {type(out).__name__}, not one feature map")
-    return out
+    """The module's output, the first map of it where it returns several. Raises what it raises, and `TypeError`."""
+    return first_map(module(*maps))
+
+
+def first_map(out: object) -> torch.Tensor:
+    """The first tensor of what a module returned. Raises `TypeError` where there is none."""
+    parts = out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else (out,)
+    for part in parts:
+        if isinstance(part, torch.Tensor):
+            return part
+    raise TypeError(f"it returns {'None' if out is None else f'a {type(out).__name__}'}, not one feature map")
 
 
 def rms(tensor: torch.Tensor) -> float:
@@ -52,15 +69,18 @@ def rms(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().square().mean().sqrt())
 
 
-def precise(subject: Subject, *, training: bool = False) -> tuple[nn.Module, list[torch.Tensor]]:
-    """A fresh module and its inputs in double precision, so that a ratio of 2 is 2; in single where it only runs so."""
+def precise(subject: Subject, *, training: bool = False) -> tuple[Callable[[], nn.Module], list[torch.Tensor]]:
+    """How to make a fresh module, and its inputs, in double precision, so that a ratio of 2 is 2.
+
+    In single where it only runs so. One module a call: one that remembers its calls is not to be taken for another.
+    """
     maps = [x.double() for x in subject.maps()]
     try:
         with torch.no_grad():
-            call(subject.module(training=training).double(), maps)
-    except Exception:  # A constant of another dtype inside, most often.
-        return subject.module(training=training), subject.maps()
-    return subject.module(training=training).double(), maps
+            call(subject.module(training=training).double(), [x.clone() for x in maps])
+    except RAISED:  # A constant of another dtype inside, most often.
+        return lambda: subject.module(training=training), subject.maps()
+    return lambda: subject.module(training=training).double(), maps
 
 
 def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batch: int) -> Subject:
@@ -68,9 +88,14 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
     from afftool.fusion import build_fusion
 
     def make() -> nn.Module:
-        return build_fusion(fusion, channels=channels)
+        try:
+            return build_fusion(fusion, channels=channels)
+        except SystemExit as error:
+            raise LoadError(f"{fusion.name} could not be built: it exits (SystemExit: {error})") from error
 
-    subject = Subject(
+    with torch.random.fork_rng(devices=[]), quiet("torch", logging.ERROR):
+        make()  # what cannot be built is told here, before any check
+    return Subject(
         name=fusion.text,
         make=make,
         channels=channels,
@@ -79,5 +104,3 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         inputs=fusion.inputs,
         known=fusion.grammar is not None,
     )
-    subject.module()  # what cannot be built is told here, before any check
-    return subject

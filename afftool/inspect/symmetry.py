@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from afftool.inspect.finding import Finding
@@ -14,13 +16,13 @@ IGNORED = 1e-9
 
 def check(subject: Subject) -> list[Finding]:
     """The change by swapping the first two inputs, and each input's share of the output's sensitivity."""
-    module, maps = precise(subject)
+    make, maps = precise(subject)
     with torch.no_grad():
-        plain = call(module, maps)
-        swapped = call(module, [maps[1], maps[0], *maps[2:]])
+        plain = call(make(), [x.clone() for x in maps])
+        swapped = call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
     change = rms(plain - swapped) / (rms(plain) or 1.0)
     leaves = [x.clone().requires_grad_() for x in maps]
-    out = call(module, leaves)
+    out = call(make(), [x.clone() for x in leaves])
     pulls = [0.0] * len(leaves)
     for probe in range(PROBES):
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(probe), dtype=out.dtype)
@@ -30,6 +32,17 @@ def check(subject: Subject) -> list[Finding]:
     whole = sum(pulls) or 1.0
     shares = [pull / whole for pull in pulls]
     measured = {"change_by_swapping": change, "sensitivity_shares": shares}
+    if not all(math.isfinite(value) for value in (change, *shares)):
+        return [
+            Finding(
+                check=NAME,
+                severity="fault",
+                what="the gradient of the inputs is not finite, though the output is",
+                why="The first step of a training writes NaN into every layer before.",
+                do="Look for a square root, a norm or a logarithm at 0, and add a small constant under it.",
+                measured=measured,
+            )
+        ]
     names = ["x", "y", *(f"input {i + 1}" for i in range(2, len(leaves)))]
     ignored = [name for name, share in zip(names, shares, strict=True) if share <= IGNORED]
     if ignored:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from afftool.cli import app
+from afftool.cli import app, main
 from afftool.errors import AfftoolError, LoadError, SpecError, UnknownName
 from afftool.inspect import checks
 
@@ -56,6 +57,50 @@ def test_every_finding_is_printed_with_why_and_what_to_do() -> None:
     assert "global\\_att2" in result.stdout or "global_att2" in result.stdout
     assert "why: " in result.stdout
     assert "do: " in result.stdout
+
+
+FAILING = {
+    "raises": ("        raise ValueError('nope')", "own_failing.py:4"),
+    "exits": ("        raise SystemExit(3)", "own_failing.py:4"),
+}
+
+
+@pytest.mark.parametrize("how", list(FAILING))
+def test_a_module_that_cannot_be_called_is_told_in_the_report_and_ends_with_exit_code_2(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, place = FAILING[how]
+    (tmp_path / "own_failing.py").write_text(
+        f"from torch import nn\nclass Gate(nn.Module):\n    def forward(self, x, y):\n{line}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_failing", raising=False)
+    monkeypatch.setattr(sys, "argv", ["afftool", "inspect", "own_failing:Gate", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    (finding,) = json.loads(said.out)["findings"]
+    assert finding["severity"] == "fault"
+    assert place in finding["what"]
+    assert said.err.startswith("error: own_failing:Gate cannot be inspected: calling it fails: ")
+
+
+def test_a_module_that_exits_while_it_is_built_is_an_error_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_exiting.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LoadError, match="exits"):
+        CliRunner().invoke(app, ["inspect", "own_exiting:Gate"], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_json_says_on_what_device_and_in_what_precision() -> None:
+    result = CliRunner().invoke(app, ["inspect", "add", "--channels", "8", "--json"], catch_exceptions=False)
+    document = json.loads(result.stdout)
+    assert (document["device"], document["dtype"]) == ("cpu", "float32")
+    assert "mode" not in document
 
 
 @pytest.mark.parametrize(
