@@ -226,6 +226,16 @@ def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash
     assert "SIGSEGV" in str(dead.reason)
 
 
+def test_a_file_of_the_users_with_a_name_of_pythons_own_does_not_stop_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("inspect", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is not the standard library')\n")
+    monkeypatch.chdir(tmp_path)
+    records = measured("aff", baseline=None, isolate="process", **REAL_TIME)
+    assert records["aff", "eager"].status == "ok", records["aff", "eager"].reason
+
+
 def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = tmp_path / "interrupted.py"
