@@ -241,7 +241,7 @@ class _Bench:
                         case = build_case(spec)
                         reference = Reference(case)
                     row.entry = self._local(case, backend, reference)
-                row.fields |= row.entry.fields
+                row.take(row.entry.fields)
             except Exception as error:
                 row.fail(error)
                 del error

@@ -75,12 +75,22 @@ def enter(
             if "latency" in measures or backend != "eager":  # no number of a wrong result is kept, of no kind
                 fields["error_vs_eager"] = reference.error_of(prepared)
             if "energy" in measures:
-                fields["energy_j"] = energy.measure(prepared.run, case.spec.device)
+                fields |= _energy(prepared, case, measures)
             flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
         except BaseException:
             prepared.close()
             raise
     return Entry(Timed(prepared, clock, flush), fields, prepared.close)
+
+
+def _energy(prepared: Prepared, case: Case, measures: Collection[str]) -> dict[str, Any]:
+    """The energy of a step, or why there is none. Raises `Unavailable` if nothing else was asked for."""
+    try:
+        return {"energy_j": energy.measure(prepared.run, case.spec.device)}
+    except Unavailable as missing:
+        if set(measures) == {"energy"}:
+            raise
+        return {"reason": f"no energy: {_sentence(missing)}"}
 
 
 def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[str, Any]) -> Prepared:

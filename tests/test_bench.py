@@ -73,6 +73,21 @@ def test_a_timed_record_is_complete() -> None:
     assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+def test_energy_that_nothing_counts_has_a_reason_beside_what_else_was_measured() -> None:
+    record = measured("aff", measures=("memory", "energy"), baseline=None)["aff", "eager"]
+    assert (record.status, record.energy_j) == ("ok", None)
+    assert record.peak_bytes
+    assert "no energy: nothing counts energy on the CPU" in str(record.reason)
+
+
+def test_two_things_that_are_missing_have_both_reasons() -> None:
+    measures = ("cost", "latency", "energy")
+    record = measured("planted:NotOnMeta", measures=measures, baseline=None)["planted:NotOnMeta", "eager"]
+    assert record.latency_ms
+    assert "not counted" in str(record.reason)
+    assert "no energy" in str(record.reason)
+
+
 @pytest.mark.parametrize("measure", ["memory", "energy"])
 def test_a_wrong_result_has_no_number_of_any_kind(measure: str) -> None:
     record = measured("aff", backends=("wrong",), measures=(measure,), baseline=None)["aff", "wrong"]

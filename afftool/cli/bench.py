@@ -256,7 +256,8 @@ def _print(run: Run, details: tuple[Table, ...]) -> None:
     if table.rows:
         console.out()
         console.table(table)
-        console.out(table.note)
+        if table.note:
+            console.out(table.note)
     for rest in (*details, *caveats(run)):
         console.out(f"\n{rest.title}")
         console.table(rest)

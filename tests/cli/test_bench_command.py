@@ -88,6 +88,27 @@ def test_what_cannot_run_here_is_recorded_and_nothing_measured_has_an_exit_code(
     assert "nothing could be measured" in captured.err
 
 
+def test_energy_alone_where_nothing_counts_it_says_why_and_nothing_was_measured(monkeypatch, capsys) -> None:
+    words = ["bench", "--measure", "energy", "--fusion", "aff", "--channels", "4", "--size", "4", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--backend", "eager") == 6
+    assert {row["status"] for row in latest()} == {"skipped"}
+    assert "nothing counts energy on the CPU" in capsys.readouterr().out
+
+
+def test_operators_without_a_formula_are_named_on_the_screen(monkeypatch, capsys) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        class Inverse(nn.Module):
+            def forward(self, x, y):
+                return x + torch.linalg.inv(y)
+    """
+    Path("own_inverse.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    assert afftool(monkeypatch, *COST, "--fusion", "own_inverse:Inverse") == 0
+    assert "Not in the FLOPs and MACs, for want of a formula: aten.linalg_inv_ex" in capsys.readouterr().out
+
+
 def test_a_device_that_is_not_there_is_the_users_error(monkeypatch, capsys) -> None:
     assert afftool(monkeypatch, *COST, "--fusion", "aff", "--device", "cuda:99") == 2
     assert "hint:" in capsys.readouterr().err
