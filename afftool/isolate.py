@@ -190,7 +190,7 @@ def main() -> None:
         question = json.loads(line)
         try:
             answer = verbs[question["do"]](question)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             from afftool.entry import outcome
 
             status, reason = outcome(error)

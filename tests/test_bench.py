@@ -165,6 +165,28 @@ def test_whatever_goes_wrong_with_one_fusion_the_others_are_measured() -> None:
     assert records["aff", "eager"].status == "ok"
 
 
+@pytest.mark.parametrize("isolate", ["none", "process"])
+@pytest.mark.parametrize("after", [0, 40])
+def test_a_module_that_ends_the_program_ends_its_own_row_only(after: int, isolate: str) -> None:
+    name = f"planted:Exits:after={after}"
+    options = REAL_TIME if isolate == "process" else {}
+    records = measured(name, "planted:Plain", isolate=isolate, **options)
+    assert records[name, "eager"].status == "failed"
+    assert "SystemExit" in str(records[name, "eager"].reason)
+    assert records["planted:Plain", "eager"].status == "ok"
+
+
+def test_a_module_that_ends_the_program_while_it_is_counted_or_its_memory_is_read_fails_its_row() -> None:
+    records = measured("planted:ExitsAnywhere", "aff", measures=("cost", "memory"))
+    assert records["planted:ExitsAnywhere", "eager"].status == "failed"
+    assert records["aff", "eager"].peak_bytes
+
+
+def test_ctrl_c_is_nobodys_failed_row() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measured("planted:Interrupts")
+
+
 def test_a_module_that_cannot_be_counted_is_timed_all_the_same() -> None:
     records = measured("planted:NotOnMeta", "planted:RaisesEverywhere", measures=("cost", "latency"))
     timed, broken = records["planted:NotOnMeta", "eager"], records["planted:RaisesEverywhere", "eager"]

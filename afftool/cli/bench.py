@@ -244,7 +244,7 @@ def _saved_by_module(case: CaseSpec) -> dict[str, int] | None:
 
     try:
         return measure(build_case(case)).saved_by_module_bytes
-    except Exception:
+    except (Exception, SystemExit):
         return None
 
 
