@@ -109,11 +109,12 @@ def bench(
 
     wanted = split_list(formats or [])
     files = destinations(out, wanted, stem="bench")
-    with Store.open(store) as opened:
-        run = _measure(planned, request, opened)
+    with console.stdout_kept(as_json):
+        with Store.open(store) as opened:
+            run = _measure(planned, request, opened)
+        details = tuple(_details(planned, request, explain=explain, per_module=per_module))
     if out is None and not as_json:
         files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
-    details = tuple(_details(planned, request, explain=explain, per_module=per_module))
     built = bench_report(run, details)
     write(built, files)
     if as_json:

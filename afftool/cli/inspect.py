@@ -8,7 +8,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.errors import SpecError
+from afftool.errors import LoadError, SpecError
 from afftool.formats import destinations, renderer, write
 from afftool.spec import CaseSpec, FusionSpec, parse_size, split_list
 
@@ -50,12 +50,14 @@ def inspect(
     from afftool.inspect.subject import subject_of
 
     torch.set_num_threads(1)  # The maps are small, and so every run says the same.
-    subject = subject_of(fusion, channels=channels, size=extents, batch=batch)
     found: list[Finding] = []
-    with console.following(to_stderr=as_json) as follow:
-        for finding in review(subject):
-            found.append(finding)
-            follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
+    with console.stdout_kept(as_json), console.following(to_stderr=as_json) as follow:
+        try:
+            for finding in review(subject_of(fusion, channels=channels, size=extents, batch=batch)):
+                found.append(finding)
+                follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
+        except SystemExit as error:
+            raise LoadError(f"{fusion} ended the program: {error!r}", hint="its forward calls sys.exit") from error
     setting = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch, "mode": "CPU, float32"}
     report = inspect_report(fusion.text, found, setting)
     if as_json:

@@ -89,7 +89,8 @@ def profile(
     check_device(device)
     done = _load(stored)
     if cases:
-        done += _profile(cases, out, names, steps, resolve_device(device), threads)
+        with console.stdout_kept(as_json):
+            done += _profile(cases, out, names, steps, resolve_device(device), threads)
     reports = _compare(done, out, names)
     _print(done, reports, as_json)
     if show:
