@@ -10,8 +10,9 @@ import dataclasses
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -25,6 +26,7 @@ from afftool.spec import CaseSpec, split_list
 from afftool.sweep import DEFAULT_BASELINE, Plan, Words, plan
 
 if TYPE_CHECKING:
+    from afftool.measure.bounds import Bounds
     from afftool.record import Environment, Record, Run
     from afftool.report import Table
     from afftool.store import Store
@@ -160,11 +162,15 @@ def _measure(planned: Plan, request: _Request, store: Store) -> Run:
     import torch
 
     from afftool import environment
+    from afftool.measure.bounds import Bounds
     from afftool.session import Interrupted, save_as_measured
 
     if request.threads:
         torch.set_num_threads(request.threads)
     machine = environment.read()
+    bounds = Bounds.of(store.path, machine, placed.cases[0].device, request.measures)
+    _advise(bounds, request, machine, store.path)
+    request = dataclasses.replace(request, measures=bounds.measures)
     with console.following(to_stderr=request.as_json) as follow:
         try:
             return save_as_measured(
@@ -174,7 +180,7 @@ def _measure(planned: Plan, request: _Request, store: Store) -> Run:
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,
-                complete=_with_bound(store, machine),
+                complete=bounds.complete,
             )
         except Interrupted as stopped:
             console.note(
@@ -206,12 +212,18 @@ def _backends_of(placed: Plan) -> list[str]:
     return [name for name, backend in catalog.BACKENDS.items() if cuda or not backend.needs_cuda]
 
 
-def _with_bound(store: Store, machine: Environment) -> Callable[[Record], Record]:
-    """What completes a record: on a calibrated machine, what bounds it and how near it came."""
-    from afftool.measure.roofline import CeilingsFile, annotate
-
-    ceilings = CeilingsFile.beside(store.path)
-    return lambda record: annotate(record, ceilings.find(machine.fingerprint, record.device))
+def _advise(bounds: Bounds, request: _Request, machine: Environment, store: Path) -> None:
+    """A calibration that does not count because it was made with other threads is told, with what to do."""
+    if not bounds.others:
+        return
+    words = ["afftool", "doctor", "--calibrate", "--threads", str(machine.threads)]
+    words += [] if request.device == "auto" else ["--device", request.device]
+    words += [] if store == options.STORE else ["--store", str(store)]
+    plural = "" if bounds.others == (1,) else "s"
+    console.note(
+        f"no row says what bounds it: this machine was calibrated with {', '.join(map(str, bounds.others))} "
+        f"thread{plural}, and this bench uses {machine.threads}; `{shlex.join(words)}` calibrates it"
+    )
 
 
 def _details(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> Iterator[Table]:

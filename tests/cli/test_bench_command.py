@@ -74,6 +74,32 @@ def test_a_timed_bench_has_ratios_and_compares_with_eager(monkeypatch, capsys) -
     assert "latency vs add" in capsys.readouterr().out
 
 
+def test_on_a_calibrated_machine_a_latency_has_its_bound_and_another_number_of_threads_is_told(
+    monkeypatch, capsys
+) -> None:
+    import torch
+
+    from afftool import environment
+    from afftool.measure.roofline import Ceilings, CeilingsFile
+
+    torch.set_num_threads(1)
+    rates = {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}
+    ceilings = Ceilings(device="cpu", bandwidths=((1, 1e9),), flops_per_s=rates, launch_s=1e-6)
+    CeilingsFile.beside(Path(".afftool/runs.sqlite")).keep(environment.read().fingerprint, ceilings)
+    words = ["bench", "-m", "latency", "--fusion", "aff", "--channels", "8", "--size", "6", "--budget", "0.1"]
+    words += ["--backend", "eager", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--threads", "1") == 0
+    captured = capsys.readouterr()
+    assert "bound by" in captured.out
+    assert "MACs" not in captured.out
+    assert "calibrated" not in captured.err
+    assert all(row["bound"] and row["flops"] is None for row in latest())
+    assert afftool(monkeypatch, *words, "--threads", "2") == 0
+    told = capsys.readouterr().err
+    assert "calibrated with 1 thread, and this bench uses 2" in told
+    assert "`afftool doctor --calibrate --threads 2 --device cpu`" in told
+
+
 def test_what_cannot_run_here_is_recorded_and_nothing_measured_has_an_exit_code(monkeypatch, capsys) -> None:
     import torch
 
