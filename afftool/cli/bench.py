@@ -5,7 +5,6 @@ What can be wrong with the words is found before torch is imported; see `afftool
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import shlex
@@ -20,15 +19,16 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import AfftoolError, NothingMeasured, SpecError
+from afftool.errors import NothingMeasured, SpecError
 from afftool.registry import load, unknown
-from afftool.spec import CaseSpec, split_list
+from afftool.spec import split_list
 from afftool.sweep import DEFAULT_BASELINE, Plan, Words, plan
 
 if TYPE_CHECKING:
     from afftool.measure.bounds import Bounds
     from afftool.record import Environment, Record, Run
-    from afftool.report import Table
+    from afftool.report.breakdown import Breakdown
+    from afftool.report.model import Table
     from afftool.store import Store
 
 MEASURES = ["cost", "latency", "memory"]
@@ -107,6 +107,7 @@ def bench(
 
     from afftool.formats import destinations, renderer, write
     from afftool.report import bench_report
+    from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
     wanted = split_list(formats or [])
@@ -114,10 +115,12 @@ def bench(
     with console.stdout_kept(as_json):
         with Store.open(store) as opened:
             run = _measure(planned, request, opened)
-        details = tuple(_details(planned, request, explain=explain, per_module=per_module))
+        found = _breakdowns(planned, request, explain=explain, per_module=per_module)
     if out is None and not as_json:
         files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
-    built = bench_report(run, details)
+    details = tuple(table for one in found for table in breakdown_tables(one))
+    more = breakdown_document(found, explain=explain, per_module=per_module)
+    built = bench_report(run, details, more)
     write(built, files)
     if as_json:
         console.write(renderer("json")(built))
@@ -226,39 +229,15 @@ def _advise(bounds: Bounds, request: _Request, machine: Environment, store: Path
     )
 
 
-def _details(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> Iterator[Table]:
-    """Where the cost and the memory of each case come from. What cannot be counted said so in its record."""
+def _breakdowns(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> list[Breakdown]:
+    """Each case taken apart as asked, as its records have it: on the device it was measured on."""
+    from afftool.breakdown import break_down
+
     if not (explain or per_module):
-        return
-    from afftool.measure.cost import count
-    from afftool.measure.explain import explain as explained
-    from afftool.report.cost import module_table, operator_table
-    from afftool.report.memory import saved_table
-
-    for case in planned.cases:
-        size = "x".join(map(str, case.size))
-        place = "" if case.channels is None else f"{case.channels} channels, "
-        name = f"{case.fusion} ({case.host}, {place}{size}, batch {case.batch}, {case.mode})"
-        with contextlib.suppress(AfftoolError):
-            if explain:
-                yield operator_table(name, explained(case))
-            if per_module:
-                yield module_table(name, count(case))
-        if per_module and "memory" in request.measures and case.mode == "train":
-            saved = _saved_by_module(dataclasses.replace(case, device=resolve_device(request.device)))
-            if saved is not None:
-                yield saved_table(name, saved)
-
-
-def _saved_by_module(case: CaseSpec) -> dict[str, int] | None:
-    """What each module of a training step saves for backward; None where that fails, which its records tell."""
-    from afftool.build import build_case
-    from afftool.measure.memory import measure
-
-    try:
-        return measure(build_case(case)).saved_by_module_bytes
-    except (Exception, SystemExit):
-        return None
+        return []
+    cases = planned.on_device(resolve_device(request.device)).cases
+    memory = "memory" in request.measures
+    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in cases]
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:

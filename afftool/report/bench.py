@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afftool import units
@@ -19,10 +19,10 @@ BEST = "The best of the fusions measured alike is marked."
 _HEADINGS = {"memory_format": "memory format"}
 
 
-def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
+def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any] | None = None) -> Report:
     """The report of one run; every number in it is exact, and rounded only where a format prints it.
 
-    `details` are further tables, put before what was not measured.
+    `details` are further tables, put before what was not measured, `more` further keys of the document.
     """
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
@@ -46,7 +46,7 @@ def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
         facts=_facts(run),
         tables=tuple(tables),
         data=data_table([*measured, *rest], baseline),
-        document=document(run),
+        document=document(run) | dict(more or {}),
         charts=_charts(measured, varying),
     )
 

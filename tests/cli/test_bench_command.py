@@ -191,6 +191,39 @@ def test_explain_and_per_module_add_tables_whose_sums_are_the_totals(monkeypatch
     assert "## Operators of aff" in Path("r.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_in_json_the_operators_and_modules_add_up_to_the_records(mode: str, monkeypatch, capsys) -> None:
+    words = ["bench", "-m", "cost,memory", "--backend", "eager", "--fusion", "iaff,sk", "--mode", mode, "--size", "7"]
+    words += ["--channels", "16", "--batch", "2", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--explain", "--per-module", "--json", "--out", "r.json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert json.loads(Path("r.json").read_text(encoding="utf-8")) == document
+    records = {record["identity"]: record for record in document["records"]}
+    assert {case["identity"] for case in document["operators"]} == set(records)
+    assert {case["identity"] for case in document["modules"]} == set(records)
+    for case in document["operators"]:
+        record = records[case["identity"]]
+        assert {name: record[name] for name in case if name in record} == {n: v for n, v in case.items() if n in record}
+        assert record["uncounted_ops"] == {}
+        assert all(row["formula"] and row["calls"] for row in case["rows"])
+        assert {"fvcore_flops", "torch_flops", "mac_only"} < set(case["rows"][0])
+        for direction, prefix in (("forward", ""), ("backward", "backward_")):
+            rows = [row for row in case["rows"] if row["direction"] == direction]
+            for name in ("macs", "flops", "moved_bytes"):
+                assert (sum(row[name] for row in rows) if rows else None) == record[prefix + name]
+    for case in document["modules"]:
+        record, whole = records[case["identity"]], case["rows"][0]
+        assert whole["module"] == ""
+        for name in ("params", "live_params", "macs", "flops", "moved_bytes", "backward_flops", "saved_bytes"):
+            assert whole[name] == record[name], name
+        if mode == "train":
+            assert sum(row["own_saved_bytes"] for row in case["rows"]) == record["saved_bytes"]
+            parts = {row["module"]: row for row in case["rows"]}
+            if "local_att" in parts:
+                below = [row["own_saved_bytes"] for path, row in parts.items() if path.startswith("local_att.")]
+                assert parts["local_att"]["saved_bytes"] == sum(below) > 0
+
+
 def test_a_store_that_is_not_ours_stops_the_bench_before_it_starts(monkeypatch, capsys) -> None:
     Path("notes.txt").write_text("mine\n" * 50)
     assert afftool(monkeypatch, *COST, "--fusion", "aff", "--store", "notes.txt") == 2
