@@ -146,7 +146,7 @@ class _Bench:
             row = Row(spec, "", {})
             try:
                 row.fields |= cost.count(spec).fields
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 row.fail(error)
                 if self.options.backends and isinstance(error, LoadError):
                     # what runs neither on the meta device nor on the CPU may still run on this one
@@ -241,8 +241,8 @@ class _Bench:
                         case = build_case(spec)
                         reference = Reference(case)
                     row.entry = self._local(case, backend, reference)
-                row.fields |= row.entry.fields
-            except Exception as error:
+                row.take(row.entry.fields)
+            except (Exception, SystemExit) as error:
                 row.fail(error)
                 del error
                 _free()

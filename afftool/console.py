@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afftool import units
@@ -29,6 +30,31 @@ def write(text: str) -> None:
     """A whole document, as it is."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+@contextmanager
+def stdout_kept(wanted: bool = True) -> Iterator[None]:
+    """Keep stdout for the document that follows the block: what anybody writes there meanwhile goes to stderr.
+
+    A user's module may print, from Python, from C, or in a process it starts. Where that is not `wanted`, nothing is
+    changed.
+    """
+    if not wanted:
+        yield
+        return
+    ours = sys.stdout
+    ours.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ours.flush()  # whoever held on to it, as a logging handler does
+        with suppress(OSError, TypeError, AttributeError):  # what C code has printed and not yet written
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def note(text: str) -> None:

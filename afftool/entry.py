@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
@@ -74,12 +75,22 @@ def enter(
             if "latency" in measures or backend != "eager":  # no number of a wrong result is kept, of no kind
                 fields["error_vs_eager"] = reference.error_of(prepared)
             if "energy" in measures:
-                fields["energy_j"] = energy.measure(prepared.run, case.spec.device)
+                fields |= _energy(prepared, case, measures)
             flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
         except BaseException:
             prepared.close()
             raise
     return Entry(Timed(prepared, clock, flush), fields, prepared.close)
+
+
+def _energy(prepared: Prepared, case: Case, measures: Collection[str]) -> dict[str, Any]:
+    """The energy of a step, or why there is none. Raises `Unavailable` if nothing else was asked for."""
+    try:
+        return {"energy_j": energy.measure(prepared.run, case.spec.device)}
+    except Unavailable as missing:
+        if set(measures) == {"energy"}:
+            raise
+        return {"reason": f"no energy: {_sentence(missing)}"}
 
 
 def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[str, Any]) -> Prepared:
@@ -143,10 +154,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's own code it happened: the last line outside of torch and of afftool, if any."""
-    ours = Path(__file__).parent
-    libraries = [f"{folder}{os.sep}" for folder in (ours, Path(torch.__file__).parent)]
+    """Where in the user's own code it happened: the last line outside of Python, torch and afftool, if any."""
+    libraries = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, Path(torch.__file__).parent))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", *libraries)):
+        if not frame.filename.startswith(("<", *libraries)) and not _is_pythons(frame.filename):
             return f" ({frame.filename}:{frame.lineno})"
     return ""
+
+
+def _is_pythons(file: str) -> bool:
+    """Whether a file is of the standard library; packages may be installed below it, and are not."""
+    paths = sysconfig.get_paths()
+    inside = [file.removeprefix(f"{paths[name]}{os.sep}") for name in ("stdlib", "platstdlib")]
+    return any(rest != file and not rest.startswith(("site-packages", "dist-packages")) for rest in inside)

@@ -36,7 +36,7 @@ class Child:
         threads: int | None = None,
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "afftool.isolate"],
+            [sys.executable, "-P", "-m", "afftool.isolate"],  # no queue.py of the user's in place of Python's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -190,7 +190,7 @@ def main() -> None:
         question = json.loads(line)
         try:
             answer = verbs[question["do"]](question)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             from afftool.entry import outcome
 
             status, reason = outcome(error)

@@ -51,7 +51,7 @@ def load(path: str) -> Any:
         raise LoadError(
             f"importing {module_name!r} failed: {error}", hint=f"install {error.name!r} or remove that import"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without `if __name__ == "__main__"` may end in one
         raise LoadError(
             f"importing {module_name!r} failed: {type(error).__name__}: {error}",
             hint=f"run `python -c 'import {module_name}'` to see the whole traceback",

@@ -27,6 +27,11 @@ class Row:
         """Whether it can no longer be timed."""
         return bool(self.fields.get("status", "ok") != "ok")
 
+    def take(self, fields: dict[str, Any]) -> None:
+        """Add what was found out. What was not, and why, is kept beside what was already missing."""
+        reasons = [reason for reason in (self.fields.get("reason"), fields.get("reason")) if reason]
+        self.fields |= fields | ({"reason": "; ".join(reasons)} if reasons else {})
+
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
         from afftool.entry import outcome

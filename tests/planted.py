@@ -90,3 +90,35 @@ class NotOnMeta(Plain):
         if type(x) is not torch.Tensor or x.is_meta or torch.is_grad_enabled():
             raise RuntimeError("not here")
         return super().forward(x, y)
+
+
+class Exits(Plain):
+    """Wants to end the program, in its first step where values are real, or in the step `after`."""
+
+    def __init__(self, channels: int, after: int = 0) -> None:
+        super().__init__(channels)
+        self.after = after
+        self.steps = 0
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            self.steps += 1
+            if self.steps > self.after:
+                raise SystemExit(3)
+        return super().forward(x, y)
+
+
+class Interrupts(Plain):
+    """As if Ctrl-C were pressed while it runs."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            raise KeyboardInterrupt
+        return super().forward(x, y)
+
+
+class ExitsAnywhere(Plain):
+    """Wants to end the program wherever it runs."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(3)

@@ -73,6 +73,21 @@ def test_a_timed_record_is_complete() -> None:
     assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+def test_energy_that_nothing_counts_has_a_reason_beside_what_else_was_measured() -> None:
+    record = measured("aff", measures=("memory", "energy"), baseline=None)["aff", "eager"]
+    assert (record.status, record.energy_j) == ("ok", None)
+    assert record.peak_bytes
+    assert "no energy: nothing counts energy on the CPU" in str(record.reason)
+
+
+def test_two_things_that_are_missing_have_both_reasons() -> None:
+    measures = ("cost", "latency", "energy")
+    record = measured("planted:NotOnMeta", measures=measures, baseline=None)["planted:NotOnMeta", "eager"]
+    assert record.latency_ms
+    assert "not counted" in str(record.reason)
+    assert "no energy" in str(record.reason)
+
+
 @pytest.mark.parametrize("measure", ["memory", "energy"])
 def test_a_wrong_result_has_no_number_of_any_kind(measure: str) -> None:
     record = measured("aff", backends=("wrong",), measures=(measure,), baseline=None)["aff", "wrong"]
@@ -150,6 +165,28 @@ def test_whatever_goes_wrong_with_one_fusion_the_others_are_measured() -> None:
     assert records["aff", "eager"].status == "ok"
 
 
+@pytest.mark.parametrize("isolate", ["none", "process"])
+@pytest.mark.parametrize("after", [0, 40])
+def test_a_module_that_ends_the_program_ends_its_own_row_only(after: int, isolate: str) -> None:
+    name = f"planted:Exits:after={after}"
+    options = REAL_TIME if isolate == "process" else {}
+    records = measured(name, "planted:Plain", isolate=isolate, **options)
+    assert records[name, "eager"].status == "failed"
+    assert "SystemExit" in str(records[name, "eager"].reason)
+    assert records["planted:Plain", "eager"].status == "ok"
+
+
+def test_a_module_that_ends_the_program_while_it_is_counted_or_its_memory_is_read_fails_its_row() -> None:
+    records = measured("planted:ExitsAnywhere", "aff", measures=("cost", "memory"))
+    assert records["planted:ExitsAnywhere", "eager"].status == "failed"
+    assert records["aff", "eager"].peak_bytes
+
+
+def test_ctrl_c_is_nobodys_failed_row() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measured("planted:Interrupts")
+
+
 def test_a_module_that_cannot_be_counted_is_timed_all_the_same() -> None:
     records = measured("planted:NotOnMeta", "planted:RaisesEverywhere", measures=("cost", "latency"))
     timed, broken = records["planted:NotOnMeta", "eager"], records["planted:RaisesEverywhere", "eager"]
@@ -224,6 +261,16 @@ def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash
     assert good.latency_ratio is not None
     assert dead.status == "failed"
     assert "SIGSEGV" in str(dead.reason)
+
+
+def test_a_file_of_the_users_with_a_name_of_pythons_own_does_not_stop_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("inspect", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is not the standard library')\n")
+    monkeypatch.chdir(tmp_path)
+    records = measured("aff", baseline=None, isolate="process", **REAL_TIME)
+    assert records["aff", "eager"].status == "ok", records["aff", "eager"].reason
 
 
 def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+
+import pytest
 
 from afftool import console
 from afftool.report.model import Column, Table
@@ -55,3 +59,30 @@ def test_errors_go_to_stderr_with_their_hint(capsys) -> None:
     console.error("it is wrong", "do this")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "error: it is wrong\nhint: do this\n")
+
+
+TALKING = """
+import ctypes, os, subprocess, sys
+from afftool import console
+held = sys.stdout
+print("before")
+with console.stdout_kept():
+    print("print")
+    held.write("held\\n")
+    os.write(1, b"descriptor\\n")
+    ctypes.CDLL(None).puts(b"from c")
+    subprocess.run(["echo", "child"], check=True)
+    try:
+        with console.stdout_kept():
+            raise KeyError
+    except KeyError:
+        print("nested")
+console.write("document")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the C library has another name there")
+def test_while_stdout_is_kept_whatever_anybody_prints_goes_to_stderr() -> None:
+    done = subprocess.run([sys.executable, "-c", TALKING], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\ndocument"
+    assert set(done.stderr.split("\n")) >= {"print", "held", "descriptor", "from c", "child", "nested"}

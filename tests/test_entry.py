@@ -1,3 +1,7 @@
+import json
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -27,3 +31,15 @@ def test_the_reason_names_the_line_of_the_users_code() -> None:
     with pytest.raises(RuntimeError) as caught:
         users()
     assert f"{__file__}:" in outcome(caught.value)[1]
+
+
+def test_the_line_that_called_the_standard_library_is_named_and_not_the_librarys(tmp_path: Path) -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads("{")
+    assert f"({__file__}:" in outcome(caught.value)[1]
+    own = tmp_path / "site-packages" / "mine.py"
+    installed = Path(sysconfig.get_paths()["stdlib"]) / "site-packages" / "mine.py"
+    for file in (own, installed):
+        with pytest.raises(ZeroDivisionError) as divided:
+            exec(compile("1 / 0", str(file), "exec"))
+        assert f"{file}:1" in outcome(divided.value)[1]

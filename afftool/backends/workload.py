@@ -176,7 +176,7 @@ def in_double(case: Case, seed: int) -> Outputs | None:
     """The outputs of one step in double precision, or None where the module cannot run so."""
     try:
         return Workload(case, dtype=torch.float64).outputs(seed)
-    except Exception:  # a module that casts by hand, or no memory for it: there is no arbiter then
+    except (Exception, SystemExit):  # a module that casts by hand, or no memory for it: there is no arbiter then
         return None
 
 

@@ -103,9 +103,10 @@ def ablate(
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:
         command = shlex.join(["afftool", *sys.argv[1:]])
-        session = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
-        train = build_engine(engine, session.plan, device=where, workers=workers, address=address, gpus=gpus)
-        _follow(session, train, tensorboard, quiet=as_json)
+        with console.stdout_kept(as_json):
+            session = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
+            train = build_engine(engine, session.plan, device=where, workers=workers, address=address, gpus=gpus)
+            _follow(session, train, tensorboard, quiet=as_json)
         report = stored_report(opened, session.run_id, pairs=pairs)
         assert report is not None
         write(report, files)

@@ -5,13 +5,13 @@ What can be wrong with the words is found before torch is imported; see `afftool
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,14 +19,16 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import AfftoolError, NothingMeasured, SpecError
+from afftool.errors import NothingMeasured, SpecError
 from afftool.registry import load, unknown
-from afftool.spec import CaseSpec, split_list
+from afftool.spec import split_list
 from afftool.sweep import DEFAULT_BASELINE, Plan, Words, plan
 
 if TYPE_CHECKING:
+    from afftool.measure.bounds import Bounds
     from afftool.record import Environment, Record, Run
-    from afftool.report import Table
+    from afftool.report.breakdown import Breakdown
+    from afftool.report.model import Table
     from afftool.store import Store
 
 MEASURES = ["cost", "latency", "memory"]
@@ -105,16 +107,20 @@ def bench(
 
     from afftool.formats import destinations, renderer, write
     from afftool.report import bench_report
+    from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
     wanted = split_list(formats or [])
     files = destinations(out, wanted, stem="bench")
-    with Store.open(store) as opened:
-        run = _measure(planned, request, opened)
+    with console.stdout_kept(as_json):
+        with Store.open(store) as opened:
+            run = _measure(planned, request, opened)
+        found = _breakdowns(planned, request, explain=explain, per_module=per_module)
     if out is None and not as_json:
         files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
-    details = tuple(_details(planned, request, explain=explain, per_module=per_module))
-    built = bench_report(run, details)
+    details = tuple(table for one in found for table in breakdown_tables(one))
+    more = breakdown_document(found, explain=explain, per_module=per_module)
+    built = bench_report(run, details, more)
     write(built, files)
     if as_json:
         console.write(renderer("json")(built))
@@ -159,11 +165,15 @@ def _measure(planned: Plan, request: _Request, store: Store) -> Run:
     import torch
 
     from afftool import environment
+    from afftool.measure.bounds import Bounds
     from afftool.session import Interrupted, save_as_measured
 
     if request.threads:
         torch.set_num_threads(request.threads)
     machine = environment.read()
+    bounds = Bounds.of(store.path, machine, placed.cases[0].device, request.measures)
+    _advise(bounds, request, machine, store.path)
+    request = dataclasses.replace(request, measures=bounds.measures)
     with console.following(to_stderr=request.as_json) as follow:
         try:
             return save_as_measured(
@@ -173,7 +183,7 @@ def _measure(planned: Plan, request: _Request, store: Store) -> Run:
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,
-                complete=_with_bound(store, machine),
+                complete=bounds.complete,
             )
         except Interrupted as stopped:
             console.note(
@@ -205,47 +215,29 @@ def _backends_of(placed: Plan) -> list[str]:
     return [name for name, backend in catalog.BACKENDS.items() if cuda or not backend.needs_cuda]
 
 
-def _with_bound(store: Store, machine: Environment) -> Callable[[Record], Record]:
-    """What completes a record: on a calibrated machine, what bounds it and how near it came."""
-    from afftool.measure.roofline import CeilingsFile, annotate
-
-    ceilings = CeilingsFile.beside(store.path)
-    return lambda record: annotate(record, ceilings.find(machine.fingerprint, record.device))
-
-
-def _details(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> Iterator[Table]:
-    """Where the cost and the memory of each case come from. What cannot be counted said so in its record."""
-    if not (explain or per_module):
+def _advise(bounds: Bounds, request: _Request, machine: Environment, store: Path) -> None:
+    """A calibration that does not count because it was made with other threads is told, with what to do."""
+    if not bounds.others:
         return
-    from afftool.measure.cost import count
-    from afftool.measure.explain import explain as explained
-    from afftool.report.cost import module_table, operator_table
-    from afftool.report.memory import saved_table
-
-    for case in planned.cases:
-        size = "x".join(map(str, case.size))
-        place = "" if case.channels is None else f"{case.channels} channels, "
-        name = f"{case.fusion} ({case.host}, {place}{size}, batch {case.batch}, {case.mode})"
-        with contextlib.suppress(AfftoolError):
-            if explain:
-                yield operator_table(name, explained(case))
-            if per_module:
-                yield module_table(name, count(case))
-        if per_module and "memory" in request.measures and case.mode == "train":
-            saved = _saved_by_module(dataclasses.replace(case, device=resolve_device(request.device)))
-            if saved is not None:
-                yield saved_table(name, saved)
+    words = ["afftool", "doctor", "--calibrate", "--threads", str(machine.threads)]
+    words += [] if request.device == "auto" else ["--device", request.device]
+    words += [] if store == options.STORE else ["--store", str(store)]
+    plural = "" if bounds.others == (1,) else "s"
+    console.note(
+        f"no row says what bounds it: this machine was calibrated with {', '.join(map(str, bounds.others))} "
+        f"thread{plural}, and this bench uses {machine.threads}; `{shlex.join(words)}` calibrates it"
+    )
 
 
-def _saved_by_module(case: CaseSpec) -> dict[str, int] | None:
-    """What each module of a training step saves for backward; None where that fails, which its records tell."""
-    from afftool.build import build_case
-    from afftool.measure.memory import measure
+def _breakdowns(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> list[Breakdown]:
+    """Each case taken apart as asked, as its records have it: on the device it was measured on."""
+    from afftool.breakdown import break_down
 
-    try:
-        return measure(build_case(case)).saved_by_module_bytes
-    except Exception:
-        return None
+    if not (explain or per_module):
+        return []
+    cases = planned.on_device(resolve_device(request.device)).cases
+    memory = "memory" in request.measures
+    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in cases]
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:
@@ -256,7 +248,8 @@ def _print(run: Run, details: tuple[Table, ...]) -> None:
     if table.rows:
         console.out()
         console.table(table)
-        console.out(table.note)
+        if table.note:
+            console.out(table.note)
     for rest in (*details, *caveats(run)):
         console.out(f"\n{rest.title}")
         console.table(rest)

@@ -62,7 +62,7 @@ def doctor(
         console.out(f"  {check.state.ljust(7)}  {check.name.ljust(width)}  {check.found}")
         if check.advice:
             console.out(f"  {' ' * (9 + width)}  -> {check.advice}")
-    _print_ceilings(ceilings, kept.path)
+    _print_ceilings(ceilings, kept.path, kept.other_threads(machine, place))
 
 
 def _print_machine(machine: Environment) -> None:
@@ -73,10 +73,11 @@ def _print_machine(machine: Environment) -> None:
     console.pairs(rows)
 
 
-def _print_ceilings(ceilings: Ceilings | None, path: Path) -> None:
-    """What the machine can reach, if it was ever measured."""
+def _print_ceilings(ceilings: Ceilings | None, path: Path, others: tuple[int, ...]) -> None:
+    """What the machine can reach, if it was ever measured; `others` are numbers of threads it was measured with."""
     if ceilings is None:
-        console.out("\nCeilings: not measured")
+        with_others = f" with so many threads (but with {', '.join(map(str, others))})" if others else ""
+        console.out(f"\nCeilings: not measured{with_others}")
         console.out("  -> `afftool doctor --calibrate` measures them; then every timed row says what bounds it")
         return
     console.out(f"\nCeilings of {ceilings.device}, measured {ceilings.taken}, kept in {path}")

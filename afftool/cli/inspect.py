@@ -51,10 +51,9 @@ def inspect(
     from afftool.inspect.subject import subject_of
 
     torch.set_num_threads(1)  # The maps are small, and so every run says the same.
-    subject = subject_of(fusion, channels=channels, size=extents, batch=batch)
     found: list[Finding] = []
-    with console.following(to_stderr=as_json) as follow:
-        for finding in review(subject):
+    with console.stdout_kept(as_json), console.following(to_stderr=as_json) as follow:
+        for finding in review(subject_of(fusion, channels=channels, size=extents, batch=batch)):
             found.append(finding)
             follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
     setting: dict[str, object] = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch}

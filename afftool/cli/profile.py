@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import NothingMeasured, SpecError, Unavailable
+from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, UserError
 from afftool.formats import renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
@@ -88,12 +89,25 @@ def profile(
     )
     check_device(device)
     done = _load(stored)
+    if cases or len(stored) > 1:
+        _refuse_unwritable(out)
     if cases:
-        done += _profile(cases, out, names, steps, resolve_device(device), threads)
+        with console.stdout_kept(as_json):
+            done += _profile(cases, out, names, steps, resolve_device(device), threads)
     reports = _compare(done, out, names)
     _print(done, reports, as_json)
     if show:
         _open((stored[0].parent if stored and not cases else out) / "tensorboard", port)
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Raises `LoadError` where no folder can be made or written, before anything is measured for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise LoadError(f"{out} cannot be written: {error.strerror}", hint="name another folder by --out") from error
 
 
 def _is_profile(folder: Path) -> bool:
@@ -129,24 +143,28 @@ def _profile(
     import torch
 
     from afftool import environment
+    from afftool.entry import ReportedError, outcome
     from afftool.profile.run import profile_case
 
     if threads:
         torch.set_num_threads(threads)
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
     done: list[Profiled] = []
-    reasons: list[Unavailable] = []
+    failures: list[Exception] = []
     with console.following(to_stderr=True) as follow:
         for number, (case, name) in enumerate(placed):
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
                 done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
-            except Unavailable as error:
-                follow.line(f"skipped {case.fusion} ({name}): {error.message}")
-                reasons.append(error)
-    if not done:
-        raise NothingMeasured(f"nothing was profiled: {reasons[0].message}", hint=reasons[0].hint)
-    return done
+            except (AfftoolError, ReportedError) as error:
+                status, reason = outcome(error)
+                follow.line(f"{'skipped' if status == 'skipped' else 'failed'} {case.fusion} ({name}): {reason}")
+                failures.append(error)
+    if done:
+        return done
+    if all(isinstance(error, UserError) for error in failures):
+        raise failures[0]
+    raise NothingMeasured(f"nothing was profiled: {outcome(failures[0])[1]}")
 
 
 def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:

@@ -70,7 +70,7 @@ def _build_own(spec: FusionSpec, channels: int) -> nn.Module:
         module = make(**arguments)
     except AfftoolError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(
             f"{spec.name} could not be built: {type(error).__name__}: {error}",
             hint=f"it was called with {', '.join(f'{k}={v!r}' for k, v in arguments.items()) or 'nothing'}; "

@@ -78,7 +78,7 @@ def _build_own(host: HostSpec, target: str, fusion: FusionFactory) -> nn.Module:
         module = make(fusion, **options)
     except AfftoolError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(
             f"{host} could not be built: {type(error).__name__}: {error}",
             hint="it is called with a fusion factory: `fusion(channels)` gives a module to call as `fuse(x, y)`",

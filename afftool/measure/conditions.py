@@ -35,6 +35,7 @@ class Watch:
 
     def __init__(self, device: str, pids: Sequence[int]) -> None:
         self._pids = sorted({os.getpid(), *pids})
+        self._on_gpu = len(pids) if pids and not uses_gpu(device) else len(self._pids)
         self._start = read_ticks(self._pids)
         self._gpu = Gpu.of(device)
         self._throttling: set[str] = set()
@@ -44,7 +45,7 @@ class Watch:
         """Ask the GPU how it is doing right now; to be called while cases are being timed."""
         if self._gpu:
             self._throttling |= self._gpu.throttling()
-            self._strangers = max(self._strangers, self._gpu.processes() - len(self._pids))
+            self._strangers = max(self._strangers, self._gpu.processes() - self._on_gpu)
 
     def findings(self) -> dict[str, str]:
         """Name of each disturbance -> what it is and what to do."""
@@ -57,6 +58,16 @@ class Watch:
         if self._strangers > 0:
             found["shared GPU"] = f"{self._strangers} more processes used the GPU; stop them or take another GPU"
         return found
+
+
+def uses_gpu(device: str) -> bool:
+    """Whether this process computes on the CUDA `device`: one that only waits for its children may hold no context."""
+    if not device.startswith("cuda"):
+        return False
+    import torch
+
+    holds = getattr(torch._C, "_cuda_hasPrimaryContext", None)
+    return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str, str]:

@@ -83,13 +83,13 @@ def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, w
             return _count_on("meta", fresh, mode, input_gradients)
         except AfftoolError:
             raise
-        except Exception:
+        except (Exception, SystemExit):
             # It may need values, which only a real copy has. What fails there too is the module's own error.
             try:
                 return _count_on("cpu", fresh, mode, input_gradients)
             except AfftoolError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LoadError(
                     f"{what} cannot be counted, its forward fails: {type(error).__name__}: {error}",
                     hint="call it on inputs of these shapes yourself to see the whole traceback",
@@ -127,7 +127,7 @@ def _reached(device: str, fresh: Callable[[str], Copy]) -> set[str]:
     reached = reached_parameters(module.eval(), inputs)
     try:
         return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
-    except Exception:  # a module that cannot train on this input can be reached in eval mode at most
+    except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
         return reached
 
 

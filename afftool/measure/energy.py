@@ -11,26 +11,30 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from afftool.errors import Unavailable
+
 Clock = Callable[[], float]
 Counter = Callable[[], int]
 """Reads millijoules."""
 
 
-def measure(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float | None:
-    """Joules that one step of `run(steps)` takes on `device`; None where nothing counts them.
+def measure(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float:
+    """Joules that one step of `run(steps)` takes on `device`.
 
-    `run` need not wait for the device. It takes `seconds` or a little longer.
+    `run` need not wait for the device. It takes `seconds` or a little longer. Raises `Unavailable` where nothing
+    counts them.
     """
     counter = find_counter(device)
-    if counter is None:
-        return None
     import torch
 
     def finished(steps: int) -> None:
         run(steps)
         torch.cuda.synchronize(device)
 
-    return joules_per_step(finished, counter, seconds=seconds)
+    joules = joules_per_step(finished, counter, seconds=seconds)
+    if joules is None:
+        raise Unavailable("NVML's energy counter stood still while the steps ran", hint="leave energy out here")
+    return joules
 
 
 def joules_per_step(
@@ -71,20 +75,20 @@ def _run_to_tick(run: Callable[[int], None], counter: Counter, block: int, clock
     return now, steps
 
 
-def find_counter(device: str) -> Counter | None:
-    """The energy counter of a CUDA device, None where there is no GPU, no NVML, no permission or no such counter."""
+def find_counter(device: str) -> Counter:
+    """The energy counter of a CUDA device. Raises `Unavailable`: no GPU, no NVML, no permission, no such counter."""
     if not device.startswith("cuda"):
-        return None
+        raise Unavailable(f"nothing counts energy on the {device.upper()}", hint="on an NVIDIA GPU, NVML does")
     try:
         import pynvml
-    except ImportError:
-        return None
+    except ImportError as error:
+        raise Unavailable("NVML's Python binding is not installed", hint="pip install 'afftool[gpu]'") from error
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(_uuid(device))
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        raise Unavailable(f"NVML counts no energy here: {error}", hint="it takes a GPU from Volta on") from error
     return lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
 
 

@@ -68,10 +68,10 @@ def _ask_fvcore(spec: CaseSpec) -> tuple[dict[str, int] | None, tuple[str, ...]]
     try:
         from fvcore.nn import FlopCountAnalysis
     except ImportError:
-        return None, ("fvcore is not installed, so its column is empty (pip install fvcore)",)
+        return None, ("fvcore is not installed, so its column is empty (pip install 'afftool[explain]')",)
     try:
         return _traced(FlopCountAnalysis, build_case(dataclasses.replace(spec, device="cpu"))), ()
-    except Exception as error:  # tracing fails on what is no graph, and fvcore's formulas on what they do not expect
+    except (Exception, SystemExit) as error:  # what is no graph, or no operand its formulas expect
         return None, (f"fvcore cannot trace this module: {type(error).__name__}",)
 
 

@@ -233,8 +233,8 @@ def _attempt(lane: _Lane, action: Callable[[], None]) -> None:
     if lane.failure is None:
         try:
             action()
-        except Exception as error:
-            lane.failure = error
+        except (Exception, SystemExit) as error:
+            lane.failure = error if isinstance(error, Exception) else Rejected(f"it ended the program: {error!r}")
 
 
 def _level(before: Sequence[float], recent: Sequence[float], tolerance: float) -> bool:

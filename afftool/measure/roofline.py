@@ -6,7 +6,8 @@ run store, by the fingerprint of the environment. A row's least time is the larg
 - compute: its FLOPs at the matrix rate of its dtype, or of float32 where a narrow dtype is slower than that;
 - memory: the bytes it must move, at the bandwidth of a working set as small as its inputs and outputs. A backend
   that runs operator by operator moves each one's operands; a compiler may keep everything between on the chip, so
-  there only inputs, outputs, parameters and, in training, their gradients and the optimizer's state count;
+  there only inputs, outputs, parameters and, in training, their gradients and the optimizer's state count. After the
+  caches were emptied, what comes from outside (inputs, outputs, parameters, momentum) has main memory's bandwidth;
 - launch: operators times the cost of one, where the backend launches them one by one; one launch otherwise.
 
 Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009. Nothing here imports torch.
@@ -23,11 +24,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from afftool.errors import StoreError
-from afftool.record import Record
+from afftool.record import Environment, Record
 from afftool.spec import MODULE, FusionSpec
 
 SCHEMA = 1
 FILE = "ceilings.json"
+MOST_THREADS = 256
+"""Calibrations are looked for up to so many threads, on a machine with fewer cores."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 BoundBy = Literal["launch", "memory", "compute"]
@@ -54,6 +57,11 @@ class Ceilings:
         smaller = max((size for size, _ in self.bandwidths if size <= working_set), default=0)
         return max(rate for size, rate in self.bandwidths if size >= smaller)
 
+    @property
+    def main_memory(self) -> float:
+        """Bytes/s beyond every cache: what the largest working set reached."""
+        return max(self.bandwidths)[1]
+
     def matrix_rate(self, dtype: str) -> float:
         """FLOP/s for `dtype`; a dtype that is only emulated can always be widened to float32."""
         return max(self.flops_per_s[dtype], self.flops_per_s["float32"])
@@ -70,13 +78,18 @@ class Bound:
 
 @dataclass(frozen=True)
 class Work:
-    """What a row has to do at the least: `working_set` is what goes in and comes out, `launches` how often."""
+    """What a row has to do at the least.
+
+    `working_set` is what goes in and comes out, `launches` how often; `cold_bytes` is the part of `moved_bytes` that no
+    cache holds when the step begins.
+    """
 
     flops: int
     moved_bytes: int
     working_set: int
     launches: int
     in_graph: bool = False
+    cold_bytes: int = 0
 
 
 def work(record: Record) -> Work | None:
@@ -84,13 +97,14 @@ def work(record: Record) -> Work | None:
     if record.flops is None or record.moved_bytes is None or record.params is None:
         return None
     outside = _outside_bytes(record)
-    state = record.params * BYTES[record.dtype]
-    training = record.mode == "train"
-    # SGD with momentum reads gradient, weight and momentum and writes the last two
-    optimizer = 5 * state if training else 0
+    weights = record.params * BYTES[record.dtype]
+    learning = 0  # bytes of the weights that get a gradient; the optimizer leaves the others alone
+    if record.mode == "train":
+        learning = (record.params if record.live_params is None else record.live_params) * BYTES[record.dtype]
+    optimizer = 5 * learning  # SGD with momentum reads gradient, weight and momentum and writes the last two
     fused = (record.backend or "").startswith("compile")
     if fused:  # the weights, and in training their gradients on the way out
-        moved = outside + state * (2 if training else 1) + optimizer
+        moved = outside + weights + learning + optimizer
     else:
         moved = record.moved_bytes + (record.backward_moved_bytes or 0) + optimizer
     return Work(
@@ -99,6 +113,7 @@ def work(record: Record) -> Work | None:
         working_set=outside,
         launches=1 if fused else max(1, record.launched_ops or 0),
         in_graph=record.backend == "cudagraph",
+        cold_bytes=min(moved, outside + weights + learning) if record.cache == "cold" else 0,
     )
 
 
@@ -121,7 +136,8 @@ def bound(work: Work, dtype: str, ceilings: Ceilings, latency_ms: float | None =
         launch_s = ceilings.graph_launch_s
     seconds: dict[BoundBy, float] = {
         "launch": work.launches * launch_s,
-        "memory": work.moved_bytes / ceilings.bandwidth(work.working_set),
+        "memory": (work.moved_bytes - work.cold_bytes) / ceilings.bandwidth(work.working_set)
+        + work.cold_bytes / ceilings.main_memory,
         "compute": work.flops / ceilings.matrix_rate(dtype),
     }
     by = max(seconds, key=lambda name: seconds[name])
@@ -178,6 +194,11 @@ class CeilingsFile:
             )
         except (TypeError, KeyError, ValueError) as error:
             raise StoreError(f"{self.path} is damaged: {error}", hint=_AGAIN) from error
+
+    def other_threads(self, machine: Environment, device: str) -> tuple[int, ...]:
+        """With how many threads, other than now, `device` of this machine was calibrated."""
+        counts = (n for n in range(1, max(MOST_THREADS, machine.cores) + 1) if n != machine.threads)
+        return tuple(n for n in counts if self.find(dataclasses.replace(machine, threads=n).fingerprint, device))
 
     def keep(self, fingerprint: str, ceilings: Ceilings) -> CeilingsFile:
         """Write `ceilings` beside those of other machines and devices, in one step."""

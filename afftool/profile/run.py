@@ -6,9 +6,8 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from afftool.errors import AfftoolError, LoadError, Unavailable
+from afftool.errors import AfftoolError, LoadError
 from afftool.formats import write
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
@@ -18,9 +17,6 @@ from afftool.profile.trace import load_document
 from afftool.record import Environment
 from afftool.report.model import Report
 from afftool.spec import MODULE, CaseSpec
-
-if TYPE_CHECKING:
-    from afftool.build import Case
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 
@@ -38,14 +34,12 @@ def profile_case(
 ) -> Profiled:
     """Profile a case under a backend and write its files.
 
-    Raises `Unavailable` where it cannot run here, and `LoadError` where the user's own module fails or a file cannot
-    be written.
+    Raises `Unavailable` where it cannot run here, `LoadError` where the user's own module fails or a file cannot be
+    written, the other errors of `afftool.errors`, and `ReportedError` for anything else that stops the case.
     """
-    from afftool.build import build_case
-
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
-    notes = _capture(build_case(spec), backend, trace_file, steps)
+    notes = _capture(spec, backend, trace_file, steps)
     log_file = plugin.write_log(load_document(trace_file), out / LOG / folder.name)
     profile = summarise(
         trace_file, log_file, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
@@ -56,23 +50,24 @@ def profile_case(
     return Profiled(profile, folder)
 
 
-def _capture(case: Case, backend: str, path: Path, steps: int) -> list[str]:
+def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
-    import torch
-
+    from afftool.build import build_case
+    from afftool.entry import ReportedError, outcome
     from afftool.profile.capture import capture
 
     try:
-        return capture(case, backend, path, steps=steps)
+        return capture(build_case(spec), backend, path, steps=steps)
     except AfftoolError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise Unavailable("out of memory", hint="use a smaller --batch or --size") from error
-    except Exception as error:
-        if case.spec.fusion.target is None and case.spec.host.target is None:
-            raise
+    except (Exception, SystemExit) as error:
+        status, reason = outcome(error)
+        if status == "oom":
+            raise ReportedError(status, f"{reason} (hint: use a smaller --batch or --size)") from error
+        if spec.fusion.target is None and spec.host.target is None:
+            raise ReportedError(status, reason) from error
         raise LoadError(
-            f"{case.spec.fusion} failed while it ran: {type(error).__name__}: {error}",
+            f"{spec.fusion} failed while it ran: {reason}",
             hint="`afftool inspect` tells more about a module of your own",
         ) from error
 

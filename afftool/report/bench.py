@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afftool import units
@@ -19,10 +19,10 @@ BEST = "The best of the fusions measured alike is marked."
 _HEADINGS = {"memory_format": "memory format"}
 
 
-def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
+def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any] | None = None) -> Report:
     """The report of one run; every number in it is exact, and rounded only where a format prints it.
 
-    `details` are further tables, put before what was not measured.
+    `details` are further tables, put before what was not measured, `more` further keys of the document.
     """
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
@@ -34,6 +34,7 @@ def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
         further = (
             _relative(measured, varying, baseline),
             causes_table(measured, _key_columns(varying)),
+            _incomplete(measured, varying),
             _unstable(measured, varying),
         )
         tables += [table for table in further if table]
@@ -45,7 +46,7 @@ def bench_report(run: Run, details: Sequence[Table] = ()) -> Report:
         facts=_facts(run),
         tables=tuple(tables),
         data=data_table([*measured, *rest], baseline),
-        document=document(run),
+        document=document(run) | dict(more or {}),
         charts=_charts(measured, varying),
     )
 
@@ -55,7 +56,7 @@ def compact_table(run: Run) -> Table:
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
     table = _table("", measured, _varying(run.records), [m for m in METRICS if m.compact])
-    table = dataclasses.replace(table, note=BEST if table.best else "")
+    table = dataclasses.replace(table, note=_note(table, measured))
     field = next((m for m in ("latency_ms", "flops") if any(cell(r, m) is not None for r in measured)), None)
     if field is None or baseline.text is None:
         return table
@@ -68,9 +69,14 @@ def compact_table(run: Run) -> Table:
 def caveats(run: Run) -> tuple[Table, ...]:
     """What a reader of the compact table must know: unsteady timings, and what was not measured and why."""
     varying = _varying(run.records)
-    unstable = _unstable([r for r in run.records if r.status == "ok"], varying)
+    measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
-    return tuple(t for t in (unstable, _not_measured(rest, varying) if rest else None) if t)
+    tables = (
+        _incomplete(measured, varying),
+        _unstable(measured, varying),
+        _not_measured(rest, varying) if rest else None,
+    )
+    return tuple(table for table in tables if table)
 
 
 def _title(run: Run) -> str:
@@ -149,13 +155,16 @@ def _table(title: str, records: Sequence[Record], varying: Sequence[str], metric
 def _results(records: Sequence[Record], varying: Sequence[str]) -> Table:
     shown = [m for m in METRICS if not _says_nothing(m, records)]
     table = _table("Results", records, varying, shown)
+    return dataclasses.replace(table, note=_note(table, records))
+
+
+def _note(table: Table, records: Sequence[Record]) -> str:
+    """What the marks mean, and what the counts lack."""
     uncounted = {op for r in records for op in (r.uncounted_ops or {})}
-    notes = []
-    if table.best:
-        notes.append(BEST)
+    notes = [BEST] if table.best else []
     if uncounted:
         notes.append(f"Not in the FLOPs and MACs, for want of a formula: {', '.join(sorted(uncounted))}.")
-    return dataclasses.replace(table, note=" ".join(notes))
+    return " ".join(notes)
 
 
 def _says_nothing(metric: Metric, records: Sequence[Record]) -> bool:
@@ -193,19 +202,33 @@ def _relative(records: Sequence[Record], varying: Sequence[str], baseline: Basel
     return table.without_empty_columns()
 
 
+def _incomplete(records: Sequence[Record], varying: Sequence[str]) -> Table | None:
+    """What measured rows lack and why, with the rows it concerns; None if they lack nothing."""
+    found: dict[str, list[str]] = {}
+    for record in (r for r in records if r.reason):
+        found.setdefault(record.reason or "", []).append(_row_name(record, varying))
+    rows = tuple((reason, _all_or_some(names, len(records))) for reason, names in found.items())
+    columns = (Column("reason", "what is missing"), Column("rows", "rows"))
+    return Table(title="Measured in part", columns=columns, rows=rows) if rows else None
+
+
+def _row_name(record: Record, varying: Sequence[str]) -> str:
+    cells = (cell(record, column.name) for column in _key_columns(varying))
+    return " ".join(str(value) for value in cells if value is not None)
+
+
+def _all_or_some(names: Sequence[str], total: int) -> str:
+    return f"all {total}" if len(names) == total else ", ".join(names)
+
+
 def _unstable(records: Sequence[Record], varying: Sequence[str]) -> Table | None:
     """What disturbed the timing, with advice and the rows it concerns; None if nothing did."""
-    keys = _key_columns(varying)
     timed = [r for r in records if r.latency_ms is not None]
     found: dict[tuple[str, str], list[str]] = {}
     for record in timed:
-        name = " ".join(str(cell(record, c.name)) for c in keys if cell(record, c.name) is not None)
         for what, advice in (record.instability or {}).items():
-            found.setdefault((what, advice), []).append(name)
-    rows = tuple(
-        (what, advice, f"all {len(timed)}" if len(names) == len(timed) else ", ".join(names))
-        for (what, advice), names in found.items()
-    )
+            found.setdefault((what, advice), []).append(_row_name(record, varying))
+    rows = tuple((what, advice, _all_or_some(names, len(timed))) for (what, advice), names in found.items())
     columns = (Column("instability", "disturbed by"), Column("advice", "what to do"), Column("rows", "rows"))
     return Table(title="Unsteady timings", columns=columns, rows=rows) if rows else None
 

@@ -74,6 +74,32 @@ def test_a_timed_bench_has_ratios_and_compares_with_eager(monkeypatch, capsys) -
     assert "latency vs add" in capsys.readouterr().out
 
 
+def test_on_a_calibrated_machine_a_latency_has_its_bound_and_another_number_of_threads_is_told(
+    monkeypatch, capsys
+) -> None:
+    import torch
+
+    from afftool import environment
+    from afftool.measure.roofline import Ceilings, CeilingsFile
+
+    torch.set_num_threads(1)
+    rates = {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}
+    ceilings = Ceilings(device="cpu", bandwidths=((1, 1e9),), flops_per_s=rates, launch_s=1e-6)
+    CeilingsFile.beside(Path(".afftool/runs.sqlite")).keep(environment.read().fingerprint, ceilings)
+    words = ["bench", "-m", "latency", "--fusion", "aff", "--channels", "8", "--size", "6", "--budget", "0.1"]
+    words += ["--backend", "eager", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--threads", "1") == 0
+    captured = capsys.readouterr()
+    assert "bound by" in captured.out
+    assert "MACs" not in captured.out
+    assert "calibrated" not in captured.err
+    assert all(row["bound"] and row["flops"] is None for row in latest())
+    assert afftool(monkeypatch, *words, "--threads", "2") == 0
+    told = capsys.readouterr().err
+    assert "calibrated with 1 thread, and this bench uses 2" in told
+    assert "`afftool doctor --calibrate --threads 2 --device cpu`" in told
+
+
 def test_what_cannot_run_here_is_recorded_and_nothing_measured_has_an_exit_code(monkeypatch, capsys) -> None:
     import torch
 
@@ -86,6 +112,27 @@ def test_what_cannot_run_here_is_recorded_and_nothing_measured_has_an_exit_code(
     captured = capsys.readouterr()
     assert "Not measured" in captured.out
     assert "nothing could be measured" in captured.err
+
+
+def test_energy_alone_where_nothing_counts_it_says_why_and_nothing_was_measured(monkeypatch, capsys) -> None:
+    words = ["bench", "--measure", "energy", "--fusion", "aff", "--channels", "4", "--size", "4", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--backend", "eager") == 6
+    assert {row["status"] for row in latest()} == {"skipped"}
+    assert "nothing counts energy on the CPU" in capsys.readouterr().out
+
+
+def test_operators_without_a_formula_are_named_on_the_screen(monkeypatch, capsys) -> None:
+    source = """
+        import torch
+        from torch import nn
+
+        class Inverse(nn.Module):
+            def forward(self, x, y):
+                return x + torch.linalg.inv(y)
+    """
+    Path("own_inverse.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    assert afftool(monkeypatch, *COST, "--fusion", "own_inverse:Inverse") == 0
+    assert "Not in the FLOPs and MACs, for want of a formula: aten.linalg_inv_ex" in capsys.readouterr().out
 
 
 def test_a_device_that_is_not_there_is_the_users_error(monkeypatch, capsys) -> None:
@@ -142,6 +189,39 @@ def test_explain_and_per_module_add_tables_whose_sums_are_the_totals(monkeypatch
     assert any(line.startswith("total") and flops in line for line in lines)
     assert any("local_att" in line for line in lines)
     assert "## Operators of aff" in Path("r.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_in_json_the_operators_and_modules_add_up_to_the_records(mode: str, monkeypatch, capsys) -> None:
+    words = ["bench", "-m", "cost,memory", "--backend", "eager", "--fusion", "iaff,sk", "--mode", mode, "--size", "7"]
+    words += ["--channels", "16", "--batch", "2", "--device", "cpu"]
+    assert afftool(monkeypatch, *words, "--explain", "--per-module", "--json", "--out", "r.json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert json.loads(Path("r.json").read_text(encoding="utf-8")) == document
+    records = {record["identity"]: record for record in document["records"]}
+    assert {case["identity"] for case in document["operators"]} == set(records)
+    assert {case["identity"] for case in document["modules"]} == set(records)
+    for case in document["operators"]:
+        record = records[case["identity"]]
+        assert {name: record[name] for name in case if name in record} == {n: v for n, v in case.items() if n in record}
+        assert record["uncounted_ops"] == {}
+        assert all(row["formula"] and row["calls"] for row in case["rows"])
+        assert {"fvcore_flops", "torch_flops", "mac_only"} < set(case["rows"][0])
+        for direction, prefix in (("forward", ""), ("backward", "backward_")):
+            rows = [row for row in case["rows"] if row["direction"] == direction]
+            for name in ("macs", "flops", "moved_bytes"):
+                assert (sum(row[name] for row in rows) if rows else None) == record[prefix + name]
+    for case in document["modules"]:
+        record, whole = records[case["identity"]], case["rows"][0]
+        assert whole["module"] == ""
+        for name in ("params", "live_params", "macs", "flops", "moved_bytes", "backward_flops", "saved_bytes"):
+            assert whole[name] == record[name], name
+        if mode == "train":
+            assert sum(row["own_saved_bytes"] for row in case["rows"]) == record["saved_bytes"]
+            parts = {row["module"]: row for row in case["rows"]}
+            if "local_att" in parts:
+                below = [row["own_saved_bytes"] for path, row in parts.items() if path.startswith("local_att.")]
+                assert parts["local_att"]["saved_bytes"] == sum(below) > 0
 
 
 def test_a_store_that_is_not_ours_stops_the_bench_before_it_starts(monkeypatch, capsys) -> None:

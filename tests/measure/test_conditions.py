@@ -3,7 +3,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from afftool.measure.conditions import Gpu, Ticks, Watch, disturbances, read_ticks
+from afftool.measure.conditions import Gpu, Ticks, Watch, disturbances, read_ticks, uses_gpu
 
 HERTZ = os.sysconf("SC_CLK_TCK")
 
@@ -64,8 +64,11 @@ class FakeNvml:
         return [SimpleNamespace(pid=i) for i in range(self.count)]
 
 
-def watched(monkeypatch: Any, reasons: int, processes: int, pids: list[int]) -> dict[str, str]:
+def watched(
+    monkeypatch: Any, reasons: int, processes: int, pids: list[int], *, parent_uses_gpu: bool = True
+) -> dict[str, str]:
     gpu = Gpu(FakeNvml(reasons, processes), None)  # type: ignore[arg-type]
+    monkeypatch.setattr("afftool.measure.conditions.uses_gpu", lambda device: parent_uses_gpu)
     monkeypatch.setattr(Gpu, "of", classmethod(lambda cls, device: gpu))
     watch = Watch("cuda:0", pids)
     watch.look()
@@ -82,5 +85,12 @@ def test_an_idle_clock_and_our_own_processes_are_no_disturbance(monkeypatch: Any
     assert watched(monkeypatch, reasons=0x1, processes=3, pids=[10, 11]) == {}
 
 
+def test_a_parent_that_only_waits_is_not_one_of_ours_on_the_gpu(monkeypatch: Any) -> None:
+    found = watched(monkeypatch, reasons=0, processes=3, pids=[10, 11], parent_uses_gpu=False)
+    assert found["shared GPU"].startswith("1 more processes")
+    assert watched(monkeypatch, reasons=0, processes=1, pids=[], parent_uses_gpu=False) == {}
+
+
 def test_a_cpu_has_no_gpu_to_watch() -> None:
     assert Gpu.of("cpu") is None
+    assert not uses_gpu("cpu")

@@ -1,10 +1,11 @@
-"""Energy by a counter that ticks, with a clock and a counter of the test's; and None where nothing counts."""
+"""Energy by a counter that ticks, with a clock and a counter of the test's; and the reason where nothing counts."""
 
 import sys
 import types
 
 import pytest
 
+from afftool.errors import Unavailable
 from afftool.measure import energy
 
 
@@ -49,13 +50,16 @@ def test_a_counter_that_stands_still_gives_none_and_not_zero() -> None:
 
 def test_there_is_no_energy_on_a_cpu_and_no_step_is_made_for_it() -> None:
     board = Board(watts=1.0, step_s=1e-3, tick_s=0.02)
-    assert energy.measure(board.run, "cpu") is None
+    with pytest.raises(Unavailable, match="on the CPU"):
+        energy.measure(board.run, "cpu")
     assert board.steps == 0
 
 
 def test_there_is_none_without_the_nvml_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert energy.find_counter("cuda:0") is None
+    with pytest.raises(Unavailable) as caught:
+        energy.find_counter("cuda:0")
+    assert "afftool[gpu]" in str(caught.value)
 
 
 def test_there_is_none_where_nvml_finds_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +72,15 @@ def test_there_is_none_where_nvml_finds_no_driver(monkeypatch: pytest.MonkeyPatc
     fake = types.ModuleType("pynvml")
     fake.NVMLError, fake.nvmlInit = NVMLError, no_driver  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    assert energy.find_counter("cuda:0") is None
+    with pytest.raises(Unavailable, match="driver not loaded"):
+        energy.find_counter("cuda:0")
+
+
+def test_a_counter_that_stands_still_is_told_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "find_counter", lambda device: lambda: 0)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
+    with pytest.raises(Unavailable, match="stood still"):
+        energy.measure(lambda steps: None, "cuda:0", seconds=0.01)
 
 
 @pytest.mark.gpu
@@ -78,8 +90,10 @@ def test_a_busy_gpu_draws_between_ten_and_two_thousand_watts() -> None:
     import torch
 
     pytest.importorskip("pynvml")
-    if energy.find_counter("cuda:0") is None:
-        pytest.skip("this GPU has no energy counter")
+    try:
+        energy.find_counter("cuda:0")
+    except Unavailable as missing:
+        pytest.skip(missing.message)
     a = torch.randn(4096, 4096, device="cuda:0")
 
     def run(steps: int) -> None:
@@ -91,5 +105,4 @@ def test_a_busy_gpu_draws_between_ten_and_two_thousand_watts() -> None:
     torch.cuda.synchronize()
     step_s = (time.perf_counter() - begun) / 100
     joules = energy.measure(run, "cuda:0")
-    assert joules is not None
     assert 10 < joules / step_s < 2000

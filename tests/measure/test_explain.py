@@ -75,6 +75,7 @@ def test_without_fvcore_its_column_is_empty_and_a_note_says_so(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
     explanation = explain(case("aff"))
     assert all(row.fvcore_flops is None for row in explanation.rows)
+    assert "pip install 'afftool[explain]'" in explanation.notes[0]
     assert "not installed" in explanation.notes[0]
 
 

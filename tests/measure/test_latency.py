@@ -226,3 +226,23 @@ def test_fields_of_few_samples_claim_nothing() -> None:
     fields = reading.fields(batch=1)
     assert fields["latency_low_ms"] is fields["latency_iqr_ms"] is fields["latency_p99_ms"] is None
     assert fields["samples_ms"] == (100.0, 200.0)
+
+
+def test_a_contestant_that_ends_the_program_loses_its_lane_and_ctrl_c_still_ends_the_race() -> None:
+    clock = FakeClock()
+
+    def ends(error: type[BaseException]) -> Callable[[int], float]:
+        def step_s(n: int) -> float:
+            if n == 20:
+                raise error(3)
+            return 0.01
+
+        return step_s
+
+    both = [FakeContestant(clock, ends(SystemExit)), FakeContestant(clock, lambda n: 0.01)]
+    left, other = race(both, now=clock.now, budget_s=10.0)
+    assert isinstance(left, Rejected)
+    assert "SystemExit(3)" in str(left)
+    assert isinstance(other, LatencyReading)
+    with pytest.raises(KeyboardInterrupt):
+        run(clock, FakeContestant(clock, ends(KeyboardInterrupt)))

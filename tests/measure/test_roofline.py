@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from afftool.errors import StoreError
+from afftool.measure.bounds import Bounds
 from afftool.measure.roofline import Ceilings, CeilingsFile, Work, annotate, bound, work
-from afftool.record import Record
+from afftool.record import Environment, Record
 
 CEILINGS = Ceilings(
     device="cpu",
@@ -92,6 +93,30 @@ def test_training_adds_backward_the_gradients_and_the_optimizer() -> None:
     assert compiled.moved_bytes == 6 * one_map + 2 * 400 + 5 * 400
 
 
+def test_the_optimizer_moves_only_what_gets_a_gradient() -> None:
+    row = dataclasses.replace(ROW, mode="train", backward_flops=0, backward_moved_bytes=0)
+    eager = work(dataclasses.replace(row, live_params=60))
+    compiled = work(dataclasses.replace(row, live_params=60, backend="compile"))
+    assert eager is not None
+    assert compiled is not None
+    assert eager.moved_bytes == 64_000 + 5 * 240
+    assert compiled.moved_bytes == 6 * 2 * 8 * 10 * 10 * 4 + 400 + 240 + 5 * 240
+
+
+def test_after_emptied_caches_what_comes_from_outside_comes_at_main_memorys_rate() -> None:
+    cold = work(dataclasses.replace(ROW, cache="cold"))
+    assert cold is not None
+    outside = 3 * 2 * 8 * 10 * 10 * 4 + 400
+    assert cold.cold_bytes == outside
+    seconds = outside / 10e9 + (64_000 - outside) / CEILINGS.bandwidth(cold.working_set)
+    free = dataclasses.replace(CEILINGS, launch_s=0.0)
+    assert bound(cold, "float32", free).least_ms == pytest.approx(seconds * 1e3)
+    assert work(dataclasses.replace(ROW, cache="warm")) == dataclasses.replace(cold, cold_bytes=0)
+    trained = work(dataclasses.replace(ROW, cache="cold", mode="train", live_params=60, backend="compile"))
+    assert trained is not None
+    assert trained.cold_bytes == 6 * 2 * 8 * 10 * 10 * 4 + 400 + 240
+
+
 def test_three_maps_are_read_where_three_are_fused_and_a_host_reads_an_image() -> None:
     three = work(dataclasses.replace(ROW, fusion="aff:inputs=3"))
     host = work(dataclasses.replace(ROW, host="resnet", channels=None, height=32, width=32))
@@ -138,6 +163,30 @@ def test_ceilings_are_kept_beside_the_store_by_machine_and_kind_of_device(tmp_pa
     assert [path.name for path in kept.path.parent.iterdir()] == ["ceilings.json"]
 
 
+def test_a_calibration_with_another_number_of_threads_is_found_and_told_apart(tmp_path: Path) -> None:
+    machine = Environment(afftool="1", python="3", cpu="Some CPU", cores=4, threads=4)
+    alone = dataclasses.replace(machine, threads=1)
+    kept = CeilingsFile.beside(tmp_path / "runs.sqlite").keep(alone.fingerprint, CEILINGS)
+    assert kept.other_threads(machine, "cpu") == (1,)
+    assert kept.other_threads(alone, "cpu") == ()
+    assert kept.other_threads(machine, "cuda:0") == ()
+    assert kept.other_threads(dataclasses.replace(machine, cpu="Another CPU"), "cpu") == ()
+    bounds = Bounds.of(tmp_path / "runs.sqlite", machine, "cpu", ("latency",))
+    assert (bounds.ceilings, bounds.others, bounds.measures) == (None, (1,), ("latency",))
+
+
+def test_a_bench_of_latency_alone_counts_for_its_bound_and_keeps_the_counts_to_itself(tmp_path: Path) -> None:
+    machine = Environment(afftool="1", python="3")
+    CeilingsFile.beside(tmp_path / "runs.sqlite").keep(machine.fingerprint, CEILINGS)
+    bounds = Bounds.of(tmp_path / "runs.sqlite", machine, "cpu", ("latency",))
+    assert set(bounds.measures) == {"cost", "latency"}
+    row = bounds.complete(dataclasses.replace(ROW, uncounted_ops={"aten.fft": 1}))
+    assert (row.bound, row.flops, row.params, row.uncounted_ops) == ("launch", None, None, {"aten.fft": 1})
+    both = Bounds.of(tmp_path / "runs.sqlite", machine, "cpu", ("cost", "latency"))
+    assert both.complete(ROW).flops == ROW.flops
+    assert Bounds.of(tmp_path / "runs.sqlite", machine, "cpu", ("memory",)).measures == ("memory",)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', json.dumps({"schema": 1, "machines": []})])
 def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / "ceilings.json").write_text(text)
@@ -153,6 +202,6 @@ def test_half_a_calibration_is_refused_too(tmp_path: Path) -> None:
 
 
 def test_reading_a_roofline_imports_no_torch() -> None:
-    code = "import sys, afftool.measure.roofline; print('torch' in sys.modules)"
+    code = "import sys, afftool.measure.bounds; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

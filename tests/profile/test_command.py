@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 from afftool.cli import app
-from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, UnknownName
+from afftool.errors import AfftoolError, LoadError, NothingMeasured, Rejected, SpecError, UnknownName
+from afftool.fusion import build_fusion
+from afftool.spec import FusionSpec
 
 SMALL = ["--channels", "8", "--size", "6", "--batch", "2", "--steps", "2", "--device", "cpu"]
 FAILING = """
@@ -19,6 +23,31 @@ class Gate(nn.Module):
     def forward(self, x, y):
         raise IndexError("no such channel")
 """
+BROKEN = """
+import torch
+from torch import nn
+
+class Raises(nn.Module):
+    def forward(self, x, y):
+        raise IndexError("no such channel")
+
+class Exits(nn.Module):
+    def forward(self, x, y):
+        raise SystemExit(3)
+
+class Huge(nn.Module):
+    def forward(self, x, y):
+        return x + torch.empty(1 << 60)
+"""
+
+
+def _out_of_memory_for(fusion: str, build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build_or_fail(spec: FusionSpec, **settings: int) -> nn.Module:
+        if spec.text == fusion:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return build(spec, **settings)
+
+    return build_or_fail
 
 
 def run(*words: str) -> str:
@@ -69,6 +98,46 @@ def test_a_users_module_that_fails_is_told_as_theirs(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LoadError, match="IndexError: no such channel"):
         CliRunner().invoke(app, ["profile", "failing_fusions:Gate", *SMALL], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("first", ["broken_fusions:Raises", "broken_fusions:Exits", "broken_fusions:Huge", "aff"])
+def test_a_case_that_fails_is_told_in_a_line_and_the_next_is_profiled(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_fusions.py").write_text(BROKEN)
+    monkeypatch.chdir(tmp_path)
+    if first == "aff":  # as the allocator of the CPU says it while a case is built
+        monkeypatch.setattr("afftool.build.build_fusion", _out_of_memory_for("aff", build_fusion))
+    result = CliRunner().invoke(app, ["profile", first, "add", *SMALL, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert f"failed {first} (eager): " in result.stderr
+    assert json.loads(result.stdout)["case"]["fusion"] == "add"
+
+
+def test_a_case_that_needs_more_memory_than_there_is_says_so_and_what_to_do(tmp_path: Path) -> None:
+    words = ["profile", "aff", "--channels", "64", "--size", "60000", "--batch", "4096", "--device", "cpu"]
+    with pytest.raises(NothingMeasured, match=r"out of memory.*smaller --batch"):
+        CliRunner().invoke(app, [*words, "--out", str(tmp_path)], catch_exceptions=False)
+
+
+def test_a_result_that_must_not_be_kept_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rejected(*_: object, **__: object) -> None:
+        raise Rejected("it is compiled again in every step", hint="look at TORCH_LOGS")
+
+    monkeypatch.setattr("afftool.profile.capture.capture", rejected)
+    with pytest.raises(NothingMeasured, match="compiled again in every step"):
+        CliRunner().invoke(app, ["profile", "add", *SMALL, "--out", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below"])
+def test_an_out_that_is_a_file_or_under_one_is_refused_before_anything_is_measured(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.setattr("afftool.profile.run.profile_case", None)
+    with pytest.raises(LoadError, match="cannot be written"):
+        CliRunner().invoke(app, ["profile", "add", *SMALL, "--out", str(tmp_path / out)], catch_exceptions=False)
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

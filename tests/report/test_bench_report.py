@@ -8,7 +8,7 @@ from made_up_runs import ENVIRONMENT, bench_run, record, timed
 from afftool.errors import SpecError
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
-from afftool.report.bench import compact_table
+from afftool.report.bench import caveats, compact_table
 
 
 def run_of(*records: Record, baseline: str | None = "add", number: int = 1) -> Run:
@@ -137,6 +137,18 @@ def test_what_was_not_measured_is_listed_with_its_reason() -> None:
 def test_uncounted_operators_are_named() -> None:
     run = run_of(record("aff", flops=1, uncounted_ops={"aten.fft": 3}))
     assert "aten.fft" in table(run, "Results").note
+
+
+def test_uncounted_operators_are_named_on_the_screen_too() -> None:
+    run = run_of(record("aff", flops=1, uncounted_ops={"aten.fft": 3}))
+    assert "aten.fft" in compact_table(run).note
+
+
+def test_what_a_measured_row_lacks_is_told_with_the_reason() -> None:
+    run = run_of(timed("add", 1.0, reason="no energy: nothing counts it"), timed("aff", 2.0))
+    (said,) = caveats(run)
+    assert said.rows == (("no energy: nothing counts it", "add eager"),)
+    assert table(run, "Measured in part") == said
 
 
 def test_unsteady_timings_are_listed_with_advice_once_each() -> None:
