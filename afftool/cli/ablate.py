@@ -12,7 +12,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.device import resolve_device
+from afftool.device import resolve_devices
 from afftool.formats import destinations, renderer, write
 from afftool.report.model import Report
 from afftool.spec import split_list
@@ -98,7 +98,7 @@ def ablate(
     from afftool.study.session import begin
     from afftool.study.stored import stored_report
 
-    part, where = Shard.parse(shard), resolve_device(device)
+    part, where = Shard.parse(shard), resolve_devices(device)
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:
