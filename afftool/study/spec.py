@@ -19,34 +19,7 @@ from afftool.registry import unknown
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study import published
 from afftool.study.recipe import RECIPES, Recipe, recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One column of a study: a fusion, the host's knobs it changes, and what it trains differently, if anything.
-
-    `against` names the variant it is compared with, where that is not the study's baseline.
-    Variants with the same `draw` start their fusions from the same random numbers; another `draw` gives a fusion other
-    ones (for A/A studies) and leaves the host's weights as they were.
-    """
-
-    name: str
-    fusion: str
-    knobs: tuple[tuple[str, str], ...] = ()
-    recipe: tuple[tuple[str, Any], ...] = ()
-    draw: str = ""
-    against: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name.strip() or "," in self.name:
-            raise SpecError(f"{self.name!r} cannot name a variant", hint="use a short name without commas")
-        FusionSpec.parse(self.fusion)
-
-    @classmethod
-    def of(cls, fusion: str, name: str | None = None, against: str | None = None, **knobs: object) -> Variant:
-        """A variant named after its fusion, or otherwise; `knobs` are the host's."""
-        set_knobs = tuple((key, str(value)) for key, value in sorted(knobs.items()))
-        return cls(name=name or fusion, fusion=fusion, knobs=set_knobs, against=against)
+from afftool.study.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,3 +302,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+__all__ = ["Budget", "CellSpec", "StudySpec", "Variant", "with_knobs"]
