@@ -63,6 +63,7 @@ DEPTH = _study(
         for name, fusion in (("add", "add"), ("aff", "aff:reduction=2"), ("iaff", "iaff:reduction=4"))
     ],
     published="depth",
+    across="b",
 )
 
 REDUCTION = _study(
@@ -84,6 +85,7 @@ PLACEMENT = _study(
     "none",
     [Variant.of("add", "none", stages="none")]
     + [Variant.of("aff", f"stage{'s' * (len(s) > 1)} {s}", stages=s) for s in ("1", "2", "3", "2-3", "1-3")],
+    across="stages",
 )
 
 
