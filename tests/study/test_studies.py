@@ -1,5 +1,6 @@
 """Studies and recipes as text: complete, readable back, refused where they make no sense."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from afftool.study.recipe import RECIPES, recipe
 from afftool.study.request import Words, requested
 from afftool.study.significance import fewest_seeds
 from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.stages import choices
 
 
 @pytest.mark.parametrize("name", catalog.STUDIES)
@@ -161,6 +163,59 @@ def test_other_fusions_are_placed_in_every_choice_of_stages_against_none() -> No
     assert spec.host_of(spec.variants[-3]).text == "resnet:b=1:stages=2+3"
 
 
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("fpn:b=1", ["none", "stage 1", "stage 2", "stages 1-2"]),
+        ("resnet:b=2", ["none", "stage 1", "stage 2", "stage 3", "stages 2-3", "stages 1-3"]),
+        ("resnet50", ["none", "stage 1", "stage 2", "stage 3", "stage 4", "stages 3-4", "stages 1-4"]),
+    ],
+)
+def test_placement_tries_each_stage_the_host_has_its_tail_and_all(host: str, names: list[str]) -> None:
+    spec = requested(Words(study="placement", host=host))
+    assert [variant.name for variant in spec.variants] == names
+    assert [dict(variant.knobs)["stages"] for variant in spec.variants] == [name.split()[-1] for name in names]
+    assert [variant.fusion for variant in spec.variants] == ["add"] + ["aff"] * (len(names) - 1)
+    assert (spec.host, spec.baseline) == (host, "none")
+    assert len(spec.seeds) == fewest_seeds(len(names) - 1)
+
+
+def test_a_host_of_one_stage_is_placed_in_it_or_not() -> None:
+    assert choices(1) == ("1",)
+
+
+@pytest.fixture
+def _own_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "staged_own", raising=False)
+    (tmp_path / "staged_own.py").write_text(
+        "def plain(fusion, width=8): ...\n"
+        "def silent(fusion, stages=4): ...\n"
+        "def text(fusion, stages='1-4'): ...\n"
+        "def numbers(fusion, stages=(1, 2)): ...\n"
+    )
+
+
+@pytest.mark.usefixtures("_own_hosts")
+@pytest.mark.parametrize(
+    ("host", "count"), [("text", 4), ("numbers", 2), ("silent:stages=1-3", 3), ("text:stages=2", 2)]
+)
+def test_a_host_of_ones_own_says_how_many_stages_it_has(host: str, count: int) -> None:
+    spec = requested(Words(study="placement", host=f"staged_own:{host}"))
+    assert [v.name for v in spec.variants if v.name.startswith("stage ")] == [f"stage {n + 1}" for n in range(count)]
+
+
+@pytest.mark.usefixtures("_own_hosts")
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("plain", "no knob `stages`"), ("silent", "how many stages"), ("text:stages=none", "how many stages")],
+)
+def test_a_host_that_does_not_say_its_stages_is_refused_with_what_to_do(host: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as refused:
+        requested(Words(study="placement", host=f"staged_own:{host}"))
+    assert f"--host staged_own:{host.partition(':')[0]}:stages=1-3" in str(refused.value.hint)
+
+
 def test_addition_in_some_stages_is_addition_everywhere_and_placed_once() -> None:
     placed = requested(Words(study="placement", variants=("add", "aff")))
     assert placed.variants == study("placement").variants
@@ -214,6 +269,9 @@ def test_a_crossed_study_of_other_fusions_is_read_back_from_its_toml_and_crossed
         (Words(study="scale", recipe="short:lr"), SpecError, "key=value"),
         (Words(study="scale", recipe="short:optimizer=adm"), SpecError, "choose from"),
         (Words(study="depth", host="resnet50"), UnknownKey, "'b'"),
+        (Words(study="placement", host="module"), SpecError, "no stages"),
+        (Words(study="placement", host="resnt"), UnknownName, "resnet"),
+        (Words(study="placement", host="missing_nets:Net"), LoadError, "missing_nets"),
     ],
 )
 def test_a_bad_request_is_refused_before_any_data_is_read(words: Words, error: type[Exception], message: str) -> None:
