@@ -62,6 +62,12 @@ def test_a_study_is_written_down_and_never_trained_twice(afftool: Run, tmp_path:
     assert (code, trained(out)) == (0, 3)
 
 
+def test_help_says_how_a_host_of_ones_own_is_named(afftool: Run) -> None:
+    code, out, _ = afftool("ablate", "--help")
+    assert code == 0
+    assert "pkg.mod:build" in out
+
+
 def test_a_printed_study_is_run_from_its_file_and_is_the_same(afftool: Run, tmp_path: Path) -> None:
     shown = ("--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--seeds", "1")
     code, text, _ = afftool("ablate", "gain", *shown, "--print")
