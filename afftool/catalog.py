@@ -304,7 +304,7 @@ STUDIES: dict[str, Entry] = {
     "reduction": Entry("afftool.study.grids:REDUCTION", "AFF with r = 2, 4, 8 and 16"),
     "iterations": Entry("afftool.study.grids:ITERATIONS", "one, two or three passes of attention"),
     "gain": Entry("afftool.study.grids:GAIN", "AFF as in the paper or doubled as in the released code"),
-    "placement": Entry("afftool.study.grids:PLACEMENT", "which stages fuse by AFF and which by addition"),
+    "placement": Entry("afftool.study.grids:placement", "which stages fuse by AFF and which by addition"),
 }
 
 FORMATS: dict[str, Entry] = {

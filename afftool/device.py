@@ -29,3 +29,9 @@ def resolve_device(word: str) -> str:
         found = f"only {count} CUDA device{'s' if count > 1 else ''} here" if count else "no CUDA device here"
         raise SpecError(f"--device {word}: there is {found}", hint="use --device auto or cpu; see `afftool doctor`")
     return f"cuda:{index}"
+
+
+def resolve_devices(word: str) -> str:
+    """As `resolve_device`, but plain `cuda`, which is every GPU, where no index was named. Raises `SpecError`."""
+    device = resolve_device(word)
+    return device if ":" in word else device.partition(":")[0]

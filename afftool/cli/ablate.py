@@ -12,7 +12,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.device import resolve_device
+from afftool.device import resolve_devices
 from afftool.formats import destinations, renderer, write
 from afftool.report.model import Report
 from afftool.spec import split_list
@@ -31,7 +31,9 @@ INTERRUPTED = 130
 
 def ablate(
     study: Annotated[str, typer.Argument(help="A study's name (`afftool list studies`), or a TOML file.")],
-    host: Annotated[str | None, typer.Option("--host", help="What carries the fusions: name[:key=value]...")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="What carries the fusions: name[:key=value]..., or pkg.mod:build.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="NAME[:PATH][:key=value]...; `list datasets`.")] = None,
     train_images: Annotated[int | None, typer.Option(help="A stratified subset of so many training images.")] = None,
     data_seed: Annotated[int | None, typer.Option(help="Draws the subset, and the images that are made.")] = None,
@@ -98,7 +100,7 @@ def ablate(
     from afftool.study.session import begin
     from afftool.study.stored import stored_report
 
-    part, where = Shard.parse(shard), resolve_device(device)
+    part, where = Shard.parse(shard), resolve_devices(device)
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:

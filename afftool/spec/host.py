@@ -69,13 +69,13 @@ def _read_knob(key: str, value: str, kind: str) -> Any:
             raise SpecError(f"{key}={value} is too small", hint="use 1 or more")
         return number
     if kind == "stages":
-        return _read_stages(key, value)
+        return parse_stages(key, value)
     if value not in kind.split("|"):
         raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(kind.split('|'))}")
     return value
 
 
-def _read_stages(key: str, value: str) -> tuple[int, ...]:
+def parse_stages(key: str, value: str) -> tuple[int, ...]:
     """Stages from `3`, `3-4`, `2+4` or `none`."""
     if value == "none":
         return ()

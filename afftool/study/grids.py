@@ -1,14 +1,21 @@
-"""The built-in studies, as data. `afftool ablate NAME --print` shows one as TOML, to change and run from a file."""
+"""The built-in studies, as data; only `placement` is made, for its host.
+
+`afftool ablate NAME --print` shows one as TOML, to change and run from a file.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from afftool import registry
 from afftool.catalog import STUDIES
 from afftool.registry import unknown
+from afftool.spec import HostSpec
+from afftool.study.crossing import label
 from afftool.study.significance import fewest_seeds
 from afftool.study.spec import Budget, StudySpec, Variant
+from afftool.study.stages import choices, count_stages
 
 
 def _study(name: str, baseline: str, variants: list[Variant], **settings: object) -> StudySpec:
@@ -63,6 +70,7 @@ DEPTH = _study(
         for name, fusion in (("add", "add"), ("aff", "aff:reduction=2"), ("iaff", "iaff:reduction=4"))
     ],
     published="depth",
+    across="b",
 )
 
 REDUCTION = _study(
@@ -79,17 +87,23 @@ ITERATIONS = _study(
 
 GAIN = _study("gain", "gain=1", [Variant.of("aff", "gain=1"), Variant.of("aff:gain=2", "gain=2")], signal=True)
 
-PLACEMENT = _study(
-    "placement",
-    "none",
-    [Variant.of("add", "none", stages="none")]
-    + [Variant.of("aff", f"stage{'s' * (len(s) > 1)} {s}", stages=s) for s in ("1", "2", "3", "2-3", "1-3")],
-)
+
+def placement(host: str) -> StudySpec:
+    """AFF in each of the host's stages alone, in the last two, in all and in none. Raises what `count_stages` does."""
+    tried = choices(count_stages(HostSpec.parse(host)))
+    return _study(
+        "placement",
+        "none",
+        [Variant.of("add", label("stages", "none"), stages="none")]
+        + [Variant.of("aff", label("stages", stages), stages=stages) for stages in tried],
+        host=host,
+        across="stages",
+    )
 
 
-def study(name: str) -> StudySpec:
-    """A built-in study by name. Raises `UnknownName`."""
+def study(name: str, host: str | None = None) -> StudySpec:
+    """A built-in study by name; `host` is whose stages `placement` tries. Raises `UnknownName`, and as `placement`."""
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
-    spec: StudySpec = registry.load(STUDIES[name].path)
-    return spec
+    made: StudySpec | Callable[[str], StudySpec] = registry.load(STUDIES[name].path)
+    return made(host or StudySpec.host) if callable(made) else made

@@ -35,8 +35,11 @@ class Words:
 
 
 def requested(words: Words) -> StudySpec:
-    """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches neither data nor torch."""
-    spec = _read(words.study)
+    """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches no data.
+
+    Nor does it touch torch, unless a host of the user's own has to say how many stages it has.
+    """
+    spec = _read(words.study, words.host)
     changes: dict[str, Any] = {
         name: getattr(words, name)
         for name in ("host", "data", "train_images", "data_seed")
@@ -64,14 +67,14 @@ def requested(words: Words) -> StudySpec:
     return spec
 
 
-def _read(name: str) -> StudySpec:
+def _read(name: str, host: str | None) -> StudySpec:
     path = Path(name)
     if path.suffix != ".toml":
         if name not in STUDIES:
             raise unknown("study", name, STUDIES)
         from afftool.study.grids import study
 
-        return study(name)
+        return study(name, host)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -18,35 +18,9 @@ from afftool.errors import LoadError, SpecError, UnknownKey
 from afftool.registry import unknown
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study import published
+from afftool.study.crossing import crossed
 from afftool.study.recipe import RECIPES, Recipe, recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One column of a study: a fusion, the host's knobs it changes, and what it trains differently, if anything.
-
-    `against` names the variant it is compared with, where that is not the study's baseline.
-    Variants with the same `draw` start their fusions from the same random numbers; another `draw` gives a fusion other
-    ones (for A/A studies) and leaves the host's weights as they were.
-    """
-
-    name: str
-    fusion: str
-    knobs: tuple[tuple[str, str], ...] = ()
-    recipe: tuple[tuple[str, Any], ...] = ()
-    draw: str = ""
-    against: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name.strip() or "," in self.name:
-            raise SpecError(f"{self.name!r} cannot name a variant", hint="use a short name without commas")
-        FusionSpec.parse(self.fusion)
-
-    @classmethod
-    def of(cls, fusion: str, name: str | None = None, against: str | None = None, **knobs: object) -> Variant:
-        """A variant named after its fusion, or otherwise; `knobs` are the host's."""
-        set_knobs = tuple((key, str(value)) for key, value in sorted(knobs.items()))
-        return cls(name=name or fusion, fusion=fusion, knobs=set_knobs, against=against)
+from afftool.study.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +40,8 @@ class StudySpec:
     """A grid: variants x seeds, on one host and one data set, trained by one recipe.
 
     `baseline` is the variant the others are compared with; `published` names the table of the paper to set beside it;
-    `signal` adds what the fusions do to the signal at initialisation.
+    `signal` adds what the fusions do to the signal at initialisation; `across` is the knob of the host that the fusions
+    are crossed with, if any.
     """
 
     name: str
@@ -82,6 +57,7 @@ class StudySpec:
     budget: Budget | None = None
     published: str | None = None
     signal: bool = False
+    across: str | None = None
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -110,6 +86,11 @@ class StudySpec:
             for name in self.budget.exempt:
                 if name not in names:
                     raise SpecError(f"the budget exempts {name!r}, which is no variant")
+        if self.across is not None and not any(self.across in dict(variant.knobs) for variant in self.variants):
+            raise SpecError(
+                f"the study is across {self.across!r}, which no variant sets",
+                hint='for example across = "b", and knobs = { b = 2 } in a variant',
+            )
         for variant in self.variants:
             if variant.against is not None and (variant.against not in names or variant.against == variant.name):
                 raise SpecError(
@@ -123,7 +104,7 @@ class StudySpec:
         """Refuse values of the wrong kind, as a TOML file may hold them."""
         kinds = {"name": str, "summary": str, "host": str, "data": str, "baseline": str, "signal": bool}
         kinds |= {"data_seed": int} | ({} if self.train_images is None else {"train_images": int})
-        kinds |= {} if self.published is None else {"published": str}
+        kinds |= {name: str for name in ("published", "across") if getattr(self, name) is not None}
         for field_name, kind in kinds.items():
             value = getattr(self, field_name)
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -157,13 +138,16 @@ class StudySpec:
         return self.recipe.with_settings(dict(variant.recipe))
 
     def with_variants(self, texts: list[str]) -> StudySpec:
-        """The same study over other fusions; those the study has already keep its definition.
+        """The same study over other fusions; those the study has already keep its definition, and `across` holds.
 
         A fusion without attention, or of the user's own, has no budget to set: it is compared as it is, and the
         report shows by how much it differs. The baseline stays if it is still there, else the first is it.
         """
         own = {variant.name: variant for variant in self.variants}
-        variants = tuple(own[text] if text in own else Variant.of(text) for text in texts)
+        if self.across:
+            variants = crossed(self.variants, self.baseline, self.across, texts)
+        else:
+            variants = tuple(own[text] if text in own else Variant.of(text) for text in texts)
         names = [variant.name for variant in variants]
         budget = self.budget
         if budget:
@@ -214,6 +198,7 @@ class StudySpec:
 
 _PLAIN = (
     *("name", "summary", "host", "data", "train_images", "data_seed", "seeds", "baseline", "published", "signal"),
+    "across",
 )
 
 
@@ -329,3 +314,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+__all__ = ["Budget", "CellSpec", "StudySpec", "Variant", "with_knobs"]

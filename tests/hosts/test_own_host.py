@@ -36,6 +36,12 @@ def test_the_documented_example_is_under_ten_lines() -> None:
     assert 0 < len(_documented_example().splitlines()) < 10
 
 
+def test_the_readme_shows_the_documented_example() -> None:
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    shown = "\n".join(line for line in readme.splitlines() if line)  # it is laid out with empty lines
+    assert f"```python\n{_documented_example()}```" in shown
+
+
 @pytest.mark.parametrize("fusion", ["add", "concat", "aff"])
 def test_the_documented_example_builds_and_trains(own: str, fusion: str) -> None:
     host = build_host(HostSpec.parse(f"{own}:Net:width=16:classes=5"), FusionSpec.parse(fusion))

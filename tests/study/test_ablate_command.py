@@ -62,6 +62,12 @@ def test_a_study_is_written_down_and_never_trained_twice(afftool: Run, tmp_path:
     assert (code, trained(out)) == (0, 3)
 
 
+def test_help_says_how_a_host_of_ones_own_is_named(afftool: Run) -> None:
+    code, out, _ = afftool("ablate", "--help")
+    assert code == 0
+    assert "pkg.mod:build" in out
+
+
 def test_a_printed_study_is_run_from_its_file_and_is_the_same(afftool: Run, tmp_path: Path) -> None:
     shown = ("--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--seeds", "1")
     code, text, _ = afftool("ablate", "gain", *shown, "--print")
@@ -100,7 +106,15 @@ def test_json_and_a_later_report_say_the_same(afftool: Run) -> None:
 
 
 def test_a_users_fusion_goes_into_any_study(afftool: Run, tmp_path: Path) -> None:
-    (tmp_path / "ablate_own.py").write_text(
+    own_gate(tmp_path)
+    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--variants", "add,aff,ablate_own:Gate")
+    assert (code, trained(out)) == (0, 3)
+    assert "ablate_own:Gate" in out
+
+
+def own_gate(folder: Path) -> None:
+    """A fusion of the user's own, `ablate_own:Gate`."""
+    (folder / "ablate_own.py").write_text(
         "from torch import nn\n"
         "class Gate(nn.Module):\n"
         "    def __init__(self, channels):\n"
@@ -109,9 +123,18 @@ def test_a_users_fusion_goes_into_any_study(afftool: Run, tmp_path: Path) -> Non
         "    def forward(self, x, y):\n"
         "        return x + self.mix(y)\n"
     )
-    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--variants", "add,aff,ablate_own:Gate")
-    assert (code, trained(out)) == (0, 3)
-    assert "ablate_own:Gate" in out
+
+
+def test_fusions_are_placed_in_the_stages_of_a_host_with_two(afftool: Run, tmp_path: Path) -> None:
+    own_gate(tmp_path)
+    small = ("--host", "fpn:b=1", "--data", "shapes:size=16:train=64:test=40", *SMALL[4:], "--seeds", "1")
+    code, out, err = afftool("ablate", "placement", *small)
+    assert (code, trained(out)) == (0, 4), err
+    code, out, err = afftool("ablate", "placement", *small, "--variants", "ablate_own:Gate")
+    assert (code, trained(out)) == (0, 3), err
+    rows = csv.DictReader(line for line in (tmp_path / "ablations/placement.csv").open() if not line.startswith("#"))
+    placed = [f"ablate_own:Gate {stages}" for stages in ("stage 1", "stage 2", "stages 1-2")]
+    assert [(row["variant"], row["against"]) for row in rows] == [("none", ""), *((name, "none") for name in placed)]
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(afftool: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +280,7 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--engine", "ray", "--workers", "1", "--address", "localhost:1"], ["localhost:1", "ray start"]),
         (["scale", "--device", "gpu"], ["device"]),
         (["scale", "--out", "x.docx"], [".docx"]),
-        (["placement", "--host", "fpn:b=1", "--data", "shapes:size=16:train=64:test=40"], ["stage"]),
+        (["placement", "--data", "digits", "--host", "ablate_own_wrong:Wrong"], ["`stages`", "hint", "stages=1-3"]),
     ],
 )
 def test_wrong_input_is_answered_with_what_is_wrong_and_exit_2(afftool: Run, words: list[str], says: list[str]) -> None:

@@ -16,7 +16,6 @@ from watched import HOLD_AT, held, resumed, taken, whole
 from afftool.study.cells import CellRecord
 from afftool.study.checkpoints import FileCheckpoint
 from afftool.study.engines import build_engine
-from afftool.study.engines.gpus import share
 from afftool.study.engines.here import run_here
 from afftool.study.engines.local import LocalEngine
 from afftool.study.run import Shard, run, todo
@@ -51,13 +50,6 @@ def spawned_children() -> list[int]:
     """The worker processes of this one, without multiprocessing's own helper."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def test_gpus_are_shared_by_memory() -> None:
-    gib = 2**30
-    assert share([80 * gib, 80 * gib], 4 * gib, cores=6) == (0, 1, 0, 1, 0, 1)
-    assert share([12 * gib, 80 * gib], 4 * gib, cores=5) == (0, 1, 0, 1, 1)
-    assert share([2 * gib], 4 * gib, cores=16) == (0,)
 
 
 def test_as_many_workers_as_cores_by_default() -> None:

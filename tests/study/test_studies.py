@@ -1,5 +1,8 @@
 """Studies and recipes as text: complete, readable back, refused where they make no sense."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from afftool import catalog
@@ -9,6 +12,7 @@ from afftool.study.recipe import RECIPES, recipe
 from afftool.study.request import Words, requested
 from afftool.study.significance import fewest_seeds
 from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.stages import choices
 
 
 @pytest.mark.parametrize("name", catalog.STUDIES)
@@ -83,6 +87,8 @@ def test_a_toml_study_needs_little() -> None:
         ('seeds = "x"\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "print"),
         ('[budget]\ntolerance = 2\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "share"),
         ('[[variant]]\nfusion = "add"\nknobs = { b = 0 }\n[[variant]]\nfusion = "aff"', SpecError, "b=0"),
+        ('across = "b"\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "no variant sets"),
+        ('across = 3\n[[variant]]\nfusion = "add"\n[[variant]]\nfusion = "aff"', SpecError, "across is text"),
         ('[[variant]]\nfusion = "add"\nagainst = "add"\n[[variant]]\nfusion = "aff"', SpecError, "no other variant"),
     ],
 )
@@ -119,6 +125,128 @@ def test_without_its_baseline_a_study_takes_the_first_variant() -> None:
     assert requested(Words(study="scale", variants=("add", "aff"))).baseline == "add"
 
 
+def test_other_fusions_are_tried_at_every_depth_each_against_the_baselines_fusion_there() -> None:
+    spec = requested(Words(study="depth", variants=("add", "aff", "own:Plain")))
+    named = {variant.name: variant for variant in spec.variants}
+    assert list(named) == [f"{name} b={b}" for b in (1, 2, 3, 4) for name in ("add", "aff", "own:Plain")]
+    assert [variant for name, variant in named.items() if "own" not in name] == [
+        variant for variant in study("depth").variants if "iaff" not in variant.name
+    ]
+    assert spec.host_of(named["own:Plain b=3"]).text == "resnet"  # whose b is 3 by default
+    assert spec.comparisons() == [
+        (f"{name} b={b}", f"add b={b}") for b in (1, 2, 3, 4) for name in ("aff", "own:Plain")
+    ]
+
+
+def test_without_the_baselines_fusion_the_first_given_is_it_at_every_depth() -> None:
+    spec = requested(Words(study="depth", variants=("own:Plain", "iaff", "aff")))
+    assert spec.baseline == "own:Plain b=1"
+    assert set(spec.comparisons()) == {
+        (f"{name} b={b}", f"own:Plain b={b}") for b in (1, 2, 3, 4) for name in ("aff", "iaff")
+    }
+
+
+def test_the_baselines_fusion_is_what_others_are_compared_with_wherever_it_is_given() -> None:
+    spec = requested(Words(study="depth", variants=("own:Plain", "add")))
+    assert spec.baseline == "add b=1"
+    assert spec.comparisons() == [(f"own:Plain b={b}", f"add b={b}") for b in (1, 2, 3, 4)]
+
+
+def test_other_fusions_are_placed_in_every_choice_of_stages_against_none() -> None:
+    spec = requested(Words(study="placement", variants=("aff", "own:Plain")))
+    stages = ("stage 1", "stage 2", "stage 3", "stages 2-3", "stages 1-3")
+    names = ["none", *(name for stage in stages for name in (stage, f"own:Plain {stage}"))]
+    assert [variant.name for variant in spec.variants] == names
+    assert [v for v in spec.variants if "own" not in v.name] == list(study("placement").variants)
+    assert spec.comparisons() == [(name, "none") for name in names[1:]]
+    assert spec.host_of(spec.variants[-1]).text == "resnet:b=1"
+    assert spec.host_of(spec.variants[-3]).text == "resnet:b=1:stages=2+3"
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("fpn:b=1", ["none", "stage 1", "stage 2", "stages 1-2"]),
+        ("resnet:b=2", ["none", "stage 1", "stage 2", "stage 3", "stages 2-3", "stages 1-3"]),
+        ("resnet50", ["none", "stage 1", "stage 2", "stage 3", "stage 4", "stages 3-4", "stages 1-4"]),
+    ],
+)
+def test_placement_tries_each_stage_the_host_has_its_tail_and_all(host: str, names: list[str]) -> None:
+    spec = requested(Words(study="placement", host=host))
+    assert [variant.name for variant in spec.variants] == names
+    assert [dict(variant.knobs)["stages"] for variant in spec.variants] == [name.split()[-1] for name in names]
+    assert [variant.fusion for variant in spec.variants] == ["add"] + ["aff"] * (len(names) - 1)
+    assert (spec.host, spec.baseline) == (host, "none")
+    assert len(spec.seeds) == fewest_seeds(len(names) - 1)
+
+
+def test_a_host_of_one_stage_is_placed_in_it_or_not() -> None:
+    assert choices(1) == ("1",)
+
+
+@pytest.fixture
+def _own_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "staged_own", raising=False)
+    (tmp_path / "staged_own.py").write_text(
+        "def plain(fusion, width=8): ...\n"
+        "def silent(fusion, stages=4): ...\n"
+        "def text(fusion, stages='1-4'): ...\n"
+        "def numbers(fusion, stages=(1, 2)): ...\n"
+    )
+
+
+@pytest.mark.usefixtures("_own_hosts")
+@pytest.mark.parametrize(
+    ("host", "count"), [("text", 4), ("numbers", 2), ("silent:stages=1-3", 3), ("text:stages=2", 2)]
+)
+def test_a_host_of_ones_own_says_how_many_stages_it_has(host: str, count: int) -> None:
+    spec = requested(Words(study="placement", host=f"staged_own:{host}"))
+    assert [v.name for v in spec.variants if v.name.startswith("stage ")] == [f"stage {n + 1}" for n in range(count)]
+
+
+@pytest.mark.usefixtures("_own_hosts")
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("plain", "no knob `stages`"), ("silent", "how many stages"), ("text:stages=none", "how many stages")],
+)
+def test_a_host_that_does_not_say_its_stages_is_refused_with_what_to_do(host: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as refused:
+        requested(Words(study="placement", host=f"staged_own:{host}"))
+    assert f"--host staged_own:{host.partition(':')[0]}:stages=1-3" in str(refused.value.hint)
+
+
+def test_addition_in_some_stages_is_addition_everywhere_and_placed_once() -> None:
+    placed = requested(Words(study="placement", variants=("add", "aff")))
+    assert placed.variants == study("placement").variants
+
+
+def test_a_fusion_written_otherwise_is_still_the_studys_own() -> None:
+    spec = requested(Words(study="depth", variants=("add", "aff:reduction=2")))
+    assert [variant.name for variant in spec.variants][:2] == ["add b=1", "aff b=1"]
+
+
+def test_a_crossed_studys_variants_can_be_chosen_by_their_names() -> None:
+    spec = requested(Words(study="depth", variants=("add b=2", "iaff b=2")))
+    assert spec.comparisons() == [("iaff b=2", "add b=2")]
+    assert [v.name for v in requested(Words(study="placement", variants=("none", "stage 2"))).variants] == [
+        "none",
+        "stage 2",
+    ]
+
+
+@pytest.mark.parametrize("name", ["depth", "placement"])
+def test_a_crossed_study_of_other_fusions_is_read_back_from_its_toml_and_crossed_again(
+    name: str, tmp_path: Path
+) -> None:
+    spec = requested(Words(study=name, variants=("add", "own:Plain")))
+    (tmp_path / "mine.toml").write_text(spec.to_toml())
+    mine = str(tmp_path / "mine.toml")
+    assert requested(Words(study=mine)) == spec
+    again = requested(Words(study=mine, variants=("add", "aff:reduction=8")))
+    assert again == requested(Words(study=name, variants=("add", "aff:reduction=8")))
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
@@ -134,11 +262,16 @@ def test_without_its_baseline_a_study_takes_the_first_variant() -> None:
         (Words(study="scale", variants=("aff",)), SpecError, "compares nothing"),
         (Words(study="scale", variants=("aff", "afff")), UnknownName, "aff"),
         (Words(study="scale", baseline="add"), SpecError, "baseline"),
+        (Words(study="placement", variants=("add",)), SpecError, "compares nothing"),
+        (Words(study="depth", variants=("add", "afff")), UnknownName, "aff"),
         (Words(study="scale", recipe="papr"), UnknownName, "papr"),
         (Words(study="scale", recipe="short:lr=fast"), SpecError, "lr=fast"),
         (Words(study="scale", recipe="short:lr"), SpecError, "key=value"),
         (Words(study="scale", recipe="short:optimizer=adm"), SpecError, "choose from"),
         (Words(study="depth", host="resnet50"), UnknownKey, "'b'"),
+        (Words(study="placement", host="module"), SpecError, "no stages"),
+        (Words(study="placement", host="resnt"), UnknownName, "resnet"),
+        (Words(study="placement", host="missing_nets:Net"), LoadError, "missing_nets"),
     ],
 )
 def test_a_bad_request_is_refused_before_any_data_is_read(words: Words, error: type[Exception], message: str) -> None:

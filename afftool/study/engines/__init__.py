@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from afftool.errors import SpecError
@@ -63,7 +64,7 @@ def build_engine(
     if workers == 0:
         from afftool.study.engines.here import run_here
 
-        return run_here
+        return partial(run_here, device=device)
     from afftool.study.engines.local import LocalEngine
 
     if cell.device == "cuda":

@@ -12,10 +12,16 @@ from afftool.study.spec import CellSpec
 from afftool.study.train import Tick, train
 
 
-def run_here(cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
-    """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between."""
+def run_here(
+    cells: Sequence[CellSpec], data: Arrays, folder: Path, *, device: str | None = None
+) -> Iterator[Tick | CellRecord]:
+    """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between.
+
+    `device` is the one of the cells' kind to use, for example `cuda:1`.
+    """
     for cell in cells:
         ticks: list[Tick] = []
-        record = train(cell, data, checkpoint=FileCheckpoint(folder, cell.identity), report=ticks.append)
+        kept = FileCheckpoint(folder, cell.identity)
+        record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
         yield from ticks
         yield record

@@ -1,0 +1,73 @@
+"""Does a study cry wolf, and does it see one? The same fusion under two names, and at a tenth of the learning rate.
+
+Once on simulated scores, many times; once on cells that are really trained, in small (`scripts/aa_study.py` at length).
+"""
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_cells import planned, small, train
+
+from afftool.study.engines.here import run_here
+from afftool.study.significance import Comparison, compare
+from afftool.study.spec import Variant
+
+SEEDS = 10
+LR = 0.05
+Noise = Callable[[random.Random], float]
+
+
+def steady(rng: random.Random) -> float:
+    return rng.gauss(0, 0.02)
+
+
+def now_and_then_a_bad_run(rng: random.Random) -> float:
+    return rng.gauss(0, 0.01) - rng.expovariate(50)
+
+
+def simulated(rng: random.Random, noise: Noise, handicap: float) -> Comparison:
+    """One study of two variants: a seed's luck is shared, as its data and its host's weights are; the noise is not."""
+    luck = [rng.gauss(0.6, 0.05) for _ in range(SEEDS)]
+    scores = {
+        "one": {seed: common + noise(rng) for seed, common in enumerate(luck)},
+        "other": {seed: common + noise(rng) - handicap for seed, common in enumerate(luck)},
+    }
+    return compare(scores, [("other", "one")])[0]
+
+
+@pytest.mark.parametrize("noise", [steady, now_and_then_a_bad_run])
+def test_a_difference_between_equals_is_claimed_about_once_in_twenty_studies(noise: Noise) -> None:
+    rng, studies = random.Random(17), 2000
+    claimed = sum(simulated(rng, noise, 0).claim != "cannot tell" for _ in range(studies))
+    assert claimed / studies == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / studies))
+
+
+@pytest.mark.parametrize("noise", [steady, now_and_then_a_bad_run])
+def test_a_clear_handicap_is_found_in_every_study(noise: Noise) -> None:
+    rng = random.Random(19)
+    assert {simulated(rng, noise, 0.1).claim for _ in range(500)} == {"worse"}
+
+
+def test_trained_equals_differ_and_are_not_told_apart_and_a_tenth_of_the_learning_rate_is_worse(tmp_path: Path) -> None:
+    """Six seeds, the fewest that can claim anything, of four epochs on 160 digits."""
+    recipe = {"lr": LR, "warmup": 0.5, "flip": False, "crop": 0.0}
+    spec = dataclasses.replace(
+        small(seeds=6, epochs=4, train_images=160, budget=None, recipe=recipe),
+        variants=(
+            Variant(name="one", fusion="aff", draw="a"),
+            Variant(name="other", fusion="aff", draw="b"),
+            Variant(name="handicapped", fusion="aff", draw="b", recipe=(("lr", LR / 10),)),
+        ),
+        baseline="one",
+    )
+    made = planned(spec)
+    records = train(made, run_here, tmp_path)
+    runs = {(name, seed): records[cell.identity] for name, seed, cell in made.cells}
+    assert all(runs["one", seed].losses != runs["other", seed].losses for seed in spec.seeds)
+    scores = {v.name: {seed: runs[v.name, seed].score or 0.0 for seed in spec.seeds} for v in spec.variants}
+    same, handicap = (compare(scores, [(name, "one")])[0] for name in ("other", "handicapped"))
+    assert (same.claim, handicap.claim) == ("cannot tell", "worse")

@@ -1,0 +1,109 @@
+"""Cells go to the GPU that was named, or in turns to all of them. No GPU is needed: torch.cuda is played."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_cells import small
+
+from afftool.cli import main
+from afftool.device import resolve_device, resolve_devices
+from afftool.errors import SpecError
+from afftool.study import engines
+from afftool.study.engines import gpus, here
+from afftool.study.engines.gpus import share
+from afftool.study.engines.local import LocalEngine
+from afftool.study.plan import Conditions, Plan, plan
+
+GIB = 2**30
+
+
+@pytest.fixture
+def _four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four GPUs of 80 GiB, and a cell takes four; six cores."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GIB, 80 * GIB))
+    monkeypatch.setattr(gpus, "step_bytes", lambda plan, device: 4 * GIB)
+    monkeypatch.setattr(engines, "cores", lambda: 6)
+
+
+def test_gpus_are_shared_by_memory() -> None:
+    assert share([80 * GIB, 80 * GIB], 4 * GIB, cores=6) == (0, 1, 0, 1, 0, 1)
+    assert share([12 * GIB, 80 * GIB], 4 * GIB, cores=5) == (0, 1, 0, 1, 1)
+    assert share([2 * GIB], 4 * GIB, cores=16) == (0,)
+
+
+@pytest.mark.usefixtures("_four_gpus")
+def test_a_study_means_all_gpus_where_it_names_none() -> None:
+    words = ("auto", "cuda", "cuda:3", "cpu")
+    assert [resolve_devices(word) for word in words] == ["cuda", "cuda", "cuda:3", "cpu"]
+    assert [resolve_device(word) for word in words] == ["cuda:0", "cuda:0", "cuda:3", "cpu"]
+    with pytest.raises(SpecError, match="only 4 CUDA devices"):
+        resolve_devices("cuda:4")
+
+
+def test_a_study_without_a_gpu_means_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_devices("auto") == "cpu"
+    with pytest.raises(SpecError, match="no CUDA device"):
+        resolve_devices("cuda")
+
+
+@pytest.mark.usefixtures("_four_gpus")
+@pytest.mark.parametrize(
+    ("words", "indices"),
+    [
+        ([], (0, 1, 2, 3, 0, 1)),
+        (["--device", "cuda"], (0, 1, 2, 3, 0, 1)),
+        (["--device", "cuda", "--workers", "9"], (0, 1, 2, 3, 0, 1, 2, 3, 0)),
+        (["--device", "cuda:2"], (2,) * 6),
+        (["--device", "cuda:2", "--workers", "2"], (2, 2)),
+    ],
+)
+def test_ablate_sends_its_cells_to_all_gpus_in_turns_or_to_the_one_named(
+    words: list[str], indices: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command itself, up to the engine it would train on."""
+    asked: dict[str, Any] = {}
+
+    def caught(name: str, made: Plan, **settings: Any) -> Any:
+        asked["engine"] = engines.build_engine(name, made, **settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("afftool.study.session.read", _environment())
+    monkeypatch.setattr("afftool.cli.ablate.build_engine", caught)
+    study = ["ablate", "gain", "--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["afftool", *study, "--seeds", "1", *words])
+    with pytest.raises(SystemExit):
+        main()
+    engine = asked["engine"]
+    assert isinstance(engine, LocalEngine)
+    assert engine.devices == tuple(f"cuda:{index}" for index in indices)
+
+
+def _environment() -> Any:
+    """This machine as it is without the GPUs, which have no properties to read."""
+    from afftool.environment import read
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: False)
+        found = read()
+    return lambda: found
+
+
+def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    used: list[Any] = []
+
+    def noted(*_: Any, device: str | None, **__: Any) -> None:
+        used.append(device)
+
+    monkeypatch.setattr(here, "train", noted)
+    made = plan(small("gain"), Conditions(device="cuda"))
+    for device in ("cuda:1", "cuda"):
+        engine = engines.build_engine("local", made, device=device, workers=0, address=None, gpus=None)
+        list(engine([cell for _, _, cell in made.cells][:1], made.data, tmp_path))
+    assert used == ["cuda:1", "cuda"]
