@@ -272,7 +272,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "parquet": Dataset(
         "afftool.data.parquet:load",
-        "Parquet in the Hugging Face hub's layout: train*.parquet and test*.parquet",
+        "Parquet in the Hugging Face hub's layouts: train*.parquet and test*.parquet, or CONFIG/train/*.parquet",
         "the folder that holds the files",
         _COLUMNS,
     ),
