@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afftool.data.decode import Encoded, decode_images, decode_masks
-from afftool.data.folder import existing, image_files, splits_in
-from afftool.data.reading import explained, is_folder, regular, visible
+from afftool.data.folder import existing, splits_in
+from afftool.data.mask_pairs import mask_pairs
+from afftool.data.reading import explained, regular
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose_any
 from afftool.errors import DataError
@@ -34,7 +35,7 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """
     root = existing(spec)
     parts = splits_in(root)
-    pairs = {part: _pairs(root / folder) for part, folder in parts.items()}
+    pairs = {part: mask_pairs(root / folder) for part, folder in parts.items()}
     camvid = all(_CAMVID.fullmatch(image.stem) for some in pairs.values() for image, _ in some)
     given = spec.number("void")
     void = given if given is not None else len(_CAMVID_CLASSES) if camvid else None
@@ -66,26 +67,6 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
         void=void,
         citation=_CAMVID_CITATION if camvid else "",
     )
-
-
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    parts = ("images", "masks")
-    found = {entry.name for entry in visible(folder) if entry.name in parts and is_folder(entry)}
-    for part in parts:
-        if part not in found:
-            raise DataError(f"{folder} has no {part}/ folder", hint="masks data lies in SPLIT/images and SPLIT/masks")
-    images = {path.stem: path for path in image_files(folder / "images")}
-    masks = {path.stem: path for path in image_files(folder / "masks")}
-    if not images:
-        raise DataError(f"{folder / 'images'} has no images", hint="add images, with masks of the same stem")
-    if odd := sorted(images.keys() ^ masks.keys()):
-        have, lack = ("image", "mask") if odd[0] in images else ("mask", "image")
-        path = images.get(odd[0]) or masks[odd[0]]
-        raise DataError(
-            f"{path} has no {lack} ({len(odd)} of {len(images | masks)} stems lack their partner)",
-            hint=f"each {have} needs a {lack} of the same name, apart from the ending",
-        )
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:

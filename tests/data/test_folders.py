@@ -193,6 +193,42 @@ def test_broken_masks_are_explained(street: Path, change: Callable[[Path], objec
     assert caught.value.hint
 
 
+def _nested(root: Path, part: str, name: str, seed: int, label: int) -> None:
+    _save(root / part / "images" / f"{name}.png", _picture(seed))
+    _save(root / part / "masks" / f"{name}.png", np.full((6, 8), label, np.uint8))
+
+
+def test_images_of_one_name_in_several_folders_are_all_read_with_their_own_masks(street: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(street / part)
+        for town in range(3):
+            for i in range(2):
+                _nested(street, part, f"c{town}/{i}", 10 * town + i, town)
+    train = load(f"masks:{street}").train
+    assert [int(mask[0, 0]) for mask in train.masks] == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(train.images[3], _picture(11).transpose(2, 0, 1))
+    (street / "train" / "masks" / "c1" / "1.png").rename(street / "train" / "masks" / "1.png")
+    with pytest.raises(DataError, match=r"masks.1.png has no image \(2 of 7") as caught:
+        load(f"masks:{street}")
+    assert "in a folder of the same name" in (caught.value.hint or "")
+
+
+def test_nested_images_whose_stems_differ_are_read_as_if_they_lay_flat(street: Path) -> None:
+    flat = load(f"masks:{street}").fingerprint
+    for part in ("train", "test"):
+        for kind in ("images", "masks"):
+            for i in range(2):
+                (street / part / kind / f"z{i}").mkdir()
+                (street / part / kind / f"{i}.png").rename(street / part / kind / f"z{i}" / f"{i}.png")
+    assert load(f"masks:{street}").fingerprint == flat
+
+
+def test_two_images_with_one_stem_are_not_read_as_one(street: Path) -> None:
+    _save(street / "train" / "images" / "1.bmp", _picture(9))
+    with pytest.raises(DataError, match=r"1.bmp and .*1.png differ in their ending alone"):
+        load(f"masks:{street}")
+
+
 def test_every_pixel_void_is_no_data(street: Path) -> None:
     for i in range(4):
         _mask(np.full((6, 8), 7, np.uint8), f"train/masks/{i}.png")(street)
