@@ -272,7 +272,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "parquet": Dataset(
         "afftool.data.parquet:load",
-        "Parquet in the Hugging Face hub's layout: train*.parquet and test*.parquet",
+        "Parquet in the Hugging Face hub's layouts: train*.parquet and test*.parquet, or CONFIG/train/*.parquet",
         "the folder that holds the files",
         _COLUMNS,
     ),
@@ -287,8 +287,10 @@ DATASETS: dict[str, Dataset] = {
         "segmentation folders: SPLIT/images/* and SPLIT/masks/*.png of the same stem (CamVid)",
         "the folder that holds train/",
         {
-            "classes": Knob("int", "", "number of classes; labels beyond it must be the void label"),
-            "void": Knob("int", "", "the label of pixels without a class, which are ignored (CamVid: 11)"),
+            "classes": Knob("int", "", "number of classes, up to 255; labels beyond it must be the void label"),
+            "void": Knob(
+                "int", "", "the label of pixels without a class, which are ignored (CamVid: 11; else 255 if it occurs)"
+            ),
             "size": _RESIZE,
         },
     ),

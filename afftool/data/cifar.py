@@ -155,7 +155,16 @@ def _read_pickle(files: _Files, name: str, layout: _Layout) -> tuple[Images, Lab
         raise DataError(f"{where} has no {missing!r}; it has {', '.join(map(str, batch))}", hint=_AGAIN)
     if data.ndim != 2 or data.shape[1] != _PIXELS or not all(type(label) is int for label in labels):
         raise DataError(f"{where}: images are {data.shape}, not (N, {_PIXELS}) with a number each", hint=_AGAIN)
-    return _checked(where, data, np.array(labels, np.int64), layout)
+    try:
+        numbers = np.array(labels, np.int64)
+    except OverflowError as error:
+        image = next(i for i, label in enumerate(labels) if label.bit_length() > 63)
+        raise DataError(
+            f"{where}: image {image} has a label of {labels[image].bit_length()} bits, "
+            f"the classes are 0 to {layout.classes - 1}",
+            hint=_AGAIN,
+        ) from error
+    return _checked(where, data, numbers, layout)
 
 
 def _read_binary(files: _Files, name: str, layout: _Layout) -> tuple[Images, Labels]:
@@ -187,7 +196,9 @@ def _class_names(files: _Files, layout: _Layout) -> tuple[str, ...]:
     names: Any = ()
     if layout.meta in files:
         where, raw = files[layout.meta]()
-        names = safe_pickle.load(raw, where).get(key, ())
+        names = safe_pickle.load(raw, where).get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{where}: {key!r} is no list of names", hint=_AGAIN)
     elif text_file in files:
         names = files[text_file]()[1].decode("utf-8", "replace").split()
     if len(names) == layout.classes:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afftool.data.decode import Encoded, decode_images, decode_masks
-from afftool.data.folder import existing, image_files, splits_in
-from afftool.data.reading import explained, is_folder, regular, visible
+from afftool.data.folder import existing, splits_in
+from afftool.data.mask_pairs import mask_pairs
+from afftool.data.reading import explained, regular
 from afftool.data.spec import DataSpec
-from afftool.data.splits import Split, Splits, choose_any
+from afftool.data.splits import IGNORE, Split, Splits, choose_any
 from afftool.errors import DataError
 
 _CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+")
@@ -26,36 +27,41 @@ _NAMES = "classes.txt"
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
-    """Read image and mask pairs; labels beyond the classes must be the declared void label.
+    """Read image and mask pairs; labels beyond the classes must be the void label.
 
     The number of classes is the option `classes`, or the lines of classes.txt in the folder, or CamVid's 11 where the
-    file names are CamVid's, or else found in the training masks, each of which labels must then occur. Raises
-    `DataError`.
+    file names are CamVid's, or else found in the training masks, each of which labels must then occur. The void label
+    is the option `void`, or CamVid's, or 255 where masks hold it. Raises `DataError`.
     """
     root = existing(spec)
     parts = splits_in(root)
-    pairs = {part: _pairs(root / folder) for part, folder in parts.items()}
+    pairs = {part: mask_pairs(root / folder) for part, folder in parts.items()}
     camvid = all(_CAMVID.fullmatch(image.stem) for some in pairs.values() for image, _ in some)
     given = spec.number("void")
     void = given if given is not None else len(_CAMVID_CLASSES) if camvid else None
     names = _class_names(spec, root, camvid) or _found_classes([mask for _, mask in pairs["train"]], void)
-    if void is not None and void < len(names):
-        raise DataError(
-            f"{spec}: void label {void} is one of the classes 0 to {len(names) - 1}", hint="declare another void label"
-        )
+    _check_void(spec, void, len(names))
+
+    chosen: dict[str, list[tuple[Path, Path]]] = {}
+    masks: dict[str, NDArray[np.uint8]] = {}
+    for part, some in pairs.items():
+        subset = train_images if part == "train" else None
+        chosen[part] = [some[i] for i in choose_any(len(some), subset, seed, spec.text)]
+        masks[part] = decode_masks([Encoded(mask, str(mask)) for _, mask in chosen[part]], spec.size())
+    assumed = void is None and any((values == IGNORE).any() for values in masks.values())
+    if assumed:
+        _check_assumed(spec, masks["train"])
+        void = IGNORE
 
     def read(part: str) -> Split:
-        subset = train_images if part == "train" else None
-        chosen = [pairs[part][i] for i in choose_any(len(pairs[part]), subset, seed, spec.text)]
-        masks = decode_masks([Encoded(mask, str(mask)) for _, mask in chosen], spec.size())
-        _check_labels(masks, [mask for _, mask in chosen], len(names), void)
-        images = decode_images([Encoded(image, str(image)) for image, _ in chosen], spec.size())
-        if images.shape[2:] != masks.shape[1:]:
+        _check_labels(masks[part], [mask for _, mask in chosen[part]], len(names), void)
+        images = decode_images([Encoded(image, str(image)) for image, _ in chosen[part]], spec.size())
+        if images.shape[2:] != masks[part].shape[1:]:
             raise DataError(
-                f"{chosen[0][0]} and its mask differ in size: {images.shape[2:]} and {masks.shape[1:]}",
+                f"{chosen[part][0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
                 hint="resize both, for example with :size=180x240",
             )
-        return Split(images=images, masks=masks)
+        return Split(images=images, masks=masks[part])
 
     return Splits(
         name=spec.text,
@@ -65,27 +71,10 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
         mask_classes=names,
         void=void,
         citation=_CAMVID_CITATION if camvid else "",
+        note=f"{IGNORE} in the masks is taken as void, as in VOC and Cityscapes; no void label was given."
+        if assumed
+        else "",
     )
-
-
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    parts = ("images", "masks")
-    found = {entry.name for entry in visible(folder) if entry.name in parts and is_folder(entry)}
-    for part in parts:
-        if part not in found:
-            raise DataError(f"{folder} has no {part}/ folder", hint="masks data lies in SPLIT/images and SPLIT/masks")
-    images = {path.stem: path for path in image_files(folder / "images")}
-    masks = {path.stem: path for path in image_files(folder / "masks")}
-    if not images:
-        raise DataError(f"{folder / 'images'} has no images", hint="add images, with masks of the same stem")
-    if odd := sorted(images.keys() ^ masks.keys()):
-        have, lack = ("image", "mask") if odd[0] in images else ("mask", "image")
-        path = images.get(odd[0]) or masks[odd[0]]
-        raise DataError(
-            f"{path} has no {lack} ({len(odd)} of {len(images | masks)} stems lack their partner)",
-            hint=f"each {have} needs a {lack} of the same name, apart from the ending",
-        )
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
@@ -101,6 +90,12 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
     elif camvid:
         names = _CAMVID_CLASSES
     count = spec.number("classes")
+    if max(count or 0, len(names)) > IGNORE:
+        given = f"{spec}: {count} classes" if count else f"{root / _NAMES}: {len(names)} classes"
+        raise DataError(
+            f"{given} are more than a mask can hold, where 0 to {IGNORE - 1} are classes and {IGNORE} is void",
+            hint=f"merge classes in the masks until there are {IGNORE} or fewer",
+        )
     if count is None or count == len(names):
         return names
     return tuple(str(label) for label in range(count))
@@ -111,8 +106,8 @@ def _found_classes(files: list[Path], void: int | None) -> tuple[str, ...]:
     for file in files:  # one at a time: sizes may differ, and only the labels are kept
         for label in np.unique(decode_masks([Encoded(file, str(file))], None)):
             first.setdefault(int(label), file)
-    if void is not None:
-        first.pop(void, None)
+    void = IGNORE if void is None else void
+    first.pop(void, None)
     if not first:
         raise DataError(f"every pixel of every training mask is void ({void})", hint="declare another void label")
     highest = max(first)
@@ -126,6 +121,26 @@ def _found_classes(files: list[Path], void: int | None) -> tuple[str, ...]:
     return tuple(str(label) for label in range(highest + 1))
 
 
+def _check_void(spec: DataSpec, void: int | None, classes: int) -> None:
+    if void is not None and void < classes:
+        raise DataError(
+            f"{spec}: void label {void} is one of the classes 0 to {classes - 1}", hint="declare another void label"
+        )
+    if void is not None and void > IGNORE:
+        raise DataError(f"{spec}: no mask can hold the void label {void}", hint=f"masks hold 0 to {IGNORE}")
+
+
+def _check_assumed(spec: DataSpec, masks: NDArray[np.uint8]) -> None:
+    """Refuse to take 255 as void where it may well be the foreground of masks in black and white."""
+    labels = [int(label) for label in np.unique(masks) if label != IGNORE]
+    if len(labels) < 2:
+        raise DataError(
+            f"{spec}: beside {IGNORE}, by convention void, the training masks hold {labels or 'nothing'} alone: "
+            f"is {IGNORE} a class here?",
+            hint=f"write the class as 1 into the masks, or declare :void={IGNORE}",
+        )
+
+
 def _check_labels(masks: NDArray[np.uint8], files: list[Path], classes: int, void: int | None) -> None:
     beyond = masks >= classes
     if void is not None:
@@ -136,5 +151,6 @@ def _check_labels(masks: NDArray[np.uint8], files: list[Path], classes: int, voi
         raise DataError(
             f"{files[index]} has label {label}; the classes are 0 to {classes - 1}, "
             f"{'none' if void is None else void} is void",
-            hint=f"declare it, as :void={label} or :classes={label + 1}, or correct the mask",
+            hint=f"declare it, as :void={label}{f' or :classes={label + 1}' if label < IGNORE else ''}, "
+            "or correct the mask",
         )

@@ -1,4 +1,4 @@
-"""`parquet`: train*.parquet and test*.parquet as the Hugging Face hub writes them."""
+"""`parquet`: images and labels in Parquet files, as the Hugging Face hub writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from afftool.data.columns import class_names, encoded, pick, read_labels
 from afftool.data.decode import Encoded, decode_images
 from afftool.data.folder import existing
-from afftool.data.reading import entries_below, refused, regular, unreadable, visible
+from afftool.data.parquet_files import split_files
+from afftool.data.reading import refused, regular, unreadable
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Labels, Split, Splits, choose
 from afftool.errors import DataError
@@ -26,7 +27,7 @@ _CITATIONS = {
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """Read the labels first and then only the images of the subset. Raises `DataError`."""
     root = existing(spec)
-    parts = _files(root)
+    parts = split_files(root)
     train = _Table(spec, parts["train"])
     tables = {part: _Table(spec, files) if part != "train" else train for part, files in parts.items()}
     classes = class_names(train.names, train.labels)
@@ -105,23 +106,6 @@ class _Table:
                 return path, index
             index -= file.metadata.num_rows
         raise IndexError(index)
-
-
-def _files(root: Path) -> dict[str, list[Path]]:
-    """The Parquet files of each split, in the folder or, as on the hub, one or more levels down."""
-    found = {
-        part: entries_below(root, lambda path, part=part: path.match(f"{part}*.parquet"))  # type: ignore[misc]
-        for part in ("train", "test", "val")
-    }
-    if not found["test"]:
-        found["test"] = found.pop("val")
-    for part, names in {"train": "train*.parquet", "test": "test*.parquet or val*.parquet"}.items():
-        if not found[part]:
-            listed = ", ".join(sorted(path.name for path in visible(root))[:8]) or "nothing"
-            raise DataError(f"{root} has no {names}; it holds {listed}", hint="give the folder that holds the files")
-        if len(folders := sorted({str(path.parent) for path in found[part]})) > 1:
-            raise DataError(f"{root} holds several datasets: {', '.join(folders)}", hint="give the path of one of them")
-    return {part: paths for part, paths in found.items() if paths}
 
 
 def _likely_images(schema: Any, arrow: Any) -> list[str]:

@@ -16,6 +16,8 @@ from afftool.errors import DataError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
+IGNORE = 255
+"""The mask value that is never a class: training and mIoU see void pixels as this, whatever the files call them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +41,7 @@ class Splits:
     """A dataset ready to train on. One that exists is consistent: shapes, label ranges, no class without images.
 
     `classes` name the labels, `mask_classes` the values of the masks; `void` is the mask value to ignore. `val` is
-    there only where the source has a third split. Raises `DataError`.
+    there only where the source has a third split. `note` says what the source had to assume. Raises `DataError`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Splits:
     void: int | None = None
     bands: tuple[str, ...] = ()
     citation: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         for part, split in self:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from afftool.data.splits import IGNORE
 from afftool.errors import DataError
 
 if TYPE_CHECKING:
     from afftool.data.splits import Split, Splits
 
 Task = Literal["classify", "segment"]
-IGNORE = 255
-"""The mask value that neither loss nor mIoU sees."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

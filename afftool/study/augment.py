@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from afftool.study.arrays import IGNORE
+from afftool.data.splits import IGNORE
 from afftool.study.recipe import Recipe
 from afftool.study.seeding import generator, key
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from afftool.study.arrays import IGNORE, Arrays
+from afftool.data.splits import IGNORE
+from afftool.study.arrays import Arrays
 
 PIXELS = 2**19
 """Pixels a batch: 512 images of 32x32. Fixed by the data alone, so that sums are taken in one order everywhere."""

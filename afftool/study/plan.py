@@ -64,13 +64,17 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """A study made concrete. `cells` are in training order: all variants of a seed before the next seed."""
+    """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
+
+    `note` is what the data's source had to assume.
+    """
 
     study: StudySpec
     cells: tuple[tuple[str, int, CellSpec], ...]
     facts: Mapping[str, Facts]
     data: Arrays
     citation: str = ""
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """What a report needs besides the cells' records, as JSON takes it."""
@@ -84,6 +88,7 @@ class Plan:
             "classes": self.data.classes,
             "task": self.data.task,
             "citation": self.citation,
+            "note": self.note,
         }
 
 
@@ -117,7 +122,7 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
         for variant in study.variants
     )
     _refuse_twins(cells)
-    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation)
+    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation, note=splits.note)
 
 
 def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from afftool.study.arrays import IGNORE, Arrays
+from afftool.data.splits import IGNORE
+from afftool.study.arrays import Arrays
 from afftool.study.augment import Batch, batches
 from afftool.study.cells import CellRecord
 from afftool.study.checkpoints import Checkpoint

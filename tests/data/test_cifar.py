@@ -227,6 +227,12 @@ def _no_nines(files: Files) -> Files:
         (_with("data_batch_2", {"data": _images(20, 0), "fine_labels": [0] * 20}), "has no 'labels'"),
         (_with("data_batch_2", {"data": _images(20, 0), "labels": [0] * 19}), "20 images and 19 labels"),
         (_with("data_batch_2", {"data": _images(20, 0), "labels": [0] * 19 + [10]}), "image 19 has label 10"),
+        (_with("data_batch_2", {"data": _images(20, 0), "labels": [0] * 19 + [10**5000]}), "image 19 has a label of"),
+        (_with("data_batch_2", {"data": _images(20, 0), "labels": [-(2**64)] * 20}), "image 0 has a label"),
+        (_with("batches.meta", {"label_names": 10}), "batches.meta: 'label_names' is no list of names"),
+        (_with("batches.meta", {"label_names": None}), "batches.meta: 'label_names' is no list of names"),
+        (_with("batches.meta", {"label_names": "abcdefghij"}), "batches.meta: 'label_names' is no list of names"),
+        (_with("batches.meta", {"label_names": [["a"]] * 10}), "batches.meta: 'label_names' is no list of names"),
         (_with("data_batch_2", {"data": _images(20, 0)[:, :100], "labels": [0] * 20}), r"\(20, 100\)"),
         (_with("data_batch_2", {"data": _images(0, 0), "labels": []}), "data_batch_2 is empty"),
         (_cut("data_batch_1"), "data_batch_1 is no readable pickle"),
@@ -262,6 +268,11 @@ def test_a_cut_off_archive_or_binary_file_is_explained(tmp_path: Path) -> None:
     binary["cifar-bin/data_batch_5.bin"] = binary["cifar-bin/data_batch_5.bin"][:-1]
     with pytest.raises(DataError, match=r"data_batch_5.bin is 61459 bytes"):
         load(f"cifar10:{_write(tmp_path, binary) / 'cifar-bin'}")
+
+
+def test_cifar_without_class_names_is_read_with_numbers(tmp_path: Path) -> None:
+    files = _with("batches.meta", {"num_cases_per_batch": 20})(_cifar10())
+    assert load(f"cifar10:{_write(tmp_path, files)}").classes == tuple("0123456789")
 
 
 def test_a_path_that_does_not_exist_is_named() -> None:

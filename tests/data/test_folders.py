@@ -175,6 +175,10 @@ def test_a_declared_void_label_is_no_class(street: Path) -> None:
         (_mask(np.full((6, 8), 4, np.uint8)), ":classes=3:void=3", r"1.png has label 4; .* 3 is void"),
         (_mask(np.full((6, 8), 5, np.uint8), "test/masks/0.png"), "", r"test.masks.0.png has label 5"),
         (lambda root: None, ":classes=3:void=1", "void label 1 is one of the classes"),
+        (lambda root: None, ":classes=300", "300 classes are more than a mask can hold, where 0 to 254"),
+        (lambda root: None, ":classes=256:void=255", "256 classes are more"),
+        (lambda root: (root / "classes.txt").write_text("a\n" * 256), "", "classes.txt: 256 classes are more"),
+        (lambda root: None, ":void=256", "no mask can hold the void label 256"),
         (_mask(np.zeros((6, 8, 3), np.uint8)), "", r"1.png cannot be used: it is a RGB picture"),
         (_mask(np.full((6, 8), 3000, np.uint16)), "", r"1.png cannot be used: it has labels up to 3000"),
         (_mask(np.zeros((6, 9), np.uint8)), ":classes=3", "images differ in size: .*0.png is 6x8, .*1.png 6x9"),
@@ -191,6 +195,69 @@ def test_broken_masks_are_explained(street: Path, change: Callable[[Path], objec
     with pytest.raises(DataError, match=message) as caught:
         load(f"masks:{street}{options}")
     assert caught.value.hint
+
+
+def test_255_is_void_by_convention_where_none_was_given_and_that_is_said(street: Path) -> None:
+    plain = load(f"masks:{street}")
+    _mask(np.array([[0, 1, 2, 255] * 2] * 6, np.uint8), "test/masks/1.png")(street)
+    assumed, given = load(f"masks:{street}"), load(f"masks:{street}:void=255")
+    assert (assumed.mask_classes, assumed.void) == (("0", "1", "2"), 255)
+    assert "255 in the masks is taken as void" in assumed.note
+    assert (plain.void, plain.note, given.note) == (None, "", "")
+    assert assumed.fingerprint == given.fingerprint  # cells trained under either are the same
+    _mask(np.array([[0, 1, 2, 255] * 2] * 6, np.uint8))(street)
+    for options in ("", ":classes=3", ":classes=255"):
+        assert load(f"masks:{street}{options}").void == 255
+    with pytest.raises(DataError, match=r"has label 255; the classes are 0 to 2, 3 is void") as caught:
+        load(f"masks:{street}:classes=3:void=3")
+    assert "classes=256" not in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("options", ["", ":classes=2"])
+def test_masks_in_black_and_white_do_not_lose_their_foreground_as_void(street: Path, options: str) -> None:
+    for part, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            _mask(np.array([[0, 255] * 4] * 6, np.uint8), f"{part}/masks/{i}.png")(street)
+    with pytest.raises(DataError, match=r"hold .0. alone: is 255 a class here") as caught:
+        load(f"masks:{street}{options}")
+    assert "write the class as 1" in (caught.value.hint or "")
+    assert load(f"masks:{street}:void=255").mask_classes == ("0",)
+
+
+def _nested(root: Path, part: str, name: str, seed: int, label: int) -> None:
+    _save(root / part / "images" / f"{name}.png", _picture(seed))
+    _save(root / part / "masks" / f"{name}.png", np.full((6, 8), label, np.uint8))
+
+
+def test_images_of_one_name_in_several_folders_are_all_read_with_their_own_masks(street: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(street / part)
+        for town in range(3):
+            for i in range(2):
+                _nested(street, part, f"c{town}/{i}", 10 * town + i, town)
+    train = load(f"masks:{street}").train
+    assert [int(mask[0, 0]) for mask in train.masks] == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(train.images[3], _picture(11).transpose(2, 0, 1))
+    (street / "train" / "masks" / "c1" / "1.png").rename(street / "train" / "masks" / "1.png")
+    with pytest.raises(DataError, match=r"masks.1.png has no image \(2 of 7") as caught:
+        load(f"masks:{street}")
+    assert "in a folder of the same name" in (caught.value.hint or "")
+
+
+def test_nested_images_whose_stems_differ_are_read_as_if_they_lay_flat(street: Path) -> None:
+    flat = load(f"masks:{street}").fingerprint
+    for part in ("train", "test"):
+        for kind in ("images", "masks"):
+            for i in range(2):
+                (street / part / kind / f"z{i}").mkdir()
+                (street / part / kind / f"{i}.png").rename(street / part / kind / f"z{i}" / f"{i}.png")
+    assert load(f"masks:{street}").fingerprint == flat
+
+
+def test_two_images_with_one_stem_are_not_read_as_one(street: Path) -> None:
+    _save(street / "train" / "images" / "1.bmp", _picture(9))
+    with pytest.raises(DataError, match=r"1.bmp and .*1.png differ in their ending alone"):
+        load(f"masks:{street}")
 
 
 def test_every_pixel_void_is_no_data(street: Path) -> None:

@@ -150,6 +150,61 @@ def test_several_datasets_under_one_path_are_not_mixed(tmp_path: Path) -> None:
     assert len(load(f"parquet:{tmp_path / 'one'}").train) == 12
 
 
+LAYOUTS = {
+    "the hub's conversion": ("plain/train/0000.parquet", "plain/test/0000.parquet", "plain/validation/0000.parquet"),
+    "folders alone": ("train/part-0.parquet", "test/part-0.parquet", "valid/part-0.parquet"),
+    "a configuration in the name": ("x-train.parquet", "x-test.parquet", "x-validation.parquet"),
+    "a configuration and shards": (
+        *("data/my_set-train-00000-of-00001.parquet", "data/my_set-test-00000-of-00001.parquet"),
+        "data/my_set-val-00000-of-00001.parquet",
+    ),
+    "a configuration named as a split": ("test-it-train.parquet", "test-it-test.parquet", "test-it-val.parquet"),
+}
+
+
+def _lay(root: Path, train: str, *rest: str) -> Path:
+    """The same data as `_write` makes, under other names; a third name is a copy of the test split."""
+    made = _write(root.parent / "made")
+    for name in (train, *rest):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        source = "train" if name == train else "test"
+        (root / name).write_bytes((made / f"{source}-00000-of-00001.parquet").read_bytes())
+    return root
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_splits_are_told_by_folder_or_by_a_word_of_the_name(layout: str, tmp_path: Path) -> None:
+    train, test, val = LAYOUTS[layout]
+    plain = load(f"parquet:{_write(tmp_path / 'plain')}")
+    both = load(f"parquet:{_lay(tmp_path / 'both', train, test)}")
+    assert (both.fingerprint, both.val) == (plain.fingerprint, None)
+    assert load(f"parquet:{_lay(tmp_path / 'only', train, val)}").fingerprint == plain.fingerprint
+    three = load(f"parquet:{_lay(tmp_path / 'three', train, test, val)}")
+    assert three.val is not None
+    assert three.fingerprint != plain.fingerprint
+
+
+def test_plain_names_are_read_alone_where_they_are_all_there(tmp_path: Path) -> None:
+    root = _write(tmp_path / "data")
+    alone = load(f"parquet:{root}").fingerprint
+    _lay(root, "old-train.parquet", "old-val.parquet", "validation/0000.parquet")
+    assert load(f"parquet:{root}").fingerprint == alone
+
+
+def test_several_configurations_of_the_hub_are_not_mixed(tmp_path: Path) -> None:
+    root = _lay(tmp_path / "data", "fine/train/0000.parquet", "fine/test/0000.parquet", "coarse/test/0000.parquet")
+    with pytest.raises(DataError, match="several datasets") as caught:
+        load(f"parquet:{root}")
+    assert f"{root / 'coarse'}, {root / 'fine'}" in caught.value.message
+    assert len(load(f"parquet:{root / 'fine'}").train) == 12
+
+
+def test_half_a_split_of_the_hub_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    root = _lay(tmp_path / "data", "plain/partial-train/0000.parquet", "plain/test/0000.parquet")
+    with pytest.raises(DataError, match=r"has no train\*.parquet"):
+        load(f"parquet:{root}")
+
+
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="the shared CIFAR-10 folder is not here")
 def test_real_cifar10_is_read_stratified() -> None:
     splits = load(f"parquet:{CIFAR10}", train_images=500)

@@ -201,6 +201,16 @@ def image_folder(path: Path, *, masks: bool = False, label: int = 0) -> None:
                 pixels.save(path / split / "ab"[number % 2] / f"{number}.png")
 
 
+def test_void_that_nobody_declared_is_said_under_the_tables(afftool: Run, tmp_path: Path) -> None:
+    image_folder(tmp_path / "street", masks=True)
+    for path in (tmp_path / "street").glob("*/masks/*.png"):
+        Image.fromarray(np.array([[0, 1, 1, 255] * 4] * 16, np.uint8)).save(path)
+    words = ("--host", "fpn:b=1", "--epochs", "1", "--batch", "2", "--seeds", "1", "--workers", "0")
+    code, out, _ = afftool("ablate", "gain", "--data", "masks:street", *words)
+    assert (code, trained(out)) == (0, 2)
+    assert "255 in the masks is taken as void" in out
+
+
 @pytest.fixture
 def wrong(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
@@ -247,6 +257,7 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--data", "parquet:nothing"], ["nothing"]),
         (["scale", "--data", "folder:classless", "--batch", "2"], ["'c'"]),
         (["scale", "--data", "masks:beyond:classes=3", "--host", "fpn:b=1", "--batch", "2"], ["9", "classes"]),
+        (["scale", "--data", "masks:beyond:classes=300", "--host", "fpn:b=1"], ["300 classes", "hint"]),
         (["scale", "--data", "folder:few"], ["batch of 64", "6 training images"]),
         (["scale", "--data", "folder:unread", "--batch", "2"], ["9.png", "Input/output error", "hint"]),
         (["scale", "--data", "masks:dead"], ["dead", "hint"]),

@@ -94,6 +94,13 @@ def test_failed_cells_are_counted_and_their_reason_is_shown() -> None:
     assert any("flatters" in note for note in report.notes)
 
 
+def test_what_had_to_be_assumed_about_the_data_is_among_the_notes() -> None:
+    plan, known = made(study("scale"), rising)
+    assumed = "255 in the masks is taken as void."
+    assert assumed in study_report(outcome(plan | {"note": assumed}, known), HERE).notes
+    assert assumed not in study_report(outcome(plan, known), HERE).notes  # as plans stored before have none
+
+
 def test_missing_cells_are_said_to_be_missing() -> None:
     plan, known = made(study("scale"), rising)
     known.popitem()

@@ -25,6 +25,8 @@ def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[st
             "Some cells failed. They have no score, so means and differences are over the seeds that survived, which "
             "flatters a variant that diverges."
         )
+    if outcome.plan.get("note"):
+        notes.append(outcome.plan["note"])
     notes.append(
         "This was trained on one data set, with one recipe, tuned for none of the variants; seeds vary initialisation, "
         "order and augmentation, not the data."
