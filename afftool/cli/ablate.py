@@ -12,12 +12,11 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.device import resolve_devices
 from afftool.formats import destinations, renderer, write
 from afftool.report.model import Report
 from afftool.spec import split_list
 from afftool.store import Store
-from afftool.study.engines import build_engine, check_cluster, check_engine
+from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
 from afftool.study.request import Words, requested
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def ablate(
     from afftool.study.session import begin
     from afftool.study.stored import stored_report
 
-    part, where = Shard.parse(shard), resolve_devices(device)
+    part, where = Shard.parse(shard), device_of(engine, device, gpus)
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:

@@ -11,7 +11,7 @@ from small_cells import two_cells
 
 from afftool.errors import LoadError, SpecError, UserError
 from afftool.study.cells import CellRecord
-from afftool.study.engines import check_cluster, check_engine
+from afftool.study.engines import check_cluster, check_engine, device_of
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
 from afftool.study.engines.ray import _train_remotely, other_bits, own_paths
 
@@ -128,3 +128,10 @@ def test_what_the_users_own_module_imports_is_sent_along(tmp_path: Path, monkeyp
     )
     cell = dataclasses.replace(two_cells().cells[0][2], fusion="sent_gate:Gate")
     assert own_paths([cell]) == [str(tmp_path / "sent_gate.py"), str(tmp_path / "sent_parts")]
+
+
+def test_a_machine_without_a_gpu_can_ask_a_cluster_for_one() -> None:
+    assert device_of("ray", "auto", 0.25) == device_of("ray", "cuda", None) == "cuda"
+    assert device_of("ray", "cpu", None) == "cpu"
+    with pytest.raises(SpecError, match="for cells on the CPU"):
+        device_of("ray", "cpu", 0.5)

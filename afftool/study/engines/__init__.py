@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+from afftool.device import check_device, resolve_devices
 from afftool.errors import SpecError
 from afftool.registry import unknown
 from afftool.study.engines.cluster import check_address, check_room
@@ -36,6 +37,18 @@ def check_engine(name: str, *, workers: int | None, address: str | None, gpus: f
         if gpus is not None:
             _check_gpus(gpus)
         need("ray", "ray")
+
+
+def device_of(name: str, word: str, gpus: float | None) -> str:
+    """Where cells run, from the word for a device: `cpu`, `cuda` or `cuda:N`.
+
+    Under Ray a GPU is the cluster's to give, so the machine that asks needs none. Raises `SpecError`.
+    """
+    if name != "ray":
+        return resolve_devices(word)
+    if check_device(word) == "cpu" and gpus:
+        raise SpecError(f"--gpus {gpus:g} for cells on the CPU", hint="leave --gpus out, or use --device cuda")
+    return "cuda" if gpus or word.startswith("cuda") else resolve_devices(word)
 
 
 def check_cluster(
