@@ -14,6 +14,7 @@ from afftool import catalog, registry
 
 if TYPE_CHECKING:
     from afftool.backends.outputs import Outputs
+    from afftool.backends.workload import Workload
     from afftool.build import Case
 
 
@@ -51,13 +52,15 @@ class Prepared:
     backward and optimizer step; `parts` are the callables that a training step consists of, in their order.
     `outputs(seed)` makes one step from the case's initial state and tells what it left behind. `compilations()`
     counts what this process has compiled so far. `move()` puts the case's data elsewhere in memory, where that can
-    matter and is allowed. `close()` lets go of what would otherwise stay.
+    matter and is allowed. `workload` holds the tensors that the steps use. `close()` lets go of what would otherwise
+    stay.
     """
 
     backend: str
     run: Callable[[int], None]
     outputs: Callable[[int], Outputs]
     preparation: Preparation
+    workload: Workload | None = None
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
     move: Callable[[], None] = _nothing

@@ -86,6 +86,7 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
     return Prepared(
         backend=backend,
         run=work.run,
+        workload=work,
         parts=work.parts,
         outputs=outputs,
         preparation=counts.added_to(preparation),

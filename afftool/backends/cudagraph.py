@@ -38,6 +38,7 @@ def prepare(case: Case) -> Prepared:
     return Prepared(
         backend="cudagraph",
         run=captured.run,
+        workload=captured._work,
         parts=captured.parts,
         outputs=captured.outputs,
         preparation=captured.preparation,

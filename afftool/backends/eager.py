@@ -14,6 +14,7 @@ def prepare(case: Case) -> Prepared:
     return Prepared(
         backend="eager",
         run=work.run,
+        workload=work,
         parts=work.parts,
         outputs=work.outputs,
         move=work.move,

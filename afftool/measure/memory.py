@@ -21,7 +21,7 @@ from afftool.backends.workload import Workload, random_state_kept
 from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.measure.causes import Held, label, optimizer_state, output_addresses, sum_alive
-from afftool.measure.saved import storage_bytes, watch_saved
+from afftool.measure.saved import addresses, saved_by_graph, storage_bytes, watch_saved
 from afftool.measure.stages import watch
 
 
@@ -106,8 +106,9 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
 def observe(case: Case, prepare: Backend) -> tuple[Prepared, MemoryReading]:
     """Prepare `case` under any backend and read its memory on the way: the prepared case, and its reading.
 
-    Nothing is prepared twice, and the threads are the caller's. By cause there are only the parameters, what is held
-    between steps, and the CUDA graphs' pool: a compiler decides for itself what it saves.
+    Nothing is prepared twice, and the threads are the caller's. What is alive at the peak is not told apart, because a
+    compiler gives no names to what it allocates; what is held is: parameters, gradients, the optimizer's state, the
+    CUDA graphs' pool, and what autograd saves, which a captured graph alone does not show.
     """
     device = _device(case)
     _warm_libraries(case, device)
@@ -116,13 +117,29 @@ def observe(case: Case, prepare: Backend) -> tuple[Prepared, MemoryReading]:
             prepared = prepare(case)
         with seen.stage("steady"):
             prepared.run(1)
+    work = prepared.workload if case.spec.mode == "train" else None
     return prepared, MemoryReading(
         peak_bytes=seen.peak("steady"),
         cold_peak_bytes=seen.peak("cold"),
         param_bytes=storage_bytes(case.module.parameters()),
+        gradient_bytes=storage_bytes(p.grad for p in work.module.parameters()) if work else None,
+        optimizer_bytes=storage_bytes(optimizer_state(work)) if work else None,
+        saved_bytes=_saved_between_parts(case, prepared, device) if work else None,
         graph_pool_bytes=seen.graph_pool(),
         reserved_bytes=seen.reserved("steady"),
     )
+
+
+def _saved_between_parts(case: Case, prepared: Prepared, device: torch.device) -> int | None:
+    """What is saved once more forward has run, before backward takes it; None where no graph of autograd is left."""
+    work = prepared.workload
+    assert work
+    anyway = addresses((*work.module.parameters(), *work.module.buffers()))
+    with random_state_kept(case):
+        prepared.parts["forward"]()
+        saved = saved_by_graph(work.leaves, device, anyway) if work.leaves else None
+        prepared.parts["backward"]()
+    return saved
 
 
 def _device(case: Case) -> torch.device:

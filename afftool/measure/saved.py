@@ -13,9 +13,11 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 ITSELF = ""
 """The path of the outermost module: what it keeps outside all of its submodules."""
@@ -79,6 +81,41 @@ def watch_saved(module: nn.Module, device: torch.device) -> Iterator[SavedTensor
     finally:
         for handle in handles:
             handle.remove()
+
+
+def saved_by_graph(leaves: Iterable[torch.Tensor], device: torch.device, alive_anyway: frozenset[int]) -> int | None:
+    """Bytes that the graph behind `leaves`, the outputs of a forward pass, holds on to; None where it will not tell.
+
+    For compiled code, on which hooks cannot be set: its saved tensors are those of the one function that autograd sees.
+    Counted as by `watch_saved`.
+    """
+    waiting: list[Any] = [leaf.grad_fn for leaf in leaves]
+    seen: set[Any] = set()
+    storages: dict[int, int] = {}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+        try:
+            tensors = _held_by(node)
+        except RuntimeError:  # freed, or changed in place: backward would fail as well
+            return None
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if tensor.device == device and storage.data_ptr() not in alive_anyway:
+                storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _held_by(node: Any) -> list[torch.Tensor]:
+    """The tensors a node of the graph keeps: by autograd's names for its own, and whatever a function in Python has."""
+    kept = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+    if hasattr(node, "saved_tensors"):
+        kept += [node.saved_tensors, list(vars(node).values())]
+    tensors = [leaf for leaf in tree_leaves(kept) if isinstance(leaf, torch.Tensor)]
+    return [t for t in tensors if t.dim() or t.dtype not in (torch.float64, torch.int64)]  # not a number of Python's
 
 
 def _pop(names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Peak and saved bytes against hand counts, by cause and by module, with nothing touched on the way."""
 
+import dataclasses
 import gc
 
 import closed_form_memory as by_hand
@@ -292,6 +293,53 @@ def test_observing_a_backend_agrees_with_measuring_under_eager() -> None:
     prepared.step()
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_graph_of_autograd_tells_the_saved_bytes_that_the_hooks_were_handed(fusion: str) -> None:
+    given = case(fusion, Sizes(3, 16, 4, (5, 4)))
+    measured = memory.measure(given)
+    _, observed = memory.observe(given, eager.prepare)
+    assert (observed.saved_bytes, observed.gradient_bytes, observed.optimizer_bytes) == (
+        measured.saved_bytes,
+        measured.gradient_bytes,
+        measured.optimizer_bytes,
+    )
+    _, inferring = memory.observe(case(fusion, Sizes(3, 16, 4, (5, 4)), "infer"), eager.prepare)
+    assert (inferring.saved_bytes, inferring.gradient_bytes, inferring.optimizer_bytes) == (None, None, None)
+
+
+def test_a_compiled_training_step_tells_its_gradients_the_optimizer_and_what_it_saves() -> None:
+    def prepare(given: Case) -> Prepared:
+        work = Workload(given)
+        work.forward = torch.compile(work.module, backend="aot_eager")
+        preparation = first_steps(work.run, "cpu")
+        return Prepared(
+            backend="own", run=work.run, outputs=work.outputs, preparation=preparation, workload=work, parts=work.parts
+        )
+
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 5))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return (self.weight * x).sigmoid() * y
+
+    x = torch.randn(4, 5)
+    _, compiled = memory.observe(own(Gate(), x, x.clone()), prepare)
+    assert (compiled.param_bytes, compiled.gradient_bytes, compiled.optimizer_bytes) == (x.nbytes,) * 3
+    assert compiled.saved_bytes == 3 * x.nbytes  # x, y and the gate
+
+
+def test_where_no_graph_is_left_to_look_at_nothing_is_said_of_what_is_saved() -> None:
+    def replayed(given: Case) -> Prepared:
+        prepared = eager.prepare(given)
+        return dataclasses.replace(prepared, parts={"forward": lambda: None, "backward": lambda: None})
+
+    _, reading = memory.observe(case("aff", SHAPES[2]), replayed)
+    assert reading.saved_bytes is None
+    assert reading.gradient_bytes == reading.optimizer_bytes == reading.param_bytes
+
+
 def test_a_reading_can_span_a_compilation() -> None:
     def prepare(given: Case) -> Prepared:
         work = Workload(given)
@@ -360,6 +408,8 @@ class TestOnCuda:
         prepared, reading = memory.observe(given, cudagraph.prepare)
         assert reading.graph_pool_bytes
         assert reading.peak_bytes >= reading.graph_pool_bytes + reading.param_bytes
+        assert reading.gradient_bytes == reading.optimizer_bytes == reading.param_bytes
+        assert reading.saved_bytes is None
         prepared.close()
 
     def test_eager_has_no_private_pool(self) -> None:
