@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from afftool.report.model import Report
@@ -22,6 +23,10 @@ def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report |
     if plan is None:
         return None
     records = [(run.environment, record) for run in store.runs() for record in run.records]
-    return study_report(
-        outcome(plan, latest(store.cells()), pairs=pairs, records=records), store.run(run_id).environment
+    run = store.run(run_id)
+    report = study_report(outcome(plan, latest(store.cells()), pairs=pairs, records=records), run.environment)
+    return replace(
+        report,
+        facts=(*report.facts, ("command", run.command), ("begun", run.started)),
+        document={**report.document, "command": run.command, "started": run.started},
     )

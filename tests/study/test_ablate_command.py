@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,13 @@ def test_a_printed_study_is_run_from_its_file_and_is_the_same(afftool: Run, tmp_
     code, out, _ = afftool("ablate", "mine.toml", "--workers", "0")
     assert (code, trained(out)) == (0, 0)
     assert "signal at initialisation" in (tmp_path / "ablations/gain.md").read_text()
+
+
+def test_a_report_says_with_what_command_and_when_it_was_made(afftool: Run) -> None:
+    afftool("ablate", "scale", *SMALL, "--seeds", "1", "--out", "said.md")
+    said = Path("said.md").read_text()
+    assert "**command**: afftool" in said
+    assert f"**begun**: {datetime.now(UTC):%Y-%m-%d}" in said
 
 
 def test_shards_of_several_machines_are_merged_into_the_whole(afftool: Run, tmp_path: Path) -> None:
