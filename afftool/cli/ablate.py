@@ -93,6 +93,10 @@ def ablate(
         return
     check_engine(engine, workers=workers, address=address, gpus=gpus)
     files = destinations(out or (FOLDER if shard == "1/1" else None), split_list(formats or []), stem=spec.name)
+    if tensorboard is not None:
+        from afftool.study.tensorboard import make_folder
+
+        make_folder(tensorboard)
     from afftool.study.plan import Conditions
     from afftool.study.run import Shard
     from afftool.study.session import begin
@@ -129,6 +133,8 @@ def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet
         from afftool.study.tensorboard import Log
 
         log = Log(tensorboard, session.names)
+        for record in session.kept():
+            log.replay(record)
     with console.following(to_stderr=quiet) as following, log or nullcontext():
         following.line(f"{session.plan.study.name}: {done} of {total} cells are done, {len(session.cells)} to train")
         try:
