@@ -142,11 +142,12 @@ def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet
                 if isinstance(event, CellRecord):
                     following.line(progress.end(event))
                 else:
-                    following.progress(progress.done, progress.total, progress.tick(event))
+                    doing = progress.tick(event)
+                    following.progress(progress.done, progress.total, doing)
                 if log:
                     log.add(event)
         except KeyboardInterrupt:
-            following.line(f"interrupted: {progress.done} of {progress.total} epochs are kept")
+            following.line(progress.interrupted())
             console.note("the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
 
