@@ -35,7 +35,9 @@ def test_epochs_kept_from_an_earlier_run_do_not_shorten_the_time_left() -> None:
         doing = progress.tick(tick(one, epoch))
         lines.progress(progress.done, progress.total, doing)
     assert (progress.done, progress.total) == (2, 110)
-    assert "after 20 s, about 18 min 00 s left: global-global seed 0, epoch 92/100" in stream.getvalue().splitlines()[-1]
+    assert (
+        "after 20 s, about 18 min 00 s left: global-global seed 0, epoch 92/100" in stream.getvalue().splitlines()[-1]
+    )
     progress.end(ended(one))
     progress.tick(tick(other, 1))
     assert (progress.done, progress.total) == (11, 110)
