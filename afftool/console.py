@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from afftool.report.model import Table
 
 PLAIN_PROGRESS_EVERY_S = 10.0
-"""In a pipe or in CI, progress between two results is told no more often than this."""
+"""In a pipe or in CI, how far it is and how long it takes is told no more often than this, results or none between."""
 
 
 def out(text: str = "") -> None:
@@ -161,11 +161,11 @@ class Lines:
         elapsed = now - self._started
         left = f", about {units.seconds(elapsed * (total - done) / done)} left" if 0 < done <= total else ""
         percent = f"{100 * done / total:.0f}% done" if total else "working"
+        self._told = now
         self.line(f"... {percent} after {units.seconds(elapsed)}{left}: {doing}")
 
     def line(self, text: str) -> None:
         """Written and flushed at once, so that a log shows it when it happened."""
-        self._told = self._clock()
         print(text, file=self._stream, flush=True)
 
 

@@ -31,14 +31,17 @@ def test_off_a_terminal_progress_is_told_now_and_then_with_the_time_left() -> No
     ]
 
 
-def test_a_result_is_told_at_once_and_counts_as_a_sign_of_life() -> None:
+def test_results_are_told_at_once_and_do_not_silence_the_time_left() -> None:
     clock, stream = Clock(), io.StringIO()
     lines = console.Lines(stream, clock)
-    clock.now = 9.0
-    lines.line("aff eager: 1 ms")
-    clock.now = 12.0
-    lines.progress(1, 2, "timing")
-    assert stream.getvalue() == "aff eager: 1 ms\n"
+    for second in range(4, 25, 4):  # results come faster than progress is told
+        clock.now = float(second)
+        lines.progress(second, 40, f"cell {second // 4}")
+        lines.line(f"result {second // 4}")
+    assert stream.getvalue().splitlines() == [
+        *("result 1", "result 2", "... 30% done after 12 s, about 28 s left: cell 3"),
+        *("result 3", "result 4", "result 5", "... 60% done after 24 s, about 16 s left: cell 6", "result 6"),
+    ]
 
 
 def test_progress_without_an_end_promises_no_time_left() -> None:

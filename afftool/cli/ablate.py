@@ -94,6 +94,10 @@ def ablate(
         return
     check_engine(engine, workers=workers, address=address, gpus=gpus)
     files = destinations(out or (FOLDER if shard == "1/1" else None), split_list(formats or []), stem=spec.name)
+    if tensorboard is not None:
+        from afftool.study.tensorboard import make_folder
+
+        make_folder(tensorboard)
     from afftool.study.plan import Conditions
     from afftool.study.run import Shard
     from afftool.study.session import begin
@@ -131,6 +135,8 @@ def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet
         from afftool.study.tensorboard import Log
 
         log = Log(tensorboard, session.names)
+        for record in session.kept():
+            log.replay(record)
     with console.following(to_stderr=quiet) as following, log or nullcontext():
         following.line(f"{session.plan.study.name}: {done} of {total} cells are done, {len(session.cells)} to train")
         try:
@@ -138,11 +144,12 @@ def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet
                 if isinstance(event, CellRecord):
                     following.line(progress.end(event))
                 else:
-                    following.progress(progress.done, progress.total, progress.tick(event))
+                    doing = progress.tick(event)
+                    following.progress(progress.done, progress.total, doing)
                 if log:
                     log.add(event)
         except KeyboardInterrupt:
-            following.line(f"interrupted: {progress.done} of {progress.total} epochs are kept")
+            following.line(progress.interrupted())
             console.note("the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
 

@@ -44,6 +44,11 @@ class Session:
             yield event
         self.store.finish(self.run_id)
 
+    def kept(self) -> list[CellRecord]:
+        """What the store holds of the study's other cells, which need no training."""
+        known, training = finished(self.store.cells()), {cell.identity for cell in self.cells}
+        return [known[identity] for identity in self.names if identity in known and identity not in training]
+
     def check(self) -> None:
         """Raise `NothingMeasured` if no cell of this shard has a score, whichever run trained them."""
         known = latest(self.store.cells())

@@ -182,16 +182,38 @@ def test_one_diverged_variant_shows_in_the_table(afftool: Run, tmp_path: Path) -
     assert "flatters a variant that diverges" in out
 
 
-def test_tensorboard_gets_scalars_and_hyperparameters(afftool: Run, tmp_path: Path) -> None:
+def logged(folder: Path, *tags: str) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values in a log, as TensorBoard shows them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    log = EventAccumulator(str(folder))
+    log.Reload()
+    return {
+        tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in tags or ("loss/train", "score/test")
+    }
+
+
+def test_tensorboard_gets_scalars_and_hyperparameters(afftool: Run, tmp_path: Path) -> None:
     code, *_ = afftool("ablate", "gain", *SMALL, "--epochs", "2", "--seeds", "1", "--tensorboard", "tb")
     assert code == 0
-    folder = EventAccumulator(str(tmp_path / "tb" / "gain=1" / "seed-0"))
-    folder.Reload()
-    tags = folder.Tags()["scalars"]
-    assert {"loss/train", "score/test", "hparam/score"} <= set(tags)
-    assert [event.step for event in folder.Scalars("loss/train")] == [1, 2]
+    scalars = logged(tmp_path / "tb" / "gain=1" / "seed-0", "loss/train", "score/test", "hparam/score")
+    assert [step for step, _ in scalars["loss/train"]] == [1, 2]
+    assert [value for _, value in scalars["score/test"]][-1:] == [value for _, value in scalars["hparam/score"]]
+
+
+def test_cells_that_were_trained_before_are_logged_as_if_they_were_trained_now(afftool: Run, tmp_path: Path) -> None:
+    words = ("ablate", "gain", *SMALL, "--epochs", "4", "--seeds", "1")
+    afftool(*words, "--tensorboard", "live")
+    live = logged(tmp_path / "live" / "gain=2" / "seed-0")
+    assert len(live["score/test"]) > 1
+    for _ in range(2):
+        code, out, _ = afftool(*words, "--tensorboard", "later")
+        assert (code, trained(out)) == (0, 0)
+        assert logged(tmp_path / "later" / "gain=2" / "seed-0") == live
+        files = len(list((tmp_path / "later").rglob("*tfevents*")))
+        afftool(*words, "--tensorboard", "later")
+        assert len(list((tmp_path / "later").rglob("*tfevents*"))) == files
+        afftool(*words, "--tensorboard", "later", "--fresh")  # the same numbers again, in place of the old
 
 
 def image_folder(path: Path, *, masks: bool = False, label: int = 0) -> None:
@@ -230,6 +252,7 @@ def wrong(tmp_path: Path) -> None:
     image_folder(tmp_path / "unread")
     (tmp_path / "unread" / "train" / "a" / "9.png").symlink_to("/proc/self/mem")  # a file that answers with an error
     (tmp_path / "dead").symlink_to("gone")
+    (tmp_path / "file").touch()
     (tmp_path / "cifar" / "test_batch").mkdir(parents=True)
     for number in range(1, 6):
         (tmp_path / "cifar" / f"data_batch_{number}").mkdir()
@@ -300,6 +323,8 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--device", "gpu"], ["device"]),
         (["scale", "--out", "x.docx"], [".docx"]),
         (["placement", "--data", "digits", "--host", "ablate_own_wrong:Wrong"], ["`stages`", "hint", "stages=1-3"]),
+        (["scale", "--data", "digits", "--tensorboard", "file"], ["cannot log to file", "hint"]),
+        (["scale", "--data", "digits", "--tensorboard", "file/below"], ["cannot log to file/below", "hint"]),
     ],
 )
 def test_wrong_input_is_answered_with_what_is_wrong_and_exit_2(afftool: Run, words: list[str], says: list[str]) -> None:

@@ -87,6 +87,29 @@ def test_all_pairs_are_compared_on_request() -> None:
     assert len(table(report, "Differences")) == 3
 
 
+def test_the_csv_holds_every_pair_once_and_the_baselines_in_the_usual_columns() -> None:
+    spec = study("joining")
+    plan, known = made(spec, lambda name, seed: 0.5 + 0.01 * len(name) + 0.001 * (seed * len(name) % 5))
+    alone, paired = (study_report(outcome(plan, known, pairs=pairs), HERE) for pairs in (False, True))
+    columns = [[column.name for column in report.data.columns] for report in (alone, paired)]
+    assert columns[1][: len(columns[0])] == columns[0]
+    rows = {row[1]: dict(zip(columns[1], row, strict=True)) for row in paired.data.rows}
+    assert [name for name, row in rows.items() if row["against"] is None] == ["aff"]
+    for row in rows.values():
+        filled = {row[name] is None for name in ("difference", "difference_low", "p_corrected", "claim")}
+        assert filled == {row["variant"] == "aff"}
+    found = set()
+    for c in paired.document["comparisons"]:
+        end = "" if c["against"] == "aff" else f"_vs_{c['against']}"
+        row = rows[c["variant"]]
+        assert (row[f"difference{end}"], row[f"difference_high{end}"]) == (c["difference"], c["high"])
+        assert (row[f"p_corrected{end}"], row[f"claim{end}"]) == (c["p_corrected"], c["claim"])
+        found |= {(c["variant"], f"difference{end}")}
+    told = {(n, key) for n, row in rows.items() for key, v in row.items() if "difference" in key and v is not None}
+    assert {(name, key) for name, key in told if "low" not in key and "high" not in key} == found
+    assert len(found) == 10
+
+
 def test_failed_cells_are_counted_and_their_reason_is_shown() -> None:
     report = report_of(study("scale"), lambda name, seed: None if (name, seed) == ("aff", 2) else rising(name, seed))
     row = table(report, "Scores")[2]
