@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import os
 import sys
+from datetime import date
 from pathlib import Path
 
 from afftool.environment import read
@@ -109,6 +110,7 @@ def report(
     lines = [
         "# A/A study: the same fusion under two names, and a planted handicap",
         "",
+        f"- command: `python scripts/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {date.today()}",
         f"- machine: {machine}, {environment['cores']} cores, torch {environment['torch']}",
         "- setting: " + ", ".join(f"{key}={value}" for key, value in setting.items()),
         f"- **differences claimed between equals: {claimed} of {len(rows)}** (the level of 5% allows about 1 in 20)",

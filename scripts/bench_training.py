@@ -18,6 +18,7 @@ import os
 import statistics
 import sys
 import time
+from datetime import date
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -189,6 +190,7 @@ def report(options: argparse.Namespace, rows: list[tuple[float, float]], cells: 
     lines = [
         "# Training throughput against an ordinary DataLoader loop",
         "",
+        f"- command: `python scripts/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {date.today()}",
         f"- machine: {environment.gpu or environment.cpu}, {environment.cores} cores, torch {environment.torch}",
         "- setting: " + ", ".join(f"{key}={value}" for key, value in setting.items()),
         f"- ours: {cells} cell(s) at a time on {device}; theirs: one training, a DataLoader worker a core",
