@@ -95,8 +95,9 @@ class Timed:
         }
 
     def move(self) -> None:
-        """Put the case's data elsewhere in memory."""
+        """Put the case's data elsewhere in memory, and make one step there: new pages cost the first one extra."""
         self._prepared.move()
+        self._prepared.run(1)
 
     def _cold(self) -> float:
         assert self._flush

@@ -11,6 +11,7 @@ All samples are kept.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -210,13 +211,14 @@ class _Moves:
         self._now = now
         self._cost_s = 0.0
         self._moved_at = now()
+        self._order = random.Random(0)
 
     def make(self, lanes: Sequence[_Lane]) -> None:
-        """Move them, unless the last time is too short ago for what it cost."""
+        """Move them in any order, unless the last time is too short ago for what it cost."""
         started = self._now()
         if started - self._moved_at < self._cost_s / MOVE_SHARE:
             return
-        for lane in lanes:
+        for lane in self._order.sample(lanes, len(lanes)):
             _attempt(lane, lane.contestant.move)
         self._moved_at = self._now()
         self._cost_s = self._moved_at - started
