@@ -14,14 +14,19 @@ def check_device(word: str) -> str:
     return word
 
 
+def count_gpus() -> int:
+    """How many CUDA devices torch can use here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def resolve_device(word: str) -> str:
     """The device as torch knows it: `auto` is the first GPU, or the CPU. Raises `SpecError` if it is not there."""
     check_device(word)
     if word == "cpu":
         return word
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = count_gpus()
     if word == "auto":
         return "cuda:0" if count else "cpu"
     index = int(word.partition(":")[2] or 0)

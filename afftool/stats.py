@@ -99,7 +99,7 @@ def series_interval(samples: Sequence[float]) -> Interval | None:
 
 
 @lru_cache(maxsize=4096)
-def _quantile(freedom: int) -> float:
+def _quantile(freedom: float) -> float:
     """Student's t beyond which 2.5% lie."""
     from scipy.special import stdtrit
 
@@ -167,12 +167,9 @@ def bootstrap_median(values: Sequence[float], *, seed: int = 0, resamples: int =
     return Interval(exact.estimate, min(exact.low, float(low)), max(exact.high, float(high)))
 
 
-@lru_cache(maxsize=4096)
 def _tail(draws: float) -> float:
     """Where to cut a bootstrap distribution of so many independent draws, so that 2.5% of the truth lie beyond."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(math.sqrt(draws / (draws - 1)) * stdtrit(draws - 1, 0.025)))
+    return statistics.NormalDist().cdf(-math.sqrt(draws / (draws - 1)) * _quantile(draws - 1))
 
 
 def outliers(samples: Sequence[float]) -> list[bool]:

@@ -44,6 +44,10 @@ def _nothing() -> None:
     return None
 
 
+def _stays() -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A case ready to be run again and again.
@@ -52,8 +56,8 @@ class Prepared:
     backward and optimizer step; `parts` are the callables that a training step consists of, in their order.
     `outputs(seed)` makes one step from the case's initial state and tells what it left behind. `compilations()`
     counts what this process has compiled so far. `move()` puts the case's data elsewhere in memory, where that can
-    matter and is allowed. `workload` holds the tensors that the steps use. `close()` lets go of what would otherwise
-    stay.
+    matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `close()` lets go
+    of what would otherwise stay.
     """
 
     backend: str
@@ -63,7 +67,7 @@ class Prepared:
     workload: Workload | None = None
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
-    move: Callable[[], None] = _nothing
+    move: Callable[[], bool] = _stays
     close: Callable[[], None] = _nothing
 
     def step(self) -> None:

@@ -135,18 +135,19 @@ class Workload:
             own.copy_(given)
 
     @torch.no_grad()
-    def move(self) -> None:
-        """Put weights, buffers and inputs at other addresses, by a random distance; on the CPU only.
+    def move(self) -> bool:
+        """Put weights, buffers and inputs at other addresses, by a random distance; on the CPU only. Whether it did.
 
         What a step allocates moves along, since the spacer before them shifts what is free. A GPU's allocator puts
         tensors at fixed distances, and a captured graph holds on to their addresses.
         """
         if self.inputs and self.inputs[0].device.type != "cpu":
-            return
+            return False
         spacer = torch.empty(ALIGNMENT * self._distances.randrange(SPACER_BYTES // ALIGNMENT), dtype=torch.uint8)
         for tensor in (*self.module.parameters(), *self.module.buffers(), *self.inputs):
             tensor.data = tensor.data.clone()
         self._spacer = spacer
+        return True
 
     def draws_random_numbers(self) -> bool:
         """Whether a forward pass advances the random state, as dropout does."""

@@ -81,7 +81,8 @@ def latest(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
     for row in rows:
         if "identity" in row:
             record = CellRecord.from_dict(row)
-            if record.finished or not (record.identity in records and records[record.identity].finished):
+            before = records.get(record.identity)
+            if record.finished or before is None or not before.finished:
                 records[record.identity] = record
     return records
 

@@ -6,7 +6,8 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from afftool import registry
@@ -15,20 +16,36 @@ _AFFTOOL = Path(__file__).parents[1]
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
-def own_modules(targets: Iterable[str]) -> dict[str, tuple[Path, ...]]:
-    """Top-level module -> its files, for the modules of `targets` (`pkg.mod:Name`) and those of the user's own that
-    they import. A package comes with all of its files; what is installed in an environment is left out."""
-    found: dict[str, tuple[Path, ...]] = {}
+@dataclass(frozen=True)
+class OwnModule:
+    """A top-level module: the file, or the folders of a package, that it is; and all source files in them."""
+
+    name: str
+    roots: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+    def place(self, file: Path) -> str:
+        """Where one of its files is in it, wherever it lies itself."""
+        root = next(root for root in self.roots if file.is_relative_to(root))
+        return (Path(self.name) / file.relative_to(root)).as_posix()
+
+
+def own_modules(targets: Iterable[str]) -> list[OwnModule]:
+    """The modules of `targets` (`pkg.mod:Name`) and those of the user's own that they import, by name.
+
+    What is installed in an environment is left out.
+    """
+    found: dict[str, OwnModule] = {}
     waiting = []
     for target in targets:
         registry.load(target)
         waiting.append(target.partition(":")[0].partition(".")[0])
     while waiting:
         name = waiting.pop()
-        if name not in found and (files := tuple(_own_files(name))):
-            found[name] = files
-            waiting += [imported for file in files for imported in _imports(file)]
-    return dict(sorted(found.items()))
+        if name not in found and (module := _own_module(name)):
+            found[name] = module
+            waiting += [imported for file in module.files for imported in _imports(file)]
+    return [found[name] for name in sorted(found)]
 
 
 def code_of(*targets: str | None) -> str:
@@ -37,18 +54,21 @@ def code_of(*targets: str | None) -> str:
     digest = hashlib.sha256()
     for target in own:
         digest.update(target.encode())
-    for name, files in own_modules(own).items():
-        for file in files:
-            digest.update(b"\0" + f"{name}/{file.name}".encode() + b"\0" + file.read_bytes())
+    for module in own_modules(own):
+        for file in module.files:
+            digest.update(b"\0" + module.place(file).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16] if own else ""
 
 
-def _own_files(name: str) -> Iterator[Path]:
+def _own_module(name: str) -> OwnModule | None:
+    """None for a module that is not the user's own, or has no source."""
     module = sys.modules.get(name)
-    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+    folders = tuple(Path(folder).absolute() for folder in getattr(module, "__path__", ()))
     file = getattr(module, "__file__", None)
-    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))] if folders else [Path(file or "")]
-    return (path for path in files if path.suffix == ".py" and path.is_file() and _is_own(path.absolute()))
+    roots = folders or ((Path(file).absolute(),) if file else ())
+    sources = [path for root in roots for path in (sorted(root.rglob("*.py")) if folders else [root])]
+    files = tuple(path for path in sources if path.suffix == ".py" and path.is_file() and _is_own(path))
+    return OwnModule(name, roots, files) if files else None
 
 
 def _is_own(path: Path) -> bool:

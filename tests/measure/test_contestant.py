@@ -39,9 +39,15 @@ def test_a_few_steps_go_untimed_before_each_warm_sample(timed: int, untimed: int
 
 def test_the_first_step_in_a_new_place_is_not_timed() -> None:
     steps = Steps(2 * PRIME_BELOW_S)
-    timed = Timed(dataclasses.replace(steps.prepared(), move=lambda: steps.run(0)), steps.clock)
+    timed = Timed(dataclasses.replace(steps.prepared(), move=lambda: True), steps.clock)
     timed.move()
     assert steps.made == 1
+
+
+def test_where_nothing_moves_no_step_is_made_for_it() -> None:
+    steps = Steps(0.1 * PRIME_BELOW_S)
+    Timed(steps.prepared(), steps.clock).move()
+    assert steps.made == 0
 
 
 def test_long_steps_are_not_primed_once_they_are_known_to_be_long() -> None:

@@ -26,7 +26,7 @@ def test_a_changed_module_beside_the_users_own_changes_the_code(folder: Path) ->
     sibling = folder / "code_sibling.py"
     sibling.write_text("WIDTH = 8\n")
     before = code_of("code_gate:Gate")
-    assert list(own_modules(["code_gate:Gate"])) == ["code_gate", "code_sibling"]
+    assert [module.name for module in own_modules(["code_gate:Gate"])] == ["code_gate", "code_sibling"]
     assert code_of("code_gate:Gate") == before
     sibling.write_text("WIDTH = 9\n")
     assert code_of("code_gate:Gate") != before
@@ -38,10 +38,15 @@ def test_every_file_of_a_package_counts_and_what_is_installed_does_not(folder: P
     (package / "__init__.py").write_text("")
     (package / "gates.py").write_text(GATE.format(how="import numpy"))
     (package / "unused.py").write_text("")
-    files = own_modules(["code_package.gates:Gate"])
-    assert {name: [file.name for file in found] for name, found in files.items()} == {
-        "code_package": ["__init__.py", "gates.py", "unused.py"]
-    }
+    (found,) = own_modules(["code_package.gates:Gate"])
+    assert (found.name, [file.name for file in found.files]) == (
+        "code_package",
+        ["__init__.py", "gates.py", "unused.py"],
+    )
+    before = code_of("code_package.gates:Gate")
+    (package / "deeper").mkdir()
+    (package / "unused.py").rename(package / "deeper" / "unused.py")
+    assert code_of("code_package.gates:Gate") != before
 
 
 def test_the_catalogs_own_have_no_code(folder: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afftool.device import count_gpus
 from afftool.errors import LoadError
 from afftool.extras import need
 from afftool.spec import FusionSpec, HostSpec
@@ -100,7 +101,7 @@ class RayEngine:
         ray = need("ray", "ray")
         if ray.is_initialized():
             return nodes_alive(ray.nodes())
-        return nodes_at(self._place) if self._place else [Node(cores(), _gpus_here())]
+        return nodes_at(self._place) if self._place else [Node(cores(), count_gpus())]
 
     def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
         """Yield ticks as epochs end and records as cells end, in no fixed order."""
@@ -119,7 +120,7 @@ class RayEngine:
     def _connect(self, ray: Any, cells: Sequence[CellSpec]) -> None:
         environment = {"py_modules": paths} if (paths := own_paths(cells)) else {}
         room = self.workers * max(cell.threads for cell in cells) if self.workers else cores()
-        own = {} if self._place else {"num_cpus": room, "num_gpus": _gpus_here(), "include_dashboard": False}
+        own = {} if self._place else {"num_cpus": room, "num_gpus": count_gpus(), "include_dashboard": False}
         place = self._place or "local"  # None would join any cluster that runs on this machine
         try:
             ray.init(address=place, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **own)
@@ -154,21 +155,11 @@ class RayEngine:
             ray.kill(board)
 
 
-def _gpus_here() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def own_paths(cells: Sequence[CellSpec]) -> list[str]:
     """Files and packages of the user's own that the cells need and that are installed nowhere: sent to the workers."""
     specs = [s for cell in cells for s in (FusionSpec.parse(cell.fusion), HostSpec.parse(cell.host))]
     found = own_modules({spec.target for spec in specs if spec.target})
-    return [str(files[0] if files[0].stem == name else _package(files[0], name)) for name, files in found.items()]
-
-
-def _package(file: Path, name: str) -> Path:
-    return next(folder for folder in file.parents if folder.name == name)
+    return [str(root) for module in found for root in module.roots]
 
 
 def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> dict[str, Any]:
