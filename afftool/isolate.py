@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from afftool.measure.contestant import Sample
@@ -58,7 +59,6 @@ class Child:
             self.close()
             raise
         self.fields: dict[str, Any] = answer["fields"]
-        self.overhead_s: float = answer["overhead_s"]
 
     def sample(self, steps: int) -> Sample:
         """Have one sample taken."""
@@ -158,12 +158,12 @@ class _Inside:
             clock=clock_for(spec.device),
             cache=question["cache"],
         )
-        return {"fields": self._entry.fields, "overhead_s": self._entry.contestant.overhead_s}
+        return {"fields": self._entry.fields}
 
     def sample(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._entry
         sample = self._entry.contestant.sample(question["steps"])
-        return {"sample": {"step_s": sample.step_s, "compilations": sample.compilations}}
+        return {"sample": asdict(sample)}
 
     def split(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._entry

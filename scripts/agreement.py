@@ -31,7 +31,7 @@ from afftool.spec import CaseSpec, FusionSpec
 FUSIONS = ("add", "se", "sk", "aff", "iaff")
 SIZES = ((16, 14, 4), (64, 56, 8))
 """Channels, height and width, batch."""
-TURNS = 25
+TURNS = 60
 WITHIN = 0.05
 
 

@@ -50,10 +50,6 @@ class FakeContestant:
         self.taken = 0
         self.steps: list[int] = []
 
-    @property
-    def overhead_s(self) -> float:
-        return self._clock.overhead_s
-
     def sample(self, steps: int) -> Sample:
         step_s = self._step_s(self.taken)
         self._clock.pass_time(step_s * steps)
@@ -61,7 +57,7 @@ class FakeContestant:
         self.steps.append(steps)
         compilations = int(self.taken in self._compiles_in)
         self.taken += 1
-        return Sample(step_s, compilations)
+        return Sample(step_s, compilations, self._clock.overhead_s)
 
     def split(self, steps: int) -> Mapping[str, float]:
         return self._parts

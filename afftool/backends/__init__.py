@@ -7,8 +7,9 @@ case, and every other backend, as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from afftool import catalog, registry
 
@@ -53,22 +54,29 @@ class Prepared:
     """A case ready to be run again and again.
 
     `run(n)` makes n steps and does not wait for the device. A step is a forward pass in inference mode, or forward,
-    backward and optimizer step; `parts` are the callables that a training step consists of, in their order.
-    `outputs(seed)` makes one step from the case's initial state and tells what it left behind. `compilations()`
-    counts what this process has compiled so far. `move()` puts the case's data elsewhere in memory, where that can
-    matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `close()` lets go
-    of what would otherwise stay.
+    backward and optimizer step. Who times steps enters `mode()`, the context they run in, before the clock starts, and
+    calls `repeat(n)`, which is all that `run` does inside it. `parts` are the callables that a training step consists
+    of, in their order. `outputs(seed)` makes one step from the case's initial state and tells what it left behind.
+    `compilations()` counts what this process has compiled so far. `move()` puts the case elsewhere in memory, where
+    that can matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `close()`
+    lets go of what would otherwise stay.
     """
 
     backend: str
-    run: Callable[[int], None]
+    repeat: Callable[[int], None]
     outputs: Callable[[int], Outputs]
     preparation: Preparation
     workload: Workload | None = None
+    mode: Callable[[], AbstractContextManager[Any]] = nullcontext
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
     move: Callable[[], bool] = _stays
     close: Callable[[], None] = _nothing
+
+    def run(self, times: int) -> None:
+        """Make `times` steps."""
+        with self.mode():
+            self.repeat(times)
 
     def step(self) -> None:
         """Make one step."""

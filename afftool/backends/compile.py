@@ -85,13 +85,14 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
 
     return Prepared(
         backend=backend,
-        run=work.run,
+        repeat=work.repeat,
+        mode=work.mode,
         workload=work,
         parts=work.parts,
         outputs=outputs,
         preparation=counts.added_to(preparation),
         compilations=compilations,
-        move=work.move,
+        move=work.move_tensors,
         close=lambda: wait(device),
     )
 

@@ -7,9 +7,9 @@ capture. The optimizer part is missing where there are no parameters.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def prepare(case: Case) -> Prepared:
         captured = Captured(case)
     return Prepared(
         backend="cudagraph",
-        run=captured.run,
+        repeat=captured.repeat,
         workload=captured._work,
         parts=captured.parts,
         outputs=captured.outputs,
@@ -74,10 +74,10 @@ class Captured:
         """The replays of a training step, in order; empty for inference."""
         return {name: graph.replay for name, graph in self._graphs.items()} if self._work.training else {}
 
-    def run(self, times: int) -> None:
+    def repeat(self, times: int) -> None:
         """Replay `times` steps."""
         replays = [graph.replay for graph in self._graphs.values()]
-        for _ in repeat(None, times):
+        for _ in itertools.repeat(None, times):
             for replay in replays:
                 replay()
 
@@ -85,7 +85,7 @@ class Captured:
         """What one replay from the case's initial state leaves behind; the learning rate of zero changes no weight."""
         self._work.restore()
         torch.manual_seed(seed)
-        self.run(1)
+        self.repeat(1)
         wait(self._device)
         return self._work.collect(self._leaves)
 

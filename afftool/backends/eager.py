@@ -13,7 +13,8 @@ def prepare(case: Case) -> Prepared:
     work = Workload(case)
     return Prepared(
         backend="eager",
-        run=work.run,
+        repeat=work.repeat,
+        mode=work.mode,
         workload=work,
         parts=work.parts,
         outputs=work.outputs,

@@ -9,10 +9,10 @@ bare fusion's inputs get gradients too, as they would inside a network; a host's
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import repeat
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +26,9 @@ from afftool.spec import MODULE
 SPACER_BYTES = 2**20
 """Data moves by up to a MiB more than its own size: past every distance at which caches and pages repeat."""
 ALIGNMENT = 64
+SPACER_OBJECTS = 3000
+OBJECT_BYTES = 512
+"""Python's allocator keeps pools of objects up to this size."""
 
 
 class Workload:
@@ -36,7 +39,14 @@ class Workload:
 
     def __init__(self, case: Case, *, dtype: torch.dtype | None = None) -> None:
         self._case = case
+        self._dtype = dtype
         self.training = case.spec.mode == "train"
+        self._spacers: tuple[Any, ...] = ()
+        self._distances = random.Random()
+        self._copy_case()
+
+    def _copy_case(self) -> None:
+        case, dtype = self._case, self._dtype
         self.module: nn.Module = copy.deepcopy(case.module)
         if dtype:
             self.module = self.module.to(dtype)
@@ -51,8 +61,6 @@ class Workload:
         """The differentiable output of the last `run_forward`, until `run_backward` takes it."""
         self.cotangents: list[torch.Tensor] = []
         """The gradients that flow in at the outputs, made in the first `run_backward`."""
-        self._spacer: torch.Tensor | None = None
-        self._distances = random.Random(case.spec.identity)
 
     @property
     def parts(self) -> Mapping[str, Callable[[], None]]:
@@ -62,19 +70,27 @@ class Workload:
         parts = {"forward": self.run_forward, "backward": self.run_backward}
         return parts | ({"optimizer": self.run_optimizer} if self.optimizer else {})
 
+    def mode(self) -> AbstractContextManager[Any]:
+        """What a step runs in: inference mode, or nothing particular in training."""
+        return nullcontext() if self.training else torch.inference_mode()
+
     def run(self, times: int) -> None:
         """Make `times` steps."""
+        with self.mode():
+            self.repeat(times)
+
+    def repeat(self, times: int) -> None:
+        """Make `times` steps where the caller has entered `mode`, with next to nothing around them."""
         if self.training:
-            for _ in repeat(None, times):
+            for _ in itertools.repeat(None, times):
                 self.run_forward()
                 self.run_backward()
                 if self.optimizer:
                     self.optimizer.step()
             return
         forward, inputs = self.forward, self.inputs
-        with torch.inference_mode():
-            for _ in repeat(None, times):
-                forward(*inputs)
+        for _ in itertools.repeat(None, times):
+            forward(*inputs)
 
     def run_forward(self) -> None:
         """Forget the last step's gradients and run forward, keeping the output for `run_backward`."""
@@ -134,20 +150,40 @@ class Workload:
         ):
             own.copy_(given)
 
-    @torch.no_grad()
     def move(self) -> bool:
-        """Put weights, buffers and inputs at other addresses, by a random distance; on the CPU only. Whether it did.
+        """Become another copy of the case elsewhere in memory, by random distances; on the CPU only. Whether it did.
 
-        What a step allocates moves along, since the spacer before them shifts what is free. A GPU's allocator puts
-        tensors at fixed distances, and a captured graph holds on to their addresses.
+        What a step allocates moves along, since the spacers before the copy shift what is free. Python's own objects
+        move too: where those of a small module lie can be worth half a percent of its time. A GPU's allocator puts
+        tensors at fixed distances.
         """
-        if self.inputs and self.inputs[0].device.type != "cpu":
-            return False
-        spacer = torch.empty(ALIGNMENT * self._distances.randrange(SPACER_BYTES // ALIGNMENT), dtype=torch.uint8)
-        for tensor in (*self.module.parameters(), *self.module.buffers(), *self.inputs):
-            tensor.data = tensor.data.clone()
-        self._spacer = spacer
-        return True
+        if self._on_cpu:
+            kept = self._spacers  # until the copy is made, or it could land where it was
+            self._spacers = (self._bytes_apart(), self._objects_apart())
+            self._copy_case()
+            del kept
+        return self._on_cpu
+
+    @torch.no_grad()
+    def move_tensors(self) -> bool:
+        """Like `move`, where compiled code holds on to the module: weights, buffers and inputs alone."""
+        if self._on_cpu:
+            spacers = (self._bytes_apart(),)
+            for tensor in (*self.module.parameters(), *self.module.buffers(), *self.inputs):
+                tensor.data = tensor.data.clone()
+            self._spacers = spacers
+        return self._on_cpu
+
+    @property
+    def _on_cpu(self) -> bool:
+        return all(x.device.type == "cpu" for x in self.inputs)
+
+    def _bytes_apart(self) -> torch.Tensor:
+        return torch.empty(ALIGNMENT * self._distances.randrange(SPACER_BYTES // ALIGNMENT), dtype=torch.uint8)
+
+    def _objects_apart(self) -> list[bytes]:
+        draw = self._distances.randrange
+        return [bytes(draw(OBJECT_BYTES)) for _ in range(draw(SPACER_OBJECTS))]
 
     def draws_random_numbers(self) -> bool:
         """Whether a forward pass advances the random state, as dropout does."""

@@ -39,7 +39,8 @@ class Stopwatch:
     def warm(self, budget_s: float) -> float:
         """Run until the last blocks agree within 3%, or the budget ends; milliseconds a step."""
         ended = self._clock.now() + budget_s
-        step_ms = self._sample(1)
+        with self._prepared.mode():
+            step_ms = self._sample(1)
         blocks: list[float] = []
         while len(blocks) < 2 or self._clock.now() < ended:
             blocks.append(self._block(max(1, round(BLOCK_MS / step_ms)), step_ms))
@@ -73,10 +74,11 @@ class Stopwatch:
         themselves slower moves every quantile.
         """
         at_once = max(1, round(self._least_sample_ms / step_ms))
-        samples = sorted(self._sample(at_once) for _ in range(max(1, round(steps / at_once))))
+        with self._prepared.mode():
+            samples = sorted(self._sample(at_once) for _ in range(max(1, round(steps / at_once))))
         return samples[(len(samples) - 1) // 4]
 
     def _sample(self, steps: int) -> float:
         start = self._clock.mark()
-        self._prepared.run(steps)
+        self._prepared.repeat(steps)
         return self._clock.seconds(start, self._clock.mark()) * 1e3 / steps

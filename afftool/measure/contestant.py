@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,18 +19,18 @@ PRIMING_STEPS = 3
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds a step, the mean over the steps of one sample, and how many compilations happened meanwhile."""
+    """Seconds a step, the mean over the steps of one sample, and how many compilations happened meanwhile.
+
+    `overhead_s` is by how many seconds the whole sample may be off: what its clock adds, and a call that makes no step.
+    """
 
     step_s: float
     compilations: int = 0
+    overhead_s: float = 0.0
 
 
 class Contestant(Protocol):
-    """Can be timed. `overhead_s` is what its clock adds to a sample."""
-
-    @property
-    def overhead_s(self) -> float:
-        """Seconds that a sample may be off."""
+    """Can be timed."""
 
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample."""
@@ -45,7 +47,7 @@ class Timed:
 
     With a warm cache up to three steps, no more than the sample has, go untimed before each sample, so that what the
     neighbours left in the caches (and an empty GPU queue) is not part of it; with `flush` every step is timed alone,
-    right after the caches were emptied.
+    right after the caches were emptied. Python's garbage collector waits meanwhile, as it does in `timeit`.
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, flush: Callable[[], None] | None = None) -> None:
@@ -54,25 +56,37 @@ class Timed:
         self._flush = flush
         self._step_s = 0.0
 
-    @property
-    def overhead_s(self) -> float:
-        """What the clock adds to a sample."""
-        return self._clock.overhead_s
-
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample. Raises whatever the module raises."""
-        clock, run = self._clock, self._prepared.run
         before = self._prepared.compilations()
-        if self._flush:
-            self._step_s = sum(self._cold() for _ in range(steps)) / steps
-        else:
-            if self._step_s < PRIME_BELOW_S:
-                run(min(steps, PRIMING_STEPS))
-            start = clock.mark()
-            run(steps)
-            end = clock.mark()
-            self._step_s = clock.seconds(start, end) / steps
-        return Sample(self._step_s, self._prepared.compilations() - before)
+        with self._prepared.mode(), _no_collection():
+            seconds, idle_s = self._cold(steps) if self._flush else self._warm(steps)
+        self._step_s = seconds / steps
+        compilations = self._prepared.compilations() - before
+        return Sample(self._step_s, compilations, self._clock.overhead_s + idle_s)
+
+    def _warm(self, steps: int) -> tuple[float, float]:
+        """Seconds of so many steps, and of a call that makes none and finds its code as cold as theirs did."""
+        mark, now, repeat = self._clock.mark, self._clock.now, self._prepared.repeat
+        if self._step_s < PRIME_BELOW_S:
+            repeat(min(steps, PRIMING_STEPS))
+        start = mark()
+        repeat(steps)
+        end = mark()
+        called = now()
+        repeat(0)
+        idle_s = now() - called
+        return self._clock.seconds(start, end), idle_s
+
+    def _cold(self, steps: int) -> tuple[float, float]:
+        assert self._flush
+        total_s = 0.0
+        for _ in range(steps):
+            self._flush()
+            start = self._clock.mark()
+            self._prepared.repeat(1)
+            total_s += self._clock.seconds(start, self._clock.mark())
+        return total_s, 0.0
 
     def split(self, steps: int) -> dict[str, float]:
         """Seconds of each part of a training step, over so many steps; on a GPU an event is set between the parts.
@@ -95,16 +109,17 @@ class Timed:
         }
 
     def move(self) -> None:
-        """Put the case's data elsewhere in memory, and make one step there: new pages cost the first one extra.
-
-        As with priming, that is a small share of a long step, which goes without.
-        """
-        if self._prepared.move() and self._step_s < PRIME_BELOW_S:
+        """Put the case elsewhere in memory, and make one step there: new pages cost the first one extra."""
+        if self._prepared.move():
             self._prepared.run(1)
 
-    def _cold(self) -> float:
-        assert self._flush
-        self._flush()
-        start = self._clock.mark()
-        self._prepared.run(1)
-        return self._clock.seconds(start, self._clock.mark())
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

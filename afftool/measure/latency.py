@@ -4,7 +4,7 @@ One round takes one sample of each contestant, and every other round goes throug
 of the machine hits all alike. Each such pair of rounds begins with another contestant: at the turn one and the same
 runs twice in a row, and would find its data in the cache more often than the others. Now and then all
 move to other places in memory, because where data lies can make one of two equal modules a few percent slower for as
-long as it stays there. A sample is the mean over so many steps that the clock's own error is below 0.1% of it.
+long as it stays there. A sample is the mean over so many steps that the clock and the call are below 0.1% of it.
 All samples are kept.
 """
 
@@ -23,7 +23,10 @@ from afftool.errors import Rejected
 from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 
-CLOCK_SHARE = 0.001
+OVERHEAD_SHARE = 0.001
+"""The most of a sample that reading the clock and calling the steps may take."""
+MARGIN = 1.25
+"""Samples are so much longer than that takes, since the overhead is a little different every time."""
 LEAST_SAMPLE_S = 0.001
 """Samples are no shorter than a millisecond, so that one round's switch of contestants weighs little."""
 WARM_UP_SHARE = 0.25
@@ -84,17 +87,23 @@ class _Lane:
     quiet: bool = False
     warm: list[float] = field(default_factory=list)
     warmup_s: float = 0.0
+    overheads: list[float] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
     failure: Exception | None = None
 
     @property
+    def overhead_s(self) -> float:
+        return statistics.median_low(self.overheads)
+
+    @property
     def least_sample_s(self) -> float:
-        return max(LEAST_SAMPLE_S, 2 * self.contestant.overhead_s / CLOCK_SHARE)  # twice, to stay clear of the limit
+        return max(LEAST_SAMPLE_S, MARGIN * self.overhead_s / OVERHEAD_SHARE)
 
     def warm_up(self, tolerance: float) -> None:
         """One sample of warm-up: adjust the steps of a sample, and see whether the times have settled."""
         sample = self.contestant.sample(self.steps)
+        self.overheads.append(sample.overhead_s)
         self.quiet = sample.compilations == 0
         self.warm.append(sample.step_s)
         long_enough = sample.step_s * self.steps >= self.least_sample_s
@@ -133,7 +142,7 @@ class _Lane:
             warmup_s=self.warmup_s,
             settled=self.settled,
             stopped="precision" if self.precise(precision) else "budget",
-            overhead_s=self.contestant.overhead_s,
+            overhead_s=self.overhead_s,
             parts_s={name: statistics.median(times) for name, times in self.parts.items()},
         )
 

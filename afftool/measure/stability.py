@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from afftool import stats
-from afftool.measure.latency import CLOCK_SHARE, LatencyReading
+from afftool.measure.latency import OVERHEAD_SHARE, LatencyReading
 
 SPREAD = 0.05
 DRIFT = 0.02
@@ -56,9 +56,9 @@ def instability(reading: LatencyReading, precision: float, cache: str = "warm") 
         )
     steps = 1 if cache == "cold" else reading.steps_per_sample
     share = reading.overhead_s / (middle * steps) if middle else 0.0
-    if share > CLOCK_SHARE:
+    if share > OVERHEAD_SHARE:
         found["clock"] = (
-            f"the clock's own error is {share:.1%} of a sample; with --cache cold steps are timed one by one, "
-            "so make them longer with a larger --size or --batch"
+            f"reading the clock and calling the step are {share:.1%} of a sample; with --cache cold steps are timed "
+            "one by one, so make them longer with a larger --size or --batch"
         )
     return found

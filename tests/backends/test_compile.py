@@ -182,20 +182,53 @@ def test_outputs_are_those_of_the_first_step_however_many_were_made() -> None:
     assert compare(prepared.outputs(3), first, lambda: None) == 0.0
 
 
+def tensors_of(work: Workload) -> list[torch.Tensor]:
+    return [*work.module.parameters(), *work.module.buffers(), *work.inputs]
+
+
 @pytest.mark.parametrize("mode", ["infer", "train"])
-def test_moving_changes_addresses_and_nothing_else(mode: str) -> None:
+@pytest.mark.parametrize("move", [Workload.move, Workload.move_tensors])
+def test_moving_changes_addresses_and_nothing_else(move: Callable[[Workload], bool], mode: str) -> None:
     case = case_of(Gate().to(memory_format=torch.channels_last), mode)  # type: ignore[call-overload]
     work = Workload(case)
-    work.run(2)
-    tensors = [*work.module.parameters(), *work.module.buffers(), *work.inputs]
-    before = [(t.clone(), t.data_ptr(), t.stride(), t.requires_grad) for t in tensors]
-    work.move()
-    for tensor, (value, address, stride, needs_gradient) in zip(tensors, before, strict=True):
+    before = [(t.clone(), t.data_ptr(), t.stride(), t.requires_grad) for t in tensors_of(work)]
+    assert move(work)
+    for tensor, (value, address, stride, needs_gradient) in zip(tensors_of(work), before, strict=True):
         assert torch.equal(tensor, value)
         assert tensor.data_ptr() != address
         assert (tensor.stride(), tensor.requires_grad) == (stride, needs_gradient)
+    work.run(2)
+    move(work)
     work.run(1)
     assert compare(work.outputs(3), Workload(case).outputs(3), lambda: None) == 0.0
+
+
+def test_a_move_takes_the_module_along_unless_compiled_code_holds_on_to_it() -> None:
+    work = Workload(case_of(Gate(), "train"))
+    module = work.module
+    work.move_tensors()
+    assert work.module is module
+    work.move()
+    assert work.module is not module
+    assert work.forward is work.module
+    held = {id(p) for group in work.optimizer.param_groups for p in group["params"]}  # type: ignore[union-attr]
+    assert held == {id(p) for p in work.module.parameters()}
+
+
+def test_steps_run_in_inference_mode_however_they_are_called() -> None:
+    seen = []
+
+    class Looks(Gate):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.is_inference_mode_enabled())
+            return x
+
+    prepared = eager.prepare(case_of(Looks()))
+    prepared.run(1)
+    prepared.step()
+    with prepared.mode():
+        prepared.repeat(1)
+    assert all(seen)
 
 
 def test_a_parameterless_fusion_has_no_optimizer_part_and_its_inputs_get_gradients() -> None:

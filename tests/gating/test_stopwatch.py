@@ -40,7 +40,7 @@ def machine(monkeypatch):
 
     prepared = Prepared(
         backend="eager",
-        run=run,
+        repeat=run,
         outputs=None,
         preparation=Preparation(first_call_s=0.0),
         compilations=lambda: clock.compiled,

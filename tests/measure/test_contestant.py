@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 
 import pytest
 from fake_time import FakeClock
@@ -8,21 +9,21 @@ from afftool.measure.contestant import PRIME_BELOW_S, PRIMING_STEPS, Timed
 
 
 class Steps:
-    """Steps that take `step_s` by a fake clock."""
+    """Steps that take `step_s` by a fake clock, and a call `call_s` besides."""
 
-    def __init__(self, step_s: float) -> None:
-        self.clock = FakeClock()
-        self.step_s = step_s
+    def __init__(self, step_s: float, call_s: float = 0.0) -> None:
+        self.clock = FakeClock(overhead_s=0.25)
+        self.step_s, self.call_s = step_s, call_s
         self.made = 0
 
     def run(self, times: int) -> None:
         self.made += times
-        self.clock.pass_time(self.step_s * times)
+        self.clock.pass_time(self.call_s + self.step_s * times)
 
     def prepared(self, **parts: float) -> Prepared:
         return Prepared(
             backend="eager",
-            run=self.run,
+            repeat=self.run,
             outputs=lambda seed: None,  # type: ignore[arg-type, return-value]
             preparation=Preparation(first_call_s=0.0),
             parts={name: (lambda s=seconds: self.clock.pass_time(s)) for name, seconds in parts.items()},
@@ -35,6 +36,22 @@ def test_a_few_steps_go_untimed_before_each_warm_sample(timed: int, untimed: int
     sample = Timed(steps.prepared(), steps.clock).sample(timed)
     assert sample.step_s == steps.step_s
     assert steps.made == timed + untimed
+
+
+def test_a_sample_says_what_its_clock_and_a_call_without_steps_add() -> None:
+    steps = Steps(1.0, call_s=0.5)
+    timed = Timed(steps.prepared(), steps.clock)
+    assert timed.sample(4).overhead_s == 0.75
+    assert timed.sample(4).step_s == 1.125
+
+
+def test_python_collects_no_garbage_while_steps_are_timed() -> None:
+    enabled = []
+    steps = Steps(1.0)
+    prepared = dataclasses.replace(steps.prepared(), repeat=lambda n: (enabled.append(gc.isenabled()), steps.run(n)))  # type: ignore[arg-type, return-value]
+    Timed(prepared, steps.clock).sample(2)
+    assert not any(enabled)
+    assert gc.isenabled()
 
 
 def test_the_first_step_in_a_new_place_is_not_timed() -> None:

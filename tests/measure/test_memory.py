@@ -313,7 +313,12 @@ def test_a_compiled_training_step_tells_its_gradients_the_optimizer_and_what_it_
         work.forward = torch.compile(work.module, backend="aot_eager")
         preparation = first_steps(work.run, "cpu")
         return Prepared(
-            backend="own", run=work.run, outputs=work.outputs, preparation=preparation, workload=work, parts=work.parts
+            backend="own",
+            repeat=work.run,
+            outputs=work.outputs,
+            preparation=preparation,
+            workload=work,
+            parts=work.parts,
         )
 
     class Gate(nn.Module):
@@ -344,7 +349,7 @@ def test_a_reading_can_span_a_compilation() -> None:
     def prepare(given: Case) -> Prepared:
         work = Workload(given)
         work.forward = torch.compile(work.module, backend="aot_eager")
-        return Prepared(backend="own", run=work.run, outputs=work.outputs, preparation=first_steps(work.run, "cpu"))
+        return Prepared(backend="own", repeat=work.run, outputs=work.outputs, preparation=first_steps(work.run, "cpu"))
 
     given = case("sk", Sizes(2, 8, 2, (6, 5)), "infer")
     _, compiled = memory.observe(given, prepare)
