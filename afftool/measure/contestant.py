@@ -51,23 +51,23 @@ class Timed:
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, flush: Callable[[], None] | None = None) -> None:
-        self._prepared = prepared
+        self.prepared = prepared
         self._clock = clock
         self._flush = flush
         self._step_s = 0.0
 
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample. Raises whatever the module raises."""
-        before = self._prepared.compilations()
-        with self._prepared.mode(), _no_collection():
+        before = self.prepared.compilations()
+        with self.prepared.mode(), _no_collection():
             seconds, idle_s = self._cold(steps) if self._flush else self._warm(steps)
         self._step_s = seconds / steps
-        compilations = self._prepared.compilations() - before
+        compilations = self.prepared.compilations() - before
         return Sample(self._step_s, compilations, self._clock.overhead_s + idle_s)
 
     def _warm(self, steps: int) -> tuple[float, float]:
         """Seconds of so many steps, and of a call that makes none and finds its code as cold as theirs did."""
-        mark, now, repeat = self._clock.mark, self._clock.now, self._prepared.repeat
+        mark, now, repeat = self._clock.mark, self._clock.now, self.prepared.repeat
         if self._step_s < PRIME_BELOW_S:
             repeat(min(steps, PRIMING_STEPS))
         start = mark()
@@ -84,7 +84,7 @@ class Timed:
         for _ in range(steps):
             self._flush()
             start = self._clock.mark()
-            self._prepared.repeat(1)
+            self.prepared.repeat(1)
             total_s += self._clock.seconds(start, self._clock.mark())
         return total_s, 0.0
 
@@ -93,7 +93,7 @@ class Timed:
 
         With a cold cache the step starts from emptied caches, and each part finds what those before it left there.
         """
-        parts = self._prepared.parts
+        parts = self.prepared.parts
         laps = []
         for _ in range(steps if parts else 0):
             if self._flush:
@@ -110,8 +110,8 @@ class Timed:
 
     def move(self) -> None:
         """Put the case elsewhere in memory, and make one step there: new pages cost the first one extra."""
-        if self._prepared.move():
-            self._prepared.run(1)
+        if self.prepared.move():
+            self.prepared.run(1)
 
 
 @contextmanager
