@@ -24,6 +24,11 @@ class FakeClock:
     def seconds(self, start: float, end: float) -> float:
         return end - start
 
+    def around(self, call: Callable[[], None]) -> float:
+        start = self.time
+        call()
+        return self.time - start
+
 
 class FakeContestant:
     """Takes `step_s(n)` for the steps of its nth sample, and compiles in the samples listed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -27,6 +28,9 @@ class Clock(Protocol):
     def seconds(self, start: Any, end: Any) -> float:
         """Seconds between two marks, once both are reached."""
 
+    def around(self, call: Callable[[], None]) -> float:
+        """Seconds between a mark before the call and one after it."""
+
 
 class MonotonicClock:
     """`time.perf_counter_ns`, for devices that work while the caller waits: the CPU."""
@@ -43,6 +47,12 @@ class MonotonicClock:
     def seconds(self, start: int, end: int) -> float:
         """Seconds between two marks."""
         return (end - start) / 1e9
+
+    def around(self, call: Callable[[], None]) -> float:
+        """Seconds of a call."""
+        start = self.mark()
+        call()
+        return self.seconds(start, self.mark())
 
 
 class CudaClock:
@@ -74,6 +84,12 @@ class CudaClock:
         """Seconds of GPU time between two marks, waiting for the later."""
         end.synchronize()
         return float(start.elapsed_time(end)) / 1e3
+
+    def around(self, call: Callable[[], None]) -> float:
+        """Seconds of GPU time that a call takes."""
+        start = self.mark()
+        call()
+        return self.seconds(start, self.mark())
 
 
 def clock_for(device: str) -> Clock:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from afftool import stats
 from afftool.backends import Prepared
 from afftool.measure.clock import Clock
 
@@ -15,13 +18,16 @@ PRIME_BELOW_S = 0.05
 """Longer steps are not primed: they bring their data into the cache themselves, in a small share of their time."""
 PRIMING_STEPS = 3
 """One step does not bring all of its data into a cache that others have just filled."""
+EMPTY_CALLS = 31
+"""The last so many empty calls tell what the next one takes."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """Seconds a step, the mean over the steps of one sample, and how many compilations happened meanwhile.
 
-    `overhead_s` is by how many seconds the whole sample may be off: what its clock adds, and a call that makes no step.
+    `overhead_s` is by how many seconds one reading of the clock may be off: its own error, and how much a call that
+    makes no step differs from time to time.
     """
 
     step_s: float
@@ -47,7 +53,8 @@ class Timed:
 
     With a warm cache up to three steps, no more than the sample has, go untimed before each sample, so that what the
     neighbours left in the caches (and an empty GPU queue) is not part of it; with `flush` every step is timed alone,
-    right after the caches were emptied. Python's garbage collector waits meanwhile, as it does in `timeit`.
+    right after the caches were emptied. What a call takes that makes no step is not part of it either: one is timed
+    after every reading, and the median of the last is taken off. Python's garbage collector waits, as in `timeit`.
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, flush: Callable[[], None] | None = None) -> None:
@@ -55,38 +62,42 @@ class Timed:
         self._clock = clock
         self._flush = flush
         self._step_s = 0.0
+        self._empty_s: deque[float] = deque(maxlen=EMPTY_CALLS)
 
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample. Raises whatever the module raises."""
         before = self.prepared.compilations()
         with self.prepared.mode(), _no_collection():
-            seconds, idle_s = self._cold(steps) if self._flush else self._warm(steps)
-        self._step_s = seconds / steps
-        compilations = self.prepared.compilations() - before
-        return Sample(self._step_s, compilations, self._clock.overhead_s + idle_s)
+            self._step_s = self._cold(steps) if self._flush else self._warm(steps)
+        return Sample(self._step_s, self.prepared.compilations() - before, self._overhead_s())
 
-    def _warm(self, steps: int) -> tuple[float, float]:
-        """Seconds of so many steps, and of a call that makes none and finds its code as cold as theirs did."""
-        mark, now, repeat = self._clock.mark, self._clock.now, self.prepared.repeat
+    def _warm(self, steps: int) -> float:
+        repeat = self.prepared.repeat
         if self._step_s < PRIME_BELOW_S:
             repeat(min(steps, PRIMING_STEPS))
-        start = mark()
+        start = self._clock.mark()
         repeat(steps)
-        end = mark()
-        called = now()
-        repeat(0)
-        idle_s = now() - called
-        return self._clock.seconds(start, end), idle_s
+        end = self._clock.mark()
+        return self._net(self._clock.seconds(start, end)) / steps
 
-    def _cold(self, steps: int) -> tuple[float, float]:
+    def _cold(self, steps: int) -> float:
         assert self._flush
         total_s = 0.0
         for _ in range(steps):
             self._flush()
             start = self._clock.mark()
             self.prepared.repeat(1)
-            total_s += self._clock.seconds(start, self._clock.mark())
-        return total_s, 0.0
+            total_s += self._net(self._clock.seconds(start, self._clock.mark()))
+        return total_s / steps
+
+    def _net(self, seconds: float) -> float:
+        """A reading without what it holds of the call: an empty one finds its code as cold as that one did."""
+        self._empty_s.append(self._clock.around(lambda: self.prepared.repeat(0)))
+        return max(0.0, seconds - statistics.median(self._empty_s))
+
+    def _overhead_s(self) -> float:
+        spread = stats.iqr(self._empty_s)
+        return self._clock.overhead_s + (spread or 0.0) / 2
 
     def split(self, steps: int) -> dict[str, float]:
         """Seconds of each part of a training step, over so many steps; on a GPU an event is set between the parts.

@@ -4,7 +4,8 @@ One round takes one sample of each contestant, and every other round goes throug
 of the machine hits all alike. Each such pair of rounds begins with another contestant: at the turn one and the same
 runs twice in a row, and would find its data in the cache more often than the others. Now and then all
 move to other places in memory, because where data lies can make one of two equal modules a few percent slower for as
-long as it stays there. A sample is the mean over so many steps that the clock and the call are below 0.1% of it.
+long as it stays there. A sample is the mean over so many steps that the errors of the clock and of the call's own time
+are below 0.1% of it.
 All samples are kept.
 """
 
@@ -24,9 +25,7 @@ from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 
 OVERHEAD_SHARE = 0.001
-"""The most of a sample that reading the clock and calling the steps may take."""
-MARGIN = 1.25
-"""Samples are so much longer than that takes, since the overhead is a little different every time."""
+"""The most of a sample that may be the clock's error or that of what is taken off for the call."""
 LEAST_SAMPLE_S = 0.001
 """Samples are no shorter than a millisecond, so that one round's switch of contestants weighs little."""
 WARM_UP_SHARE = 0.25
@@ -94,11 +93,11 @@ class _Lane:
 
     @property
     def overhead_s(self) -> float:
-        return statistics.median_low(self.overheads)
+        return statistics.median(self.overheads[-WARM_UP_WINDOW:])
 
     @property
     def least_sample_s(self) -> float:
-        return max(LEAST_SAMPLE_S, MARGIN * self.overhead_s / OVERHEAD_SHARE)
+        return max(LEAST_SAMPLE_S, 2 * self.overhead_s / OVERHEAD_SHARE)  # twice, to stay clear of the limit
 
     def warm_up(self, tolerance: float) -> None:
         """One sample of warm-up: adjust the steps of a sample, and see whether the times have settled."""

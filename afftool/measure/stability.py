@@ -58,7 +58,7 @@ def instability(reading: LatencyReading, precision: float, cache: str = "warm") 
     share = reading.overhead_s / (middle * steps) if middle else 0.0
     if share > OVERHEAD_SHARE:
         found["clock"] = (
-            f"reading the clock and calling the step are {share:.1%} of a sample; with --cache cold steps are timed "
+            f"the clock and the call leave an error of {share:.1%} of a sample; with --cache cold steps are timed "
             "one by one, so make them longer with a larger --size or --batch"
         )
     return found

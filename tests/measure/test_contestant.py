@@ -38,11 +38,21 @@ def test_a_few_steps_go_untimed_before_each_warm_sample(timed: int, untimed: int
     assert steps.made == timed + untimed
 
 
-def test_a_sample_says_what_its_clock_and_a_call_without_steps_add() -> None:
+def test_what_a_call_takes_besides_its_steps_is_no_part_of_their_time() -> None:
     steps = Steps(1.0, call_s=0.5)
+    for flush in (None, lambda: None):
+        timed = Timed(steps.prepared(), steps.clock, flush)
+        assert [timed.sample(n).step_s for n in (4, 1)] == [1.0, 1.0]
+
+
+def test_a_sample_says_how_unsure_its_clock_and_the_empty_calls_leave_it() -> None:
+    steps = Steps(1.0)
     timed = Timed(steps.prepared(), steps.clock)
-    assert timed.sample(4).overhead_s == 0.75
-    assert timed.sample(4).step_s == 1.125
+    overheads = []
+    for call_s in (0.5, 1.0) * 4:
+        steps.call_s = call_s
+        overheads.append(timed.sample(2).overhead_s)
+    assert (overheads[0], overheads[-1]) == (0.25, 0.25 + 0.5 / 2)
 
 
 def test_python_collects_no_garbage_while_steps_are_timed() -> None:
