@@ -24,7 +24,7 @@ class FakeClock:
     def seconds(self, start: float, end: float) -> float:
         return end - start
 
-    def around(self, call: Callable[[], None]) -> float:
+    def added_by(self, call: Callable[[], None]) -> float:
         start = self.time
         call()
         return self.time - start

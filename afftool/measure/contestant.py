@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from afftool import stats
@@ -36,7 +37,7 @@ class Sample:
 
 
 class Contestant(Protocol):
-    """Can be timed."""
+    """Can be timed in turns with others."""
 
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample."""
@@ -45,7 +46,7 @@ class Contestant(Protocol):
         """Seconds of each part of a step; empty where a step has none."""
 
     def move(self) -> None:
-        """Put the data it works on elsewhere in memory, where that can matter."""
+        """Put it and the data it works on elsewhere in memory, where that can matter."""
 
 
 class Timed:
@@ -92,7 +93,7 @@ class Timed:
 
     def _net(self, seconds: float) -> float:
         """A reading without what it holds of the call: an empty one finds its code as cold as that one did."""
-        self._empty_s.append(self._clock.around(lambda: self.prepared.repeat(0)))
+        self._empty_s.append(self._clock.added_by(partial(self.prepared.repeat, 0)))
         return max(0.0, seconds - statistics.median(self._empty_s))
 
     def _overhead_s(self) -> float:
