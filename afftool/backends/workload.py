@@ -121,7 +121,7 @@ class Workload:
         self.restore()
         torch.manual_seed(seed)
         if not self.training:
-            with torch.inference_mode():
+            with self.mode():
                 found = self.forward(*self.inputs)
             return self.collect(tree_leaves(found))
         self.run_forward()
@@ -158,10 +158,9 @@ class Workload:
         tensors at fixed distances.
         """
         if self._on_cpu:
-            kept = self._spacers  # until the copy is made, or it could land where it was
-            self._spacers = (self._bytes_apart(), self._objects_apart())
+            spacers = (self._bytes_apart(), self._objects_apart())
             self._copy_case()
-            del kept
+            self._spacers = spacers  # the last ones go only now, or the copy could land where they were
         return self._on_cpu
 
     @torch.no_grad()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-
 from afftool import backends
 from afftool.build import build_case
 from afftool.entry import Reference
 from afftool.errors import Rejected
 from afftool.gating.contest import BLOCK_MS
 from afftool.measure.clock import clock_for
+from afftool.measure.collector import no_collection
 from afftool.spec import CaseSpec
 
 _LEAD_IN = 0.1
@@ -58,11 +57,8 @@ class Stopwatch:
         Raises `Rejected` if something was compiled meanwhile: that is no time of a step.
         """
         self._prepared.run(max(1, round(_LEAD_IN * steps)))
-        gc.disable()
-        try:
+        with no_collection():
             step_ms = self._block(steps, self._step_ms)
-        finally:
-            gc.enable()
         if self._prepared.compilations() != self._compiled:
             raise Rejected("it was compiled again while it was timed, for unchanged inputs")
         return step_ms

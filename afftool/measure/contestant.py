@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -14,6 +12,7 @@ from typing import Protocol
 from afftool import stats
 from afftool.backends import Prepared
 from afftool.measure.clock import Clock
+from afftool.measure.collector import no_collection
 
 PRIME_BELOW_S = 0.05
 """Longer steps are not primed: they bring their data into the cache themselves, in a small share of their time."""
@@ -68,7 +67,7 @@ class Timed:
     def sample(self, steps: int) -> Sample:
         """Time so many steps as one sample. Raises whatever the module raises."""
         before = self.prepared.compilations()
-        with self.prepared.mode(), _no_collection():
+        with self.prepared.mode(), no_collection():
             self._step_s = self._cold(steps) if self._flush else self._warm(steps)
         return Sample(self._step_s, self.prepared.compilations() - before, self._overhead_s())
 
@@ -124,14 +123,3 @@ class Timed:
         """Put the case elsewhere in memory, and make one step there: new pages cost the first one extra."""
         if self.prepared.move():
             self.prepared.run(1)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

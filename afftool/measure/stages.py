@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from afftool.measure.allocations import Recording, Timeline, record
+from afftool.measure.collector import no_collection
 
 
 class Observation:
@@ -99,13 +100,10 @@ def watch(device: torch.device) -> Iterator[Observation]:
     Objects from before are frozen, so whatever garbage they hold stays throughout. New objects are collected between
     stages only, which is quick since no others are looked at.
     """
-    was_on = gc.isenabled()
-    gc.disable()
-    gc.freeze()
-    try:
-        with record(device) as recording:
-            yield Observation(device, recording)
-    finally:
-        gc.unfreeze()
-        if was_on:
-            gc.enable()
+    with no_collection():
+        gc.freeze()
+        try:
+            with record(device) as recording:
+                yield Observation(device, recording)
+        finally:
+            gc.unfreeze()
