@@ -16,8 +16,8 @@ def by_setting(cases: Iterable[CaseSpec]) -> list[list[CaseSpec]]:
     """The cases in groups that differ in nothing but the fusion, in the order they were given, each once."""
     groups: dict[Any, dict[str, CaseSpec]] = {}
     for case in cases:
-        fields = {f.name: getattr(case, f.name) for f in dataclasses.fields(case) if f.name != "fusion"}
-        groups.setdefault((*fields.values(), case.fusion.inputs), {})[case.fusion.text] = case
+        setting = tuple(value for name, value in case.fields().items() if name != "fusion")
+        groups.setdefault((*setting, case.fusion.inputs), {})[case.fusion.text] = case
     return [list(group.values()) for group in groups.values()]
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from afftool.measure.contestant import Sample
-from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.spec import CaseSpec
 
 if TYPE_CHECKING:
     from afftool.entry import Entry
@@ -48,7 +48,7 @@ class Child:
         try:
             answer = self._ask(
                 do="enter",
-                spec=to_fields(spec),
+                spec=spec.fields(),
                 backend=backend,
                 measures=sorted(measures),
                 cache=cache,
@@ -114,24 +114,6 @@ def _end_of(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def to_fields(spec: CaseSpec) -> dict[str, Any]:
-    """The spec as JSON takes it."""
-    names = ("channels", "size", "batch", "mode", "device", "dtype", "memory_format", "seed")
-    return {name: getattr(spec, name) for name in names} | {"fusion": spec.fusion.text, "host": spec.host.text}
-
-
-def from_fields(fields: Mapping[str, Any]) -> CaseSpec:
-    """The spec back from `to_fields`."""
-    return CaseSpec(
-        **dict(fields)
-        | {
-            "size": tuple(fields["size"]),
-            "fusion": FusionSpec.parse(fields["fusion"]),
-            "host": HostSpec.parse(fields["host"]),
-        }
-    )
-
-
 class _Inside:
     """The child's half."""
 
@@ -148,7 +130,7 @@ class _Inside:
 
         if question["threads"]:
             torch.set_num_threads(question["threads"])
-        spec = from_fields(question["spec"])
+        spec = CaseSpec.from_fields(question["spec"])
         case = build_case(spec)
         self._entry = enter(
             case,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from afftool.spec import CaseSpec
     from afftool.sweep import Plan
 
-_WORDS = ("host", "channels", "size", "batch", "mode", "dtype", "memory_format")
-
 
 class FusionGate(Protocol):
     """Counts a fusion and fails the test where a limit is not held; answers what was counted."""
@@ -43,12 +41,13 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
     __tracebackhide__ = True
     from afftool.sweep import Words, plan
 
-    limits = {key: value for key, value in wanted.items() if key not in (*_WORDS, "device")}
+    options = _options()
+    limits = {key: value for key, value in wanted.items() if key not in options}
     metrics = {key: _metric(key) for key in limits}
     for key, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{key}={value!r} is not a number")
-    words = {key: _as_words(value) for key, value in wanted.items() if key in _WORDS}
+    words = {key: _as_words(value) for key, value in wanted.items() if key in options and key != "device"}
     planned = plan(Words(fusion=[fusion], baseline=None, **words)).on_device(str(wanted.get("device", "cpu")))
     case = _only_case(planned, fusion)
     from afftool.gating.exact import read_exact
@@ -58,6 +57,13 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
     if broken:
         pytest.fail("\n".join([f"{case.fusion} is not what the test says:", *broken]), pytrace=False)
     return dict(reading.values)
+
+
+def _options() -> tuple[str, ...]:
+    """What describes the case, besides the fusion."""
+    from afftool.sweep import CASE_WORDS
+
+    return (*(word for word in CASE_WORDS if word != "fusion"), "device")
 
 
 def _only_case(planned: Plan, fusion: str) -> CaseSpec:
@@ -89,7 +95,7 @@ def _metric(key: str) -> str:
             f"fusion_gate takes no {key!r}: {name} differs from run to run",
             hint="use `afftool check --against REF` for it",
         )
-    error = unknown("limit", key, [*_WORDS, "device", *(n + end for n in EXACT for end in ("", "_max", "_min"))])
+    error = unknown("limit", key, [*_options(), *(n + end for n in EXACT for end in ("", "_max", "_min"))])
     raise UnknownKey(f"fusion_gate takes no key {key!r}", hint=error.hint)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from afftool import catalog, stats
+from afftool import stats
 from afftool.record import Record
 from afftool.spec import CaseSpec
 
@@ -69,23 +69,4 @@ def compare(rows: Sequence[Row], baseline: CaseSpec) -> None:
 
 def to_record(spec: CaseSpec, backend: str | None, fields: dict[str, Any]) -> Record:
     """The record of a case under a backend, None for no backend, with what was found out."""
-    size = (None,) * (3 - len(spec.size)) + spec.size
-    depth, height, width = (None, None, spec.size[0]) if len(spec.size) == 1 else size
-    host = catalog.HOSTS.get(spec.host.name)
-    return Record(
-        fusion=spec.fusion.text,
-        host=spec.host.text,
-        scenario=host.scenario if host else None,
-        backend=backend,
-        mode=spec.mode,
-        device=spec.device,
-        dtype=spec.dtype,
-        memory_format=spec.memory_format,
-        batch=spec.batch,
-        channels=spec.channels,
-        depth=depth,
-        height=height,
-        width=width,
-        identity=spec.identity,
-        **fields,
-    )
+    return Record(**spec.stored(), scenario=spec.host.scenario, backend=backend, identity=spec.identity, **fields)

@@ -16,6 +16,7 @@ from afftool import catalog
 from afftool.errors import AfftoolError, SpecError
 from afftool.registry import entry_points, unknown
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
+from afftool.spec.text import name_extents
 
 if TYPE_CHECKING:
     from afftool.record import Record
@@ -37,6 +38,10 @@ class Words:
     dtype: Sequence[str] = ()
     memory_format: Sequence[str] = ()
     baseline: str | None = DEFAULT_BASELINE
+
+
+CASE_WORDS = tuple(f.name for f in dataclasses.fields(Words) if f.name != "baseline")
+"""The options that describe a case, wherever one is asked for: the command line, a TOML file, a test."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,9 @@ def _skip(fusion: FusionSpec, host: HostSpec, size: str, asked: dict[str, Any], 
 
     extents = [int(part) for part in size.lower().split("x")]
     extents = extents * fusion.ndim if len(extents) == 1 else extents
-    names = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}.get(len(extents), ())
-    where = dict(zip(names, extents, strict=False))
+    where = name_extents(extents) if len(extents) <= 3 else {}
     reason = f"{error.message} ({error.hint})" if error.hint else error.message
-    scenario = catalog.HOSTS[host.name].scenario if host.name in catalog.HOSTS else None
-    row: dict[str, Any] = {"fusion": fusion.text, "host": host.text, "scenario": scenario, **asked, **where}
+    row: dict[str, Any] = {"fusion": fusion.text, "host": host.text, "scenario": host.scenario, **asked, **where}
     return Record(**row, status="skipped", reason=reason)
 
 

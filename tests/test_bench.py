@@ -322,8 +322,6 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_spec_survives_the_way_into_another_process() -> None:
-    from afftool.isolate import from_fields, to_fields
-
     for spec in (
         case("aff:reduction=2:gain=2", mode="train", dtype="bfloat16", memory_format="channels_last"),
         CaseSpec(
@@ -331,6 +329,6 @@ def test_a_spec_survives_the_way_into_another_process() -> None:
         ),
         dataclasses.replace(case("add"), seed=3),
     ):
-        there = from_fields(json.loads(json.dumps(to_fields(spec))))
+        there = CaseSpec.from_fields(json.loads(json.dumps(spec.fields())))
         assert there == spec
         assert there.identity == spec.identity

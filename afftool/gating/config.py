@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from afftool.gating.metrics import choose
 from afftool.gating.rules import Rule, RuleBook, parse_rules
 from afftool.registry import unknown
 from afftool.spec import CaseSpec
-from afftool.sweep import Words, plan
+from afftool.sweep import CASE_WORDS, Words, plan
 
 FILE = "afftool.toml"
 BASELINE = "afftool-baseline.json"
 
 _KEYS = ("case", "rules", "baseline", "metrics")
-_CASE_WORDS = ("fusion", "host", "channels", "size", "batch", "mode", "dtype", "memory_format")
-_CASE_KEYS = (*_CASE_WORDS, "device", "backend", "rules")
+_CASE_KEYS = (*CASE_WORDS, "device", "backend", "rules")
 
 STARTING_FILE = """\
 # What `afftool check` measures and what a change may cost.
@@ -140,20 +138,6 @@ def write_starting_file(directory: Path) -> Path:
     return path
 
 
-def case_name(spec: CaseSpec, backend: str = "eager") -> str:
-    """The name of a case: `aff channels=64 size=56x56 batch=8`, then whatever differs from a bench's defaults."""
-    parts = [spec.fusion.text, *([f"in {spec.host.text}"] if spec.host.text != "module" else [])]
-    parts += [f"channels={spec.channels}"] if spec.channels is not None else []
-    parts += [f"size={'x'.join(map(str, spec.size))}", f"batch={spec.batch}"]
-    defaults = {f.name: f.default for f in dataclasses.fields(CaseSpec)}
-    parts += [
-        f"{name}={getattr(spec, name)}"
-        for name in ("mode", "device", "dtype", "memory_format")
-        if getattr(spec, name) != defaults[name]
-    ]
-    return " ".join([*parts, *([f"backend={backend}"] if backend != "eager" else [])])
-
-
 def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
     _refuse_unknown(entry, _CASE_KEYS, where)
     if "fusion" not in entry:
@@ -177,7 +161,7 @@ def _cases(
             raise unknown("backend", backend, catalog.BACKENDS)
     planned = plan(words).on_device(device)
     cases = tuple(
-        GateCase(name=case_name(spec, backend), spec=spec, backend=backend)
+        GateCase(name=spec.name + ("" if backend == "eager" else f" backend={backend}"), spec=spec, backend=backend)
         for spec in planned.cases
         for backend in backends
     )

@@ -139,19 +139,7 @@ class Side:
 
 def case_fields(case: GateCase) -> dict[str, Any]:
     """A case as JSON takes it; `afftool.gating.worker` reads it back."""
-    spec = case.spec
-    return {
-        "fusion": spec.fusion.text,
-        "host": spec.host.text,
-        "channels": spec.channels,
-        "size": list(spec.size),
-        "batch": spec.batch,
-        "mode": spec.mode,
-        "device": spec.device,
-        "dtype": spec.dtype,
-        "memory_format": spec.memory_format,
-        "backend": case.backend,
-    }
+    return {**case.spec.fields(), "backend": case.backend}
 
 
 def _error(fields: Mapping[str, Any]) -> AfftoolError:

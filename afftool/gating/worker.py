@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from afftool.device import resolve_device
 from afftool.errors import AfftoolError, BaselineError, Rejected, SpecError, Unavailable
 from afftool.gating.side import PROTOCOL, CaseError
-from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.spec import CaseSpec
 
 if TYPE_CHECKING:
     from afftool.gating.stopwatch import Stopwatch
@@ -130,12 +130,11 @@ class Worker:
 def spec_from(fields: Fields) -> CaseSpec:
     """The case in a question (`afftool.gating.side.case_fields`). Raises `SpecError`; `Unavailable` for its device."""
     plain = {name: value for name, value in fields.items() if name != "backend"}
-    fusion, host = FusionSpec.parse(plain.pop("fusion")), HostSpec.parse(plain.pop("host"))
     try:
-        plain["device"] = resolve_device(plain["device"])
+        device = resolve_device(plain["device"])
     except SpecError as error:
         raise Unavailable(error.message, hint=error.hint) from error
-    return CaseSpec(**plain | {"fusion": fusion, "host": host, "size": tuple(plain["size"])})
+    return CaseSpec.from_fields(plain | {"device": device})
 
 
 if __name__ == "__main__":

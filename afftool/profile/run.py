@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from afftool.profile.summary import Profile, save, summarise
 from afftool.profile.trace import load_document
 from afftool.record import Environment
 from afftool.report.model import Report
-from afftool.spec import MODULE, CaseSpec
+from afftool.spec import MODULE, CaseSpec, show_size
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 
@@ -90,16 +89,15 @@ def write_report(report: Report, folder: Path, formats: list[str], *, stem: str)
 
 def describe(spec: CaseSpec, backend: str) -> dict[str, object]:
     """The case in the stored fields of a record."""
-    extents = dict(zip(("depth", "height", "width")[3 - len(spec.size) :], spec.size, strict=True))
-    kept = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in ("size", "seed")}
-    return {**kept, **extents, "fusion": spec.fusion.text, "host": spec.host.text, "backend": backend}
+    known = {name: value for name, value in spec.stored().items() if value is not None or name == "channels"}
+    return {**known, "backend": backend}
 
 
 def slug(spec: CaseSpec, backend: str) -> str:
     """A folder's name for a case: what it is, in the letters that every file system takes."""
     parts = [spec.fusion.text, *([] if spec.host == MODULE else [spec.host.text])]
     parts += [f"{spec.channels}c"] if spec.channels is not None else []
-    parts += ["x".join(map(str, spec.size)), f"b{spec.batch}", spec.mode, spec.device, backend]
+    parts += [show_size(spec.size), f"b{spec.batch}", spec.mode, spec.device, backend]
     parts += [spec.dtype] if spec.dtype != "float32" else []
     parts += [spec.memory_format] if spec.memory_format != "contiguous" else []
     return re.sub(r"[^A-Za-z0-9=+,.-]+", "_", "-".join(parts))

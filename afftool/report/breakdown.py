@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from afftool.report.cost import module_table, operator_table
 from afftool.report.memory import saved_table
 from afftool.report.model import Table
-from afftool.spec import CaseSpec
+from afftool.spec import CaseSpec, show_size
 
 if TYPE_CHECKING:
     from afftool.measure.cost_reading import CostReading, Explanation, Totals
@@ -32,7 +32,7 @@ class Breakdown:
 def breakdown_tables(found: Breakdown) -> Iterator[Table]:
     """The tables of one case: its operators, its modules, what they save for backward."""
     case = found.case
-    size = "x".join(map(str, case.size))
+    size = show_size(case.size)
     place = "" if case.channels is None else f"{case.channels} channels, "
     name = f"{case.fusion} ({case.host}, {place}{size}, batch {case.batch}, {case.mode})"
     if found.explanation:
@@ -53,26 +53,19 @@ def breakdown_document(breakdowns: Sequence[Breakdown], *, explain: bool, per_mo
     document: dict[str, Any] = {}
     if explain:
         document["operators"] = [
-            _case(found.case)
+            {**found.case.stored(), "identity": found.case.identity}
             | {"rows": [dataclasses.asdict(row) for row in found.explanation.rows], "notes": [*found.explanation.notes]}
             for found in breakdowns
             if found.explanation
         ]
     if per_module:
         document["modules"] = [
-            _case(found.case) | {"rows": _module_rows(found.reading, found.saved_by_module)}
+            {**found.case.stored(), "identity": found.case.identity}
+            | {"rows": _module_rows(found.reading, found.saved_by_module)}
             for found in breakdowns
             if found.reading
         ]
     return document
-
-
-def _case(case: CaseSpec) -> dict[str, Any]:
-    """The case in the stored fields of its records."""
-    extents = dict(zip(("depth", "height", "width"), (None, None, None, *case.size)[-3:], strict=True))
-    names = ("channels", "batch", "mode", "device", "dtype", "memory_format", "identity")
-    given = {name: getattr(case, name) for name in names}
-    return {"fusion": case.fusion.text, "host": case.host.text, **extents, **given}
 
 
 def _module_rows(reading: CostReading, saved: Mapping[str, int] | None) -> list[dict[str, Any]]:

@@ -9,8 +9,7 @@ from afftool.spec.case import CaseSpec, Dtype, MemoryFormat, Mode
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.grammar import Grammar, Scale
 from afftool.spec.host import MODULE, HostSpec
-from afftool.spec.size import parse_size
-from afftool.spec.text import split_list
+from afftool.spec.text import parse_size, show_size, split_list
 
 __all__ = [
     "MODULE",
@@ -23,5 +22,6 @@ __all__ = [
     "Mode",
     "Scale",
     "parse_size",
+    "show_size",
     "split_list",
 ]

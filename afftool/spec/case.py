@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.host import MODULE, HostSpec
-from afftool.spec.size import show_size
+from afftool.spec.text import name_extents, show_size
 
 Mode = Literal["infer", "train"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -95,6 +96,41 @@ class CaseSpec:
                 positions *= extent
             grammar.check_batch_statistics(self.batch, positions)
 
+    def fields(self) -> dict[str, Any]:
+        """Every field in plain form, as it is hashed and sent to other processes; `from_fields` reads it back."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return own | {"fusion": self.fusion.text, "host": self.host.text}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """The case that gave these `fields`, after a trip through JSON too; what is missing has its default."""
+        parsed = {"fusion": FusionSpec.parse(fields["fusion"]), "host": HostSpec.parse(fields["host"])}
+        return cls(**dict(fields) | parsed | {"size": tuple(fields["size"])})
+
+    def stored(self) -> dict[str, Any]:
+        """The case in the stored fields of its records; None for a dimension that it does not have."""
+        names = ("mode", "device", "dtype", "memory_format", "batch", "channels")
+        given = {name: getattr(self, name) for name in names}
+        return {"fusion": self.fusion.text, "host": self.host.text, **given, **name_extents(self.size)}
+
+    @property
+    def name(self) -> str:
+        """`aff channels=64 size=56x56 batch=8`, then whatever differs from the defaults."""
+        parts = [self.fusion.text, *([f"in {self.host.text}"] if self.host != MODULE else [])]
+        parts += [f"channels={self.channels}"] if self.channels is not None else []
+        parts += [f"size={show_size(self.size)}", f"batch={self.batch}"]
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return " ".join(
+            [
+                *parts,
+                *(
+                    f"{name}={getattr(self, name)}"
+                    for name in ("mode", "device", "dtype", "memory_format")
+                    if getattr(self, name) != defaults[name]
+                ),
+            ]
+        )
+
     @property
     def identity(self) -> str:
         """A short hash over every field, so that equal questions have equal identities on every machine."""
@@ -102,6 +138,4 @@ class CaseSpec:
         import hashlib
         import json
 
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields |= {"fusion": self.fusion.text, "host": self.host.text}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()[:16]

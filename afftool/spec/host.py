@@ -56,6 +56,12 @@ class HostSpec:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def scenario(self) -> str | None:
+        """What its fusions join, in the paper's words; None where the catalog does not know."""
+        known = catalog.HOSTS.get(self.name)
+        return known.scenario if known else None
+
 
 MODULE = HostSpec(name="module")
 """No host at all: the bare fusion."""

@@ -1,8 +1,8 @@
-"""The text form of fusions and hosts, `name[:key=value]...`: how it is taken apart and written, whatever the keys."""
+"""Specs in text: `name[:key=value]...` whatever the keys, sizes as `56x28`, lists. How they are read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 from typing import TypeVar
 
 from afftool.errors import SpecError, UnknownKey
@@ -59,3 +59,23 @@ def show(value: object) -> str:
 def split_list(texts: list[str]) -> list[str]:
     """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c."""
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def parse_size(text: str, ndim: int) -> tuple[int, ...]:
+    """Read `56` (every dimension) or `56x28` (one number a dimension), outermost first. Raises `SpecError`."""
+    parts = text.lower().split("x")
+    if not all(p.isdecimal() for p in parts) or len(parts) not in (1, ndim):
+        raise SpecError(f"size {text!r} does not fit {ndim}-dimensional maps", hint="for example 56, or 56x28 in 2d")
+    numbers = tuple(int(p) for p in parts)
+    return numbers * ndim if len(numbers) == 1 else numbers
+
+
+def show_size(size: Sequence[int]) -> str:
+    """One number a dimension: `56x28`."""
+    return "x".join(map(str, size))
+
+
+def name_extents(size: Sequence[int]) -> dict[str, int | None]:
+    """A size under the names of the stored fields: the last extent is the width, None where there is no dimension."""
+    depth, height, width = (None, None, None, *size)[-3:]
+    return {"depth": depth, "height": height, "width": width}
