@@ -19,18 +19,14 @@ also needs a key `stages` of it, which `afftool/study/stages.py` describes.
 
 from __future__ import annotations
 
-import ast
-import inspect
-from typing import Any
-
 from torch import nn
 
 from afftool import catalog
-from afftool.errors import AfftoolError, LoadError, UnknownKey
 from afftool.fusion import FusionFactory, fusion_factory
 from afftool.hosts.stages import Fused, Stage, read_stages
-from afftool.registry import load
+from afftool.registry import build_own, load
 from afftool.spec import FusionSpec, HostSpec
+from afftool.spec.text import read_literal
 
 __all__ = ["Fused", "FusionFactory", "Stage", "build_host", "describe_host"]
 
@@ -58,43 +54,11 @@ def _build(host: HostSpec, fusion: FusionFactory) -> nn.Module:
     if host.target is None:
         module: nn.Module = load(catalog.HOSTS[host.name].path)(fusion, **dict(host.options))
         return module
-    return _build_own(host, host.target, fusion)
-
-
-def _build_own(host: HostSpec, target: str, fusion: FusionFactory) -> nn.Module:
-    make = load(target)
-    if not callable(make):
-        raise LoadError(f"{target} is not callable", hint="a host is a function or class that takes a fusion factory")
-    options = {key: _value(text) for key, text in host.options}
-    signature = inspect.signature(make)
-    try:
-        signature.bind(fusion, **options)
-    except TypeError as error:
-        kind = UnknownKey if "unexpected keyword" in str(error) else LoadError
-        raise kind(
-            f"{host} cannot be called: {error}",
-            hint=f"its signature is {signature}; it is called with the fusion factory and the keys given",
-        ) from error
-    try:
-        module = make(fusion, **options)
-    except AfftoolError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise LoadError(
-            f"{host} could not be built: {type(error).__name__}: {error}",
-            hint="it is called with a fusion factory: `fusion(channels)` gives a module to call as `fuse(x, y)`",
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise LoadError(f"{target} gave a {type(module).__name__}, not an nn.Module")
-    return module
-
-
-def _value(text: Any) -> Any:
-    """A key's value of a user's host: a Python literal if it is one, else the text."""
-    words = {"true": True, "false": False, "none": None}
-    if not isinstance(text, str) or text.lower() in words:
-        return words[text.lower()] if isinstance(text, str) else text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return build_own(
+        host.text,
+        host.target,
+        {key: read_literal(value) for key, value in host.options},
+        fusion,
+        offers={},
+        hint="a host is a function or class called with a fusion factory, by which `fusion(channels)` gives a module",
+    )

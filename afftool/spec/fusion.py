@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import entry_points, unknown
-from afftool.spec.grammar import Grammar
-from afftool.spec.text import name_and_options, read_number, show, unknown_key
+from afftool.spec.grammar import Grammar, Scale
+from afftool.spec.text import name_and_options, read_setting, show, unknown_key, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class FusionSpec:
         for key, value in options.items():
             if key not in hints:
                 raise unknown_key(name, key, hints)
-            settings[key] = _read_setting(key, value, hints[key])
+            settings[key] = _read_scales(value) if key == "scales" else read_setting(key, value, hints[key])
         return cls(name=name, grammar=Grammar(**settings))
 
     def with_settings(self, **settings: object) -> FusionSpec:
@@ -64,14 +64,10 @@ class FusionSpec:
     def text(self) -> str:
         """The shortest text that parses to this spec; equal specs have equal texts."""
         if self.grammar is None:
-            return ":".join([self.name, *(f"{k}={v}" for k, v in self.options)])
+            return write_text(self.name, self.options)
         preset = Grammar(**catalog.FUSIONS[self.name].settings)  # type: ignore[arg-type]
-        changed = [
-            f"{f.name}={show(getattr(self.grammar, f.name))}"
-            for f in dataclasses.fields(Grammar)
-            if getattr(self.grammar, f.name) != getattr(preset, f.name)
-        ]
-        return ":".join([self.name, *changed])
+        settings = [(f.name, getattr(self.grammar, f.name)) for f in dataclasses.fields(Grammar)]
+        return write_text(self.name, [(name, value) for name, value in settings if value != getattr(preset, name)])
 
     def __str__(self) -> str:
         return self.text
@@ -87,12 +83,6 @@ class FusionSpec:
         return self.grammar.inputs if self.grammar else 2
 
 
-def _read_setting(key: str, value: str, hint: Any) -> Any:
-    """A setting of the grammar from its text."""
-    if key == "scales":
-        return tuple(int(part) if part.isdecimal() else part for part in value.split("+"))
-    if hint is bool:
-        if value not in ("true", "false"):
-            raise SpecError(f"{key}={value} is neither true nor false")
-        return value == "true"
-    return read_number(key, value, hint) if hint in (int, float) else value
+def _read_scales(value: str) -> tuple[Scale, ...]:
+    """Scales from `local+4+global`."""
+    return tuple(int(part) if part.isdecimal() else part for part in value.split("+"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import unknown
-from afftool.spec.text import name_and_options, read_number, show, unknown_key
+from afftool.spec.text import name_and_options, read_number, show, unknown_key, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +24,19 @@ class HostSpec:
     def parse(cls, text: str) -> HostSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
         name, given = name_and_options(text, "host", catalog.HOSTS)
+        if ":" not in name and name not in catalog.HOSTS:
+            raise unknown("host", name, catalog.HOSTS)
+        return cls._of(name, given)
+
+    @classmethod
+    def _of(cls, name: str, given: Mapping[str, str]) -> HostSpec:
         if ":" in name:
             return cls(name=name, target=name, options=tuple(sorted(given.items())))
-        if name not in catalog.HOSTS:
-            raise unknown("host", name, catalog.HOSTS)
         knobs = catalog.HOSTS[name].knobs
         for key in given:
             if key not in knobs:
                 raise unknown_key(name, key, knobs)
-        options = {key: _read_knob(key, given.get(key, k.default), k.kind) for key, k in knobs.items()}
+        options = {key: read_knob(key, given.get(key, knob.default), knob) for key, knob in knobs.items()}
         for key, knob in knobs.items():
             if knob.highest and max(options[key], default=0) > knob.highest:
                 raise SpecError(
@@ -40,18 +45,23 @@ class HostSpec:
                 )
         return cls(name=name, options=tuple(options.items()))
 
+    def with_settings(self, **settings: object) -> HostSpec:
+        """This host with some of its knobs set, to values or to their texts. Raises `UnknownKey` or `SpecError`."""
+        given = {key: show(value) for key, value in (dict(self.options) | settings).items()}
+        return self._of(self.name, given)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The knobs that differ from their defaults; of a callable of the user's own, all that are given."""
+        if self.target:
+            return dict(self.options)
+        knobs = catalog.HOSTS[self.name].knobs
+        return {key: value for key, value in self.options if value != read_knob(key, knobs[key].default, knobs[key])}
+
     @property
     def text(self) -> str:
         """The shortest text that parses to this spec."""
-        if self.target:
-            return ":".join([self.name, *(f"{k}={v}" for k, v in self.options)])
-        knobs = catalog.HOSTS[self.name].knobs
-        changed = [
-            f"{key}={show(value)}"
-            for key, value in self.options
-            if value != _read_knob(key, knobs[key].default, knobs[key].kind)
-        ]
-        return ":".join([self.name, *changed])
+        return write_text(self.name, self.changed.items())
 
     def __str__(self) -> str:
         return self.text
@@ -67,17 +77,17 @@ MODULE = HostSpec(name="module")
 """No host at all: the bare fusion."""
 
 
-def _read_knob(key: str, value: str, kind: str) -> Any:
-    """A host knob from its text."""
-    if kind == "int":
+def read_knob(key: str, value: str, knob: catalog.Knob) -> Any:
+    """A knob from its text: a number, stages, or one of its choices. Raises `SpecError`."""
+    if knob.kind == "int":
         number = read_number(key, value, int)
         if number < 1:
             raise SpecError(f"{key}={value} is too small", hint="use 1 or more")
         return number
-    if kind == "stages":
+    if knob.kind == "stages":
         return parse_stages(key, value)
-    if value not in kind.split("|"):
-        raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(kind.split('|'))}")
+    if value not in (choices := knob.kind.split("|")):
+        raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(choices)}")
     return value
 
 

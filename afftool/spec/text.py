@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
-from typing import TypeVar
+import ast
+from collections.abc import Collection, Container, Iterable, Sequence
+from typing import Any, TypeVar
 
 from afftool.errors import SpecError, UnknownKey
 from afftool.registry import unknown
@@ -16,17 +17,28 @@ def name_and_options(text: str, kind: str, known: Container[str]) -> tuple[str, 
     name, *rest = text.strip().split(":")
     if rest and rest[0] and "=" not in rest[0] and name not in known:
         name = f"{name}:{rest.pop(0)}"
+    options = read_options(rest, text, kind)
+    if not name.strip(":"):
+        raise SpecError(f"empty {kind} name in {text!r}", hint=f"`afftool list` shows every {kind}")
+    return name, options
+
+
+def read_options(parts: Iterable[str], text: str, kind: str) -> dict[str, str]:
+    """The options of a `text` from its `key=value` parts. Raises `SpecError`."""
     options: dict[str, str] = {}
-    for part in rest:
+    for part in parts:
         key, equals, value = part.partition("=")
         if not (key and equals and value):
             raise SpecError(f"{part!r} in {text!r} is not key=value", hint=f"a {kind} is written name[:key=value]...")
         if key in options:
             raise SpecError(f"{key!r} is given twice in {text!r}", hint="keep one of them")
         options[key] = value
-    if not name.strip(":"):
-        raise SpecError(f"empty {kind} name in {text!r}", hint=f"`afftool list` shows every {kind}")
-    return name, options
+    return options
+
+
+def write_text(name: str, options: Iterable[tuple[str, object]]) -> str:
+    """`name[:key=value]...`, as `name_and_options` takes it apart."""
+    return ":".join([name, *(f"{key}={show(value)}" for key, value in options)])
 
 
 def unknown_key(name: str, key: str, known: Collection[str]) -> UnknownKey:
@@ -45,6 +57,28 @@ def read_number(key: str, value: str, kind: type[Number]) -> Number:
         raise SpecError(
             f"{key}={value} is not a {'whole ' if kind is int else ''}number", hint=f"for example {key}=4"
         ) from None
+
+
+def read_setting(key: str, value: str, hint: Any) -> Any:
+    """A setting of this type (whole number, number, truth value, else a word) from its text. Raises `SpecError`."""
+    if hint is bool:
+        if value not in ("true", "false"):
+            raise SpecError(f"{key}={value} is neither true nor false")
+        return value == "true"
+    return read_number(key, value, hint) if hint in (int, float) else value
+
+
+def read_literal(text: str) -> Any:
+    """The Python value that a text spells (4, 0.5, true, none, (1, 2)), where nobody knows the type; else the text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for read in (int, float, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def show(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from afftool.study.arrays import Arrays, Task, arrays
 from afftool.study.code import code_of
 from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.recipe import Recipe
-from afftool.study.spec import CellSpec, StudySpec, Variant, with_knobs
+from afftool.study.spec import CellSpec, StudySpec, Variant
 from afftool.study.train import TRAINING
 
 Compile = Literal["auto", "always", "never"]
@@ -153,16 +153,20 @@ def with_classes(host: HostSpec, classes: int) -> HostSpec:
 
     Raises `SpecError` if another number was asked for.
     """
-    asked = dict(part.split("=", 1) for part in host.text.split(":") if "=" in part).get("classes")
-    if asked is not None and asked != str(classes):
+    asked = host.changed.get("classes")
+    if asked is not None and str(asked) != str(classes):
         raise SpecError(f"{host} asks for {asked} classes, the data has {classes}", hint="leave the key classes out")
+    return host.with_settings(classes=classes) if "classes" in _knobs(host) else host
+
+
+def _knobs(host: HostSpec) -> Collection[str]:
+    """The keys that a host takes; none where a callable of the user's own does not tell."""
     if host.target is None:
-        return with_knobs(host, {"classes": str(classes)}) if "classes" in catalog.HOSTS[host.name].knobs else host
+        return catalog.HOSTS[host.name].knobs
     try:
-        parameters = inspect.signature(registry.load(host.target)).parameters
+        return inspect.signature(registry.load(host.target)).parameters
     except (TypeError, ValueError):
-        return host
-    return with_knobs(host, {"classes": str(classes)}) if "classes" in parameters else host
+        return ()
 
 
 def pays_to_compile(device: str, macs: int | None, images: int) -> bool:

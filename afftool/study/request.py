@@ -12,6 +12,7 @@ from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
 from afftool.spec import HostSpec
+from afftool.spec.text import read_options
 from afftool.study.recipe import Recipe, recipe
 from afftool.study.spec import StudySpec
 
@@ -90,14 +91,7 @@ def _recipe(own: Recipe, words: Words) -> Recipe:
     chosen = own
     if words.recipe is not None:
         name, *parts = words.recipe.split(":")
-        settings = dict(_key_value(part) for part in parts)
+        settings = read_options(parts, words.recipe, "recipe")
         chosen = recipe(name, **settings) if name else own.with_settings(settings)
     given = {"epochs": words.epochs, "batch": words.batch}
     return chosen.with_settings({key: value for key, value in given.items() if value is not None})
-
-
-def _key_value(part: str) -> tuple[str, str]:
-    key, equals, value = part.partition("=")
-    if not (key and equals and value):
-        raise SpecError(f"{part!r} is not key=value", hint="a recipe is written name[:key=value]..., as short:lr=0.05")
-    return key, value

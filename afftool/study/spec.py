@@ -131,7 +131,7 @@ class StudySpec:
 
     def host_of(self, variant: Variant) -> HostSpec:
         """The host a variant sits in: the study's, with the variant's own knobs."""
-        return with_knobs(HostSpec.parse(self.host), dict(variant.knobs))
+        return HostSpec.parse(self.host).with_settings(**dict(variant.knobs))
 
     def recipe_of(self, variant: Variant) -> Recipe:
         """The recipe a variant trains by: the study's, with what it changes."""
@@ -252,14 +252,6 @@ class CellSpec:
         return cls(**fields | {"recipe": made})
 
 
-def with_knobs(host: HostSpec, knobs: dict[str, str]) -> HostSpec:
-    """The host with some of its knobs set. Raises `UnknownKey` or `SpecError`."""
-    parts = host.text.split(":")
-    name = [part for part in parts if "=" not in part]
-    given = dict(part.split("=", 1) for part in parts if "=" in part) | knobs
-    return HostSpec.parse(":".join([*name, *(f"{key}={value}" for key, value in given.items())]))
-
-
 def _attends(fusion: str) -> bool:
     grammar = FusionSpec.parse(fusion).grammar
     return grammar is not None and grammar.attends
@@ -316,4 +308,4 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-__all__ = ["Budget", "CellSpec", "StudySpec", "Variant", "with_knobs"]
+__all__ = ["Budget", "CellSpec", "StudySpec", "Variant"]

@@ -5,6 +5,7 @@ import torch
 
 from afftool.errors import BatchStatisticsError, LoadError, ShapeError, SpecError, UnknownKey, UnknownName
 from afftool.fusion import AFF, IAFF, MSCAM, build_fusion
+from afftool.hosts import build_host
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 
@@ -198,3 +199,22 @@ def test_unknown_settings_are_refused_in_python_too():
         build_fusion("aff", channels=8, reducton=2)
     with pytest.raises(SpecError, match="not a usable width"):
         build_fusion("aff", channels=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("4", 4), ("0.5", 0.5), ("1e-3", 0.001), ("True", True), ("none", None), ("(1,2)", (1, 2)), ("same", "same")],
+)
+def test_a_key_of_the_users_own_is_read_alike_in_a_fusion_and_in_a_host(text, value, monkeypatch):
+    seen = []
+
+    class Keeps(torch.nn.Module):
+        def __init__(self, *fusion, key):
+            super().__init__()
+            seen.append(key)
+
+    monkeypatch.setattr("afftool.registry.load", lambda path: Keeps)
+    build_fusion(f"mine:Keeps:key={text}", channels=8)
+    build_host(HostSpec.parse(f"mine:Keeps:key={text}"), FusionSpec.parse("add"))
+    assert seen == [value, value]
+    assert type(seen[0]) is type(seen[1]) is type(value)
