@@ -266,9 +266,9 @@ class _Bench:
         import torch
 
         from afftool.entry import Entry
-        from afftool.isolate import Child
+        from afftool.isolate import Isolated
 
-        child = Child(
+        child = Isolated(
             spec,
             backend,
             measures=self.options.measures,

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
-import traceback
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from afftool import backends
 from afftool.backends import Prepared
@@ -24,6 +18,7 @@ from afftool.measure.allocator import keep_freed_memory
 from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 from afftool.measure.flush import flusher
+from afftool.process import ChildEnded, ChildFailed, Failure
 from afftool.record import Status
 
 SEED = 0
@@ -114,7 +109,7 @@ def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[s
 
 
 class ReportedError(Exception):
-    """A failure told by another process: a status and a reason."""
+    """A failure whose status and reason are known already."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -123,47 +118,26 @@ class ReportedError(Exception):
 
 
 def outcome(error: BaseException) -> tuple[Status, str]:
-    """The status and the reason that an error becomes in a record."""
+    """The status and the reason that an error, of this process or of a child, becomes in a record."""
     if isinstance(error, ReportedError):
         return error.status, error.reason
-    if isinstance(error, Unavailable):
-        return "skipped", _sentence(error)
-    if isinstance(error, AfftoolError):
-        return "failed", _sentence(error)
-    if _is_out_of_memory(error):
-        return "oom", f"out of memory: {_first_line(error)}"
-    return "failed", f"{type(error).__name__}: {_first_line(error)}{_place(error)}"
+    if isinstance(error, ChildEnded):
+        return "failed", f"its process ended: {'killed by ' if error.killed else ''}{error.how}"
+    failure = error.failure if isinstance(error, ChildFailed) else Failure.of(error)
+    if (known := failure.error) is not None:
+        return ("skipped" if isinstance(known, Unavailable) else "failed"), _sentence(known)
+    if failure.out_of_memory:
+        return "oom", f"out of memory: {_first_line(failure.message)}"
+    place = f" ({failure.place})" if failure.place else ""
+    return "failed", f"{failure.kind}: {_first_line(failure.message)}{place}"
 
 
 def _sentence(error: AfftoolError) -> str:
     return f"{error.message} (hint: {error.hint})" if error.hint else error.message
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "DefaultCPUAllocator" in text or "CUDA out of memory" in text
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _first_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):  # "backend='inductor' raised:", and what it raised
         return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else "no message"
-
-
-def _place(error: BaseException) -> str:
-    """Where in the user's own code it happened: the last line outside of Python, torch and afftool, if any."""
-    libraries = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, Path(torch.__file__).parent))
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", *libraries)) and not _is_pythons(frame.filename):
-            return f" ({frame.filename}:{frame.lineno})"
-    return ""
-
-
-def _is_pythons(file: str) -> bool:
-    """Whether a file is of the standard library; packages may be installed below it, and are not."""
-    paths = sysconfig.get_paths()
-    inside = [file.removeprefix(f"{paths[name]}{os.sep}") for name in ("stdlib", "platstdlib")]
-    return any(rest != file and not rest.startswith(("site-packages", "dist-packages")) for rest in inside)

@@ -279,13 +279,13 @@ def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:
     script.write_text(
         "from pathlib import Path\n"
         "from afftool import bench as module\n"
-        "from afftool.isolate import Child\n"
+        "from afftool.isolate import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "def sample(self, steps):\n"
         f"    Path({str(pids)!r}).write_text(str(self.pid))\n"
         "    raise KeyboardInterrupt\n"
-        "Child.sample = sample\n"
+        "Isolated.sample = sample\n"
         "list(module.bench([spec], measures=('latency',), isolate='process', baseline=None))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
@@ -298,10 +298,10 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from afftool.isolate import Child\n"
+        "from afftool.isolate import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
-        "child = Child(spec, 'eager', measures=('latency',))\n"
+        "child = Isolated(spec, 'eager', measures=('latency',))\n"
         f"Path({str(pids)!r}).write_text(str(child.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
