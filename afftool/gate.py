@@ -15,7 +15,7 @@ from typing import Literal
 from afftool.gating import explain
 from afftool.gating.metrics import METRICS, Metric
 from afftool.gating.reading import Reading
-from afftool.gating.rules import Rule, RuleBook
+from afftool.gating.rules import Rule, RuleBook, change_of, slowdown_limit
 from afftool.stats import Interval
 
 Outcome = Literal["fine", "improved", "regression", "broken", "new", "inconclusive", "skipped"]
@@ -186,23 +186,16 @@ def _judge_ratio(blank: Verdict, metric: Metric, ratio: Interval, rule: Rule) ->
     assert blank.before is not None
     assert blank.after is not None
     limit = slowdown_limit(metric, rule, blank.before)
-    if ratio.high <= limit:
-        return replace(blank, outcome="improved" if ratio.high < 2 - limit else "fine")
-    sure = ratio.low > limit
+    found = change_of(ratio, limit)
+    if found in ("faster", "same"):
+        return replace(blank, outcome="improved" if found == "faster" else "fine")
+    sure = found == "slower"
     change = abs(blank.after - blank.before) if sure else (ratio.high - 1) * blank.before
     if change <= rule.floor:
         return replace(blank, reason=explain.below_floor(metric, change, rule))
     if sure:
         return replace(blank, outcome="regression", reason=explain.slower(metric, ratio, blank.before, blank.after))
     return replace(blank, outcome="inconclusive", reason=explain.open_answer(ratio, limit))
-
-
-def slowdown_limit(metric: Metric, rule: Rule, before: float) -> float:
-    """The time ratio that a rule tolerates: 1.05 for `latency_ms = "5%"`, 1 / 0.95 for a throughput 5% lower."""
-    share = rule.allowed(before) / before if before else 0.0
-    if metric.higher_is_better:
-        return 1 / (1 - share) if share < 1 else float("inf")
-    return 1 + share
 
 
 def _judge_limits(blank: Verdict, metric: Metric, pair: Pair, rule: Rule) -> Verdict | None:

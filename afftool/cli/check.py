@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -21,9 +21,9 @@ from afftool.gating import config as configs
 from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
 from afftool.gating.config import GateConfig
 from afftool.gating.metrics import DEFAULT, METRICS, choose
+from afftool.gating.say import document, markdown
+from afftool.gating.say import junit as xml
 from afftool.gating.say.annotations import commands, refusal
-from afftool.gating.say.document import document, render
-from afftool.gating.say.document import refusal as refused
 from afftool.gating.say.table import headline, reasons, table
 from afftool.gating.signals import terminations_raise
 from afftool.registry import unknown
@@ -93,7 +93,8 @@ def check(
         console.out(f"wrote {configs.write_starting_file(here).name}: edit it, then `afftool check --write-baseline`")
         return
     started = time.monotonic()
-    with _errors_told(junit, started, as_json=as_json):
+    listeners = _listeners(junit, as_json=as_json)
+    with _errors_told(listeners, started):
         if sum((against is not None, write, calibrate)) > 1:
             raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
         if file and baseline:
@@ -138,7 +139,9 @@ def check(
             console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
             raise typer.Exit(INTERRUPTED) from None
     code = judgement.exit_code(strict=strict, on_missing=missing)
-    _tell(judgement, code, time.monotonic() - started, found, junit, strict=strict, as_json=as_json)
+    result = Result(judgement, code, time.monotonic() - started, found.file, strict)
+    for listener in listeners:
+        listener.told(result)
     raise typer.Exit(code)
 
 
@@ -175,59 +178,132 @@ def _judged(checking: Checking, path: Path, against: str | None, on_missing: str
     return against_baseline(checking, path, missing), missing
 
 
-def _tell(
-    judgement: Judgement,
-    code: int,
-    seconds: float,
-    found: GateConfig,
-    junit: Path | None,
-    *,
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Everywhere that wants to know: the terminal or stdout, the step summary, annotations, the JUnit file."""
-    if as_json:
-        console.write(render(document(judgement, exit_code=code, seconds=seconds)))
-    else:
-        _print(judgement)
+@dataclass(frozen=True)
+class Result:
+    """A check that was carried out. `file` is the configuration it read, None if it took all from the command line."""
+
+    judgement: Judgement
+    exit_code: int
+    seconds: float
+    file: Path | None
+    strict: bool
+
+
+class Listener(Protocol):
+    """Somewhere that wants to know how a check ended."""
+
+    def told(self, result: Result) -> None:
+        """It was carried out. Raises `UserError` where that cannot be written."""
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        """It could not be carried out, after so long."""
+
+
+def _listeners(junit: Path | None, *, as_json: bool) -> list[Listener]:
+    """Whoever wants to know: the terminal or stdout, then the step summary, annotations and the JUnit file."""
+    listeners: list[Listener] = [_Document() if as_json else _Terminal()]
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        from afftool.gating.say import markdown
-
-        _append(Path(summary), markdown.render(judgement))
+        listeners.append(_StepSummary(Path(summary)))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        config = found.file.relative_to(Path.cwd()) if found.file and found.file.is_relative_to(Path.cwd()) else None
-        for command in commands(judgement, config=config, strict=strict):
-            (console.note if as_json else console.out)(command)  # the runner reads commands from both streams
-    if junit is not None:
-        from afftool.gating.say import junit as xml
-
-        _write(junit, xml.render(judgement, seconds=seconds, strict=strict))
+        listeners.append(_Annotations(to_stderr=as_json))
+    return listeners + ([_Junit(junit)] if junit is not None else [])
 
 
 @contextmanager
-def _errors_told(junit: Path | None, started: float, *, as_json: bool) -> Iterator[None]:
+def _errors_told(listeners: Sequence[Listener], started: float) -> Iterator[None]:
     """An error of the block is told wherever a judgement would have been; `afftool.cli` then prints it and exits."""
     try:
         yield
     except AfftoolError as error:
-        seconds = time.monotonic() - started
-        if as_json:
-            console.write(render(refused(error, seconds=seconds)))
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            from afftool.gating.say import markdown
-
-            _append(Path(summary), markdown.refusal(error.message, error.hint))
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            (console.note if as_json else console.out)(refusal(str(error)))
-        if junit is not None:
-            from afftool.gating.say import junit as xml
-
-            try:
-                _write(junit, xml.refusal(error, seconds=seconds))
-            except UserError as unwritable:
-                if unwritable.message != error.message:  # what stopped the check is what matters
-                    console.note(unwritable.message)
+        for listener in listeners:
+            listener.refused(error, time.monotonic() - started)
         raise
+
+
+class _Terminal:
+    def told(self, result: Result) -> None:
+        judgement = result.judgement
+        shown = table(judgement)
+        if shown.rows:
+            console.table(shown)
+        if shown.note:
+            console.out(shown.note)
+        for what, why in reasons(judgement):
+            console.out(f"{what}\n    {why}")
+        for note in judgement.notes:
+            console.out(f"note: {note}")
+        console.out(f"compared {judgement.before} with {judgement.after}: {headline(judgement)}")
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        """Told by `afftool.cli`."""
+
+
+class _Document:
+    def told(self, result: Result) -> None:
+        data = document.document(result.judgement, exit_code=result.exit_code, seconds=result.seconds)
+        console.write(document.render(data))
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        console.write(document.render(document.refusal(error, seconds=seconds)))
+
+
+@dataclass(frozen=True)
+class _StepSummary:
+    path: Path
+
+    def told(self, result: Result) -> None:
+        self._append(markdown.render(result.judgement))
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        self._append(markdown.refusal(error.message, error.hint))
+
+    def _append(self, text: str) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(text)
+        except OSError as error:  # a summary that cannot be shown must not turn a build red
+            console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """The runner reads commands from both streams."""
+
+    to_stderr: bool
+
+    def told(self, result: Result) -> None:
+        file, here = result.file, Path.cwd()
+        config = file.relative_to(here) if file and file.is_relative_to(here) else None
+        for command in commands(result.judgement, config=config, strict=result.strict):
+            self._tell(command)
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        self._tell(refusal(str(error)))
+
+    def _tell(self, command: str) -> None:
+        (console.note if self.to_stderr else console.out)(command)
+
+
+@dataclass(frozen=True)
+class _Junit:
+    path: Path
+
+    def told(self, result: Result) -> None:
+        self._write(xml.render(result.judgement, seconds=result.seconds, strict=result.strict))
+
+    def refused(self, error: AfftoolError, seconds: float) -> None:
+        try:
+            self._write(xml.refusal(error, seconds=seconds))
+        except UserError as unwritable:
+            if unwritable.message != error.message:  # what stopped the check is what matters
+                console.note(unwritable.message)
+
+    def _write(self, text: str) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
 
 def _calibrate(checking: Checking, *, as_json: bool) -> None:
@@ -245,27 +321,6 @@ def _calibrate(checking: Checking, *, as_json: bool) -> None:
             console.note(f"warning: {noise.warning}")
 
 
-def _print(judgement: Judgement) -> None:
-    shown = table(judgement)
-    if shown.rows:
-        console.table(shown)
-    if shown.note:
-        console.out(shown.note)
-    for what, why in reasons(judgement):
-        console.out(f"{what}\n    {why}")
-    for note in judgement.notes:
-        console.out(f"note: {note}")
-    console.out(f"compared {judgement.before} with {judgement.after}: {headline(judgement)}")
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:  # a summary that cannot be shown must not turn a build red
-        console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
-
-
 def _refuse_unwritable(path: Path) -> None:
     """Raises `UserError` where a file cannot be written, before anything is measured for it."""
     existed = path.exists()
@@ -275,12 +330,8 @@ def _refuse_unwritable(path: Path) -> None:
         if not existed:
             path.unlink()
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
+        raise _unwritable(path, error) from error
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit")

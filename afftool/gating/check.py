@@ -92,7 +92,7 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
     with checking.here_side() as side:
         environment = collect.read_environment(side)
         accept(environment)
-        readings = _read_exact_here(checking, side)
+        readings = _read_exact_here(checking, side, environment)
         if "instructions" in checking.metrics:
             collect.add_instructions([side], checking.cases, [readings], checking.follow)
         if checking.timed:
@@ -101,8 +101,8 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
     return Measured(readings, environment)
 
 
-def _read_exact_here(checking: Checking, side: Side) -> Readings:
-    if len(checking.cases) < _WORTH_SHARING or (os.cpu_count() or 1) < 2:
+def _read_exact_here(checking: Checking, side: Side, environment: Environment) -> Readings:
+    if len(checking.cases) < _WORTH_SHARING or environment.cores < 2:
         return collect.read_exact([side], checking.cases, checking.metrics, checking.follow)[0]
     with checking.here_side() as second:
         return collect.read_exact_shared([side, second], checking.cases, checking.metrics, checking.follow)

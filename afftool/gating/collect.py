@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from afftool.errors import AfftoolError, BatchStatisticsError, ShapeError, Unavailable, UserError
-from afftool.gate import slowdown_limit
 from afftool.gating.apart import PROCESSES, times_apart
 from afftool.gating.config import GateCase
 from afftool.gating.contest import Question
 from afftool.gating.metrics import METRICS
 from afftool.gating.reading import Reading
-from afftool.gating.rules import RuleBook
+from afftool.gating.rules import RuleBook, slowdown_limit
 from afftool.gating.side import CaseError, Side, case_fields
 from afftool.record import Environment
 

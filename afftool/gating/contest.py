@@ -12,8 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from afftool.gating.rules import TimeChange, change_of
 from afftool.stats import Interval, median, paired_ratio
 
 ROUNDS_FIRST = 24
@@ -21,8 +22,6 @@ ROUNDS_GROW = 1.5
 """The answer is looked at after 24 rounds, then after half as many again: few looks, so that none is a lucky one."""
 BLOCK_MS = 20.0
 WARM_S = 2.0
-
-Answer = Literal["slower", "faster", "same", "open"]
 
 
 class Timed(Protocol):
@@ -62,14 +61,9 @@ class Question:
 
     limit: Callable[[float], float]
 
-    def answer(self, rounds: Pairing) -> Answer:
+    def answer(self, rounds: Pairing) -> TimeChange:
         """What these rounds say by themselves."""
-        ratio, limit = rounds.ratio(), self.limit(median(rounds.before_ms))
-        if ratio is None or not (ratio.low > limit or ratio.high <= limit):
-            return "open"
-        if ratio.low > limit:
-            return "slower"
-        return "faster" if ratio.high < 2 - limit else "same"
+        return change_of(rounds.ratio(), self.limit(median(rounds.before_ms)))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from afftool.errors import SpecError
 from afftool.gating.metrics import METRICS, Metric
 from afftool.registry import unknown
+from afftool.stats import Interval
+
+TimeChange = Literal["slower", "faster", "same", "open"]
 
 _LIMITS = ("floor", "max", "min")
 _KEYS = ("change", *_LIMITS)
@@ -106,6 +109,27 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise SpecError(f"{where} = {value!r} is no rule", hint=f"a rule is {_FORMS}; none may be negative")
     return value
+
+
+def slowdown_limit(metric: Metric, rule: Rule, before: float) -> float:
+    """The time ratio that a rule tolerates: 1.05 for `latency_ms = "5%"`, 1 / 0.95 for a throughput 5% lower."""
+    share = rule.allowed(before) / before if before else 0.0
+    if metric.higher_is_better:
+        return 1 / (1 - share) if share < 1 else float("inf")
+    return 1 + share
+
+
+def change_of(ratio: Interval | None, limit: float) -> TimeChange:
+    """What an interval of time ratios (after over before) says where a rule tolerates `limit`.
+
+    `slower` and `faster` need the whole interval beyond the limit and below its mirror image; `open` are no interval,
+    and one that holds the limit.
+    """
+    if ratio is None or not (ratio.low > limit or ratio.high <= limit):
+        return "open"
+    if ratio.low > limit:
+        return "slower"
+    return "faster" if ratio.high < 2 - limit else "same"
 
 
 @dataclass(frozen=True, kw_only=True)
