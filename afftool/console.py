@@ -106,11 +106,19 @@ def table(data: Table) -> None:
         out("  ".join(aligned).rstrip())
 
 
-class Following(Protocol):
-    """Where a running command tells how far it is."""
+class Follow(Protocol):
+    """Hears how far a running command is."""
 
-    def progress(self, done: float, total: float, doing: str) -> None:
+    def __call__(self, done: float, total: float, doing: str) -> None:
         """So much of the whole is done, and this is going on now."""
+
+
+class Following(Protocol):
+    """Where a running command tells how far it is, and what it has found."""
+
+    @property
+    def progress(self) -> Follow:
+        """Hears how far it is."""
 
     def line(self, text: str) -> None:
         """A result, as soon as it is there."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 
@@ -16,16 +15,13 @@ from afftool import console
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
-from afftool.gate import Judgement, Missing
-from afftool.gating import config as configs
-from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
-from afftool.gating.config import GateConfig
-from afftool.gating.metrics import DEFAULT, METRICS, choose
-from afftool.gating.say import document, markdown
-from afftool.gating.say import junit as xml
-from afftool.gating.say.annotations import commands, refusal
-from afftool.gating.say.table import headline, reasons, table
-from afftool.gating.signals import terminations_raise
+from afftool.gate import config as configs
+from afftool.gate.check import Checking, against_ref, against_reference, write_reference
+from afftool.gate.config import GateConfig
+from afftool.gate.judge import Judgement, Missing
+from afftool.gate.listeners import Checked, Listener, listeners_for, refuse_unwritable
+from afftool.gate.reading import DEFAULT, METRICS, choose
+from afftool.gate.worktree import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
 from afftool.sweep import Words
@@ -93,7 +89,7 @@ def check(
         console.out(f"wrote {configs.write_starting_file(here).name}: edit it, then `afftool check --write-baseline`")
         return
     started = time.monotonic()
-    listeners = _listeners(junit, as_json=as_json)
+    listeners = listeners_for(junit, as_json=as_json)
     with _errors_told(listeners, started):
         if sum((against is not None, write, calibrate)) > 1:
             raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
@@ -102,7 +98,7 @@ def check(
         if on_missing is not None and on_missing not in _MISSING:
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
-            _refuse_unwritable(junit)
+            refuse_unwritable(junit)
         if budget <= 0:
             raise UserError("--budget must be above 0", hint="for example --budget 20")
         words = Words(
@@ -116,7 +112,7 @@ def check(
         )
         found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
         metrics = _metrics(found, split_list(metric or []))
-        path = file or baseline or found.baseline
+        path = file or baseline or found.reference
         try:
             with terminations_raise(), console.following(to_stderr=True) as following:
                 checking = Checking(
@@ -128,10 +124,10 @@ def check(
                     threads=threads,
                 )
                 if calibrate:
-                    _calibrate(checking, as_json=as_json)
+                    _show_noise(checking, as_json=as_json)
                     return
                 if write:
-                    measured = write_baseline(checking, path)
+                    measured = write_reference(checking, path)
                     console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
                     return
                 judgement, missing = _judged(checking, path, against, on_missing)
@@ -139,7 +135,7 @@ def check(
             console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
             raise typer.Exit(INTERRUPTED) from None
     code = judgement.exit_code(strict=strict, on_missing=missing)
-    result = Result(judgement, code, time.monotonic() - started, found.file, strict)
+    result = Checked(judgement, code, time.monotonic() - started, found.file, strict)
     for listener in listeners:
         listener.told(result)
     raise typer.Exit(code)
@@ -175,38 +171,7 @@ def _judged(checking: Checking, path: Path, against: str | None, on_missing: str
         missing: Missing = next((word for word in _MISSING if word == on_missing), "skip")
         return against_ref(checking, against), missing
     missing = next((word for word in _MISSING if word == on_missing), "fail")
-    return against_baseline(checking, path, missing), missing
-
-
-@dataclass(frozen=True)
-class Result:
-    """A check that was carried out. `file` is the configuration it read, None if it took all from the command line."""
-
-    judgement: Judgement
-    exit_code: int
-    seconds: float
-    file: Path | None
-    strict: bool
-
-
-class Listener(Protocol):
-    """Somewhere that wants to know how a check ended."""
-
-    def told(self, result: Result) -> None:
-        """It was carried out. Raises `UserError` where that cannot be written."""
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        """It could not be carried out, after so long."""
-
-
-def _listeners(junit: Path | None, *, as_json: bool) -> list[Listener]:
-    """Whoever wants to know: the terminal or stdout, then the step summary, annotations and the JUnit file."""
-    listeners: list[Listener] = [_Document() if as_json else _Terminal()]
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        listeners.append(_StepSummary(Path(summary)))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        listeners.append(_Annotations(to_stderr=as_json))
-    return listeners + ([_Junit(junit)] if junit is not None else [])
+    return against_reference(checking, path, missing), missing
 
 
 @contextmanager
@@ -220,118 +185,16 @@ def _errors_told(listeners: Sequence[Listener], started: float) -> Iterator[None
         raise
 
 
-class _Terminal:
-    def told(self, result: Result) -> None:
-        judgement = result.judgement
-        shown = table(judgement)
-        if shown.rows:
-            console.table(shown)
-        if shown.note:
-            console.out(shown.note)
-        for what, why in reasons(judgement):
-            console.out(f"{what}\n    {why}")
-        for note in judgement.notes:
-            console.out(f"note: {note}")
-        console.out(f"compared {judgement.before} with {judgement.after}: {headline(judgement)}")
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        """Told by `afftool.cli`."""
-
-
-class _Document:
-    def told(self, result: Result) -> None:
-        data = document.document(result.judgement, exit_code=result.exit_code, seconds=result.seconds)
-        console.write(document.render(data))
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        console.write(document.render(document.refusal(error, seconds=seconds)))
-
-
-@dataclass(frozen=True)
-class _StepSummary:
-    path: Path
-
-    def told(self, result: Result) -> None:
-        self._append(markdown.render(result.judgement))
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        self._append(markdown.refusal(error.message, error.hint))
-
-    def _append(self, text: str) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(text)
-        except OSError as error:  # a summary that cannot be shown must not turn a build red
-            console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
-
-
-@dataclass(frozen=True)
-class _Annotations:
-    """The runner reads commands from both streams."""
-
-    to_stderr: bool
-
-    def told(self, result: Result) -> None:
-        file, here = result.file, Path.cwd()
-        config = file.relative_to(here) if file and file.is_relative_to(here) else None
-        for command in commands(result.judgement, config=config, strict=result.strict):
-            self._tell(command)
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        self._tell(refusal(str(error)))
-
-    def _tell(self, command: str) -> None:
-        (console.note if self.to_stderr else console.out)(command)
-
-
-@dataclass(frozen=True)
-class _Junit:
-    path: Path
-
-    def told(self, result: Result) -> None:
-        self._write(xml.render(result.judgement, seconds=result.seconds, strict=result.strict))
-
-    def refused(self, error: AfftoolError, seconds: float) -> None:
-        try:
-            self._write(xml.refusal(error, seconds=seconds))
-        except UserError as unwritable:
-            if unwritable.message != error.message:  # what stopped the check is what matters
-                console.note(unwritable.message)
-
-    def _write(self, text: str) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-
-
-def _calibrate(checking: Checking, *, as_json: bool) -> None:
+def _show_noise(checking: Checking, *, as_json: bool) -> None:
     import json
 
-    from afftool.gating import calibrate
+    from afftool.gate import noise
 
-    noises = calibrate.calibrate(checking)
+    found = noise.read(checking)
     if as_json:
-        console.write(json.dumps([calibrate.fields(noise) for noise in noises], indent=1) + "\n")
+        console.write(json.dumps([noise.fields(case) for case in found], indent=1) + "\n")
     else:
-        console.table(calibrate.table(noises))
-    for noise in noises:
-        if noise.warning:
-            console.note(f"warning: {noise.warning}")
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Raises `UserError` where a file cannot be written, before anything is measured for it."""
-    existed = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit")
+        console.table(noise.table(found))
+    for case in found:
+        if case.warning:
+            console.note(f"warning: {case.warning}")

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from afftool.errors import BaselineError
-from afftool.gating import baseline
-from afftool.gating.baseline import Baseline
-from afftool.gating.reading import Reading
+from afftool.gate import reference
+from afftool.gate.reading import Reading
+from afftool.gate.reference import Reference
 from afftool.record import Environment
 
 HERE = Environment(afftool="1", python="3.11.7", torch="2.13.0+cpu", platform="Linux x86_64", cpu="one", cores=2)
@@ -23,12 +23,12 @@ READING = Reading(
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "folder" / "afftool-baseline.json"
-    baseline.write(path, Baseline(readings={"z": READING, "a": READING}, environment=HERE))
+    reference.write(path, Reference(readings={"z": READING, "a": READING}, environment=HERE))
     return path
 
 
 def test_a_baseline_comes_back_as_it_was_written(file):
-    found = baseline.read(file)
+    found = reference.read(file)
     assert found.readings["a"] == replace(READING, details={"params": {"a": 40, "b": 60}}, times_ms=(1.2346, 2.0))
     assert found.environment.fingerprint == HERE.fingerprint
     assert found.has_times
@@ -36,7 +36,7 @@ def test_a_baseline_comes_back_as_it_was_written(file):
 
 def test_the_file_is_sorted_numbered_one_value_a_line_and_the_same_every_time(file):
     text = file.read_text()
-    baseline.write(file, baseline.read(file))
+    reference.write(file, reference.read(file))
     assert file.read_text() == text
     document = json.loads(text)
     assert document["schema"] == 1
@@ -73,7 +73,7 @@ def test_a_baseline_that_cannot_be_used_is_refused_with_what_to_do(file, kind):
     spoil, problem, hint = BROKEN[kind]
     file.write_text(spoil(file.read_text()))
     with pytest.raises(BaselineError) as refused:
-        baseline.read(file)
+        reference.read(file)
     assert problem in refused.value.message
     assert hint in refused.value.hint
     assert refused.value.exit_code == 5
@@ -84,29 +84,29 @@ def test_a_truncated_file_is_called_truncated_wherever_it_ends(file):
     for length in range(1, len(text) - 2, 7):
         file.write_text(text[:length])
         with pytest.raises(BaselineError):
-            baseline.read(file)
+            reference.read(file)
 
 
 def test_a_missing_or_unreadable_baseline_says_how_to_write_one(tmp_path):
     with pytest.raises(BaselineError, match="there is no baseline") as missing:
-        baseline.read(tmp_path / "none.json")
+        reference.read(tmp_path / "none.json")
     assert "--write-baseline" in missing.value.hint
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BaselineError, match="cannot be read"):
-        baseline.read(tmp_path / "binary.json")
+        reference.read(tmp_path / "binary.json")
     with pytest.raises(BaselineError, match="cannot be read"):
-        baseline.read(tmp_path)
+        reference.read(tmp_path)
 
 
 def test_a_baseline_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(BaselineError, match="cannot be written"):
-        baseline.write(tmp_path / "taken" / "b.json", Baseline(readings={}, environment=HERE))
+        reference.write(tmp_path / "taken" / "b.json", Reference(readings={}, environment=HERE))
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_another_torch_is_refused_but_its_cpu_and_cuda_builds_are_one():
-    found = Baseline(readings={}, environment=HERE)
+    found = Reference(readings={}, environment=HERE)
     found.check_software(replace(HERE, torch="2.13.0+cu130"))
     with pytest.raises(BaselineError, match=r"torch 2\.13\.0, here is torch 2\.14\.0") as refused:
         found.check_software(replace(HERE, torch="2.14.0"))
@@ -114,7 +114,7 @@ def test_another_torch_is_refused_but_its_cpu_and_cuda_builds_are_one():
 
 
 def test_another_machine_is_named_by_what_differs():
-    found = Baseline(readings={}, environment=HERE)
+    found = Reference(readings={}, environment=HERE)
     assert found.other_machine(replace(HERE, afftool="2", memory_bytes=5)) is None
     assert found.other_machine(replace(HERE, cpu="another", cores=4)) == (
         "cpu one there, another here; cores 2 there, 4 here"

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from afftool.cli import main
-from afftool.gating import calibrate
-from afftool.gating.calibrate import Noise
-from afftool.gating.check import Checking
+from afftool.gate import noise as noises
+from afftool.gate.check import Checking
+from afftool.gate.noise import Noise
 
 
 class NoisySide:
@@ -78,10 +78,10 @@ def test_the_smallest_failing_change_takes_rule_noise_and_floor_into_account():
     assert noise.fails_from == pytest.approx(1.05 / 0.98 - 1)
     tiny = Noise(case="a", step_ms=0.02, rounds=72, floor=0.02, rule="5%", allowed=0.05, least=0.25)
     assert tiny.fails_from == 0.25
-    assert calibrate.table([noise]).rows[0][3] == 0.02
+    assert noises.table([noise]).rows[0][3] == 0.02
 
 
 def test_a_rule_without_a_change_is_no_reason_to_warn():
     noise = Noise(case="a", step_ms=1.0, rounds=72, floor=0.02, rule="max 3", allowed=float("inf"))
     assert noise.warning is None
-    assert calibrate.fields(noise)["fails_from"] is None
+    assert noises.fields(noise)["fails_from"] is None

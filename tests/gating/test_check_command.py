@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import pytest
 
 from afftool.cli import main
-from afftool.gating import baseline
-from afftool.gating.baseline import Baseline
-from afftool.gating.check import Measured
-from afftool.gating.reading import Reading
+from afftool.gate import reference
+from afftool.gate.check import Measured
+from afftool.gate.reading import Reading
+from afftool.gate.reference import Reference
 from afftool.record import Environment
 
 GATE = """\
@@ -84,12 +84,12 @@ def put(monkeypatch, found):
         accept(found.environment)
         return found
 
-    monkeypatch.setattr("afftool.gating.check.measure", measure)
+    monkeypatch.setattr("afftool.gate.check.measure", measure)
 
 
 def stored(folder, *, environment=HERE, **fields):
     reading = Reading(values={"params": 72}, batch=2, **fields)
-    baseline.write(folder / "afftool-baseline.json", Baseline(readings={CASE: reading}, environment=environment))
+    reference.write(folder / "afftool-baseline.json", Reference(readings={CASE: reading}, environment=environment))
 
 
 def test_a_baseline_is_written_and_broken_and_everyone_is_told(project, monkeypatch, capsys, tmp_path):
@@ -175,7 +175,7 @@ def test_exit_1_is_a_crash_of_ours(project, monkeypatch, capsys):
     def crash(*_):
         raise RuntimeError("our fault")
 
-    monkeypatch.setattr("afftool.cli.check.against_baseline", crash)
+    monkeypatch.setattr("afftool.cli.check.against_reference", crash)
     assert check(monkeypatch) == 1
     assert "bug of ours" in capsys.readouterr().err
 
@@ -218,10 +218,10 @@ def test_the_peak_is_judged_on_another_machine_and_only_advises_on_another_platf
     baseline_values = {"params": 72, "peak_bytes": 1000}
     put(monkeypatch, Measured({CASE: grown}, HERE))
     for field, code in (("cpu", 3), ("platform", 0)):
-        there = Baseline(
+        there = Reference(
             readings={CASE: Reading(values=baseline_values)}, environment=replace(HERE, **{field: "other"})
         )
-        baseline.write(project / "afftool-baseline.json", there)
+        reference.write(project / "afftool-baseline.json", there)
         assert check(monkeypatch, "--metric", "params,peak_bytes") == code
     assert "regression (advisory): peak_bytes" in capsys.readouterr().out
 
@@ -254,13 +254,13 @@ def test_a_missing_baseline_fails_is_skipped_or_is_created(project, monkeypatch,
 def test_a_case_that_the_baseline_lacks_fails_is_skipped_or_is_added(project, monkeypatch, capsys):
     other = {CASE: Reading(values={"params": 1}), "gone": Reading(values={"params": 1})}
     file = project / "afftool-baseline.json"
-    baseline.write(file, Baseline(readings={"gone": other["gone"]}, environment=HERE))
+    reference.write(file, Reference(readings={"gone": other["gone"]}, environment=HERE))
     measured(monkeypatch)
     assert check(monkeypatch, "--metric", "params") == 5
     assert "no longer checked: gone" in capsys.readouterr().out
     assert check(monkeypatch, "--metric", "params", "--on-missing-baseline", "skip") == 0
     assert check(monkeypatch, "--metric", "params", "--on-missing-baseline", "create") == 0
-    assert sorted(baseline.read(file).readings) == ["gone", CASE]
+    assert sorted(reference.read(file).readings) == ["gone", CASE]
 
 
 def test_a_limit_is_held_even_where_there_is_no_baseline(project, monkeypatch, capsys):
@@ -319,7 +319,7 @@ def never_measured(monkeypatch):
     def fail(*_):
         raise AssertionError("it was measured all the same")
 
-    monkeypatch.setattr("afftool.gating.check._read_exact_here", fail)
+    monkeypatch.setattr("afftool.gate.check._read_exact_here", fail)
 
 
 def test_a_baseline_of_another_torch_is_refused_before_anything_is_measured(project, monkeypatch, capsys):
@@ -368,8 +368,8 @@ def test_instruction_counts_only_advise_under_another_python(project, monkeypatc
 
     put(monkeypatch, Measured({CASE: reading(200)}, HERE))
     for environment, code in ((HERE, 3), (replace(HERE, python="3.13"), 0), (replace(HERE, platform="other"), 0)):
-        there = Baseline(readings={CASE: reading(100)}, environment=environment)
-        baseline.write(project / "afftool-baseline.json", there)
+        there = Reference(readings={CASE: reading(100)}, environment=environment)
+        reference.write(project / "afftool-baseline.json", there)
         assert check(monkeypatch, "--metric", "params,instructions") == code
     assert "regression (advisory): instructions" in capsys.readouterr().out
 

@@ -3,7 +3,7 @@
 import pytest
 
 from afftool.errors import UnknownName, UserError
-from afftool.gating import config
+from afftool.gate import config
 
 
 def write(folder, text, name="afftool.toml"):
@@ -21,7 +21,7 @@ def test_the_simplest_file_is_read(tmp_path):
     assert case.name == "mypkg.gates:MyGate channels=64 size=56x56 batch=8"
     assert case.spec.fusion.target == "mypkg.gates:MyGate"
     assert found.rules.find(case.name, "latency_ms").share == 0.05
-    assert found.baseline == tmp_path / "afftool-baseline.json"
+    assert found.reference == tmp_path / "afftool-baseline.json"
 
 
 def test_the_starting_file_is_valid_as_it_is_and_with_every_comment_taken_off(tmp_path):

@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from afftool.gating.apart import PROCESSES, ratio_apart, times_apart
-from afftool.gating.contest import ROUNDS_FIRST, Question, compete, covering
+from afftool.gate.times import PROCESSES, ROUNDS_FIRST, Question, compete, covering, ratio_apart, times_apart
 from afftool.stats import Interval
 
 FIVE_PERCENT = Question(lambda before_ms: 1.05)

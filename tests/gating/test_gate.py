@@ -2,9 +2,9 @@
 
 import pytest
 
-from afftool.gate import Judgement, Pair, Verdict, judge
-from afftool.gating.reading import Reading, newcomers, small
-from afftool.gating.rules import Rule, RuleBook
+from afftool.gate.judge import Judgement, Pair, Verdict, judge
+from afftool.gate.reading import Reading, newcomers, small
+from afftool.gate.rules import Rule, RuleBook
 from afftool.stats import Interval
 
 NO_RULES = RuleBook()

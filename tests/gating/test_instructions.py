@@ -3,7 +3,7 @@
 import pytest
 
 from afftool.errors import Unavailable
-from afftool.gating import instructions
+from afftool.gate import stopwatch as instructions
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from afftool.gate import Pair, judge
-from afftool.gating.exact import read_exact
-from afftool.gating.metrics import EXACT
-from afftool.gating.rules import RuleBook
+from afftool.gate.exact import read_exact
+from afftool.gate.judge import Pair, judge
+from afftool.gate.reading import EXACT
+from afftool.gate.rules import RuleBook
 from afftool.spec import CaseSpec, FusionSpec
 
 GATE = """
@@ -143,7 +143,7 @@ def test_what_dynamo_cannot_trace_is_said_and_the_rest_is_read(read, monkeypatch
     def fail(case):
         raise RuntimeError("no frame\nand a page of advice")
 
-    monkeypatch.setattr("afftool.gating.exact.count_graph", fail)
+    monkeypatch.setattr("afftool.gate.exact.count_graph", fail)
     reading = read("untraceable", GATE)
     assert reading.values["params"] == 72
     assert reading.unread["graph_breaks"] == "torch.compile cannot trace it: RuntimeError: no frame"

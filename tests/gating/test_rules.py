@@ -5,8 +5,8 @@ import math
 import pytest
 
 from afftool.errors import SpecError, UnknownName
-from afftool.gating.metrics import EXACT, METRICS, choose
-from afftool.gating.rules import Rule, RuleBook, parse_rule, parse_rules
+from afftool.gate.reading import EXACT, METRICS, choose
+from afftool.gate.rules import Rule, RuleBook, parse_rule, parse_rules
 
 LATENCY, PEAK = METRICS["latency_ms"], METRICS["peak_bytes"]
 

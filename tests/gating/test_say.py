@@ -10,11 +10,9 @@ import xmlschema
 from markdown_it import MarkdownIt
 
 from afftool.errors import BaselineError
-from afftool.gate import Judgement, Verdict
-from afftool.gating.say import junit, markdown
-from afftool.gating.say.annotations import commands, refusal
-from afftool.gating.say.document import document, render
-from afftool.gating.say.table import headline, reasons, table
+from afftool.gate import ci
+from afftool.gate.judge import Judgement, Verdict
+from afftool.gate.say import headline, markdown, markdown_of_refusal, reasons, table
 from afftool.stats import Interval
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "data" / "junit.xsd")
@@ -64,7 +62,7 @@ def cases(text):
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("judgement", [JUDGEMENT, Judgement(())], ids=["all outcomes", "empty"])
 def test_junit_is_what_its_readers_accept(judgement, strict):
-    SCHEMA.validate(junit.render(judgement, seconds=12.3456, strict=strict))
+    SCHEMA.validate(ci.junit(judgement, seconds=12.3456, strict=strict))
 
 
 def test_the_schema_itself_refuses_what_is_no_junit():
@@ -73,7 +71,7 @@ def test_the_schema_itself_refuses_what_is_no_junit():
 
 
 def test_junit_counts_agree_with_its_cases_and_each_outcome_has_its_element():
-    text = junit.render(JUDGEMENT, seconds=1)
+    text = ci.junit(JUDGEMENT, seconds=1)
     suite = ElementTree.fromstring(text).find("testsuite")
     found = {name: [child.tag for child in case] for name, case in cases(text).items()}
     assert found == {
@@ -92,7 +90,7 @@ def test_junit_counts_agree_with_its_cases_and_each_outcome_has_its_element():
 
 
 def test_junit_fails_on_inconclusive_if_the_check_does():
-    found = cases(junit.render(JUDGEMENT, seconds=1, strict=True))
+    found = cases(ci.junit(JUDGEMENT, seconds=1, strict=True))
     assert [child.tag for child in found["latency_ms"]] == ["failure"]
 
 
@@ -121,7 +119,7 @@ class Cells(HTMLParser):
 
 def test_markdown_renders_to_the_table_that_was_meant():
     page = Cells()
-    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown.render(JUDGEMENT)))
+    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown(JUDGEMENT)))
     assert page.rows[0] == ["case", "metric", "before", "after", "ratio", "rule", "verdict"]
     assert len(page.rows) == 1 + len(JUDGEMENT.verdicts)
     assert page.rows[2] == ["pkg.gates:My_Gate<8> a|b *c*", "macs", "100", "200", "2", "no change", "regression"]
@@ -151,7 +149,7 @@ def test_many_unchanged_metrics_are_counted_and_not_listed():
 
 
 def test_annotations_are_escaped_and_point_to_the_source_or_the_configuration():
-    lines = list(commands(JUDGEMENT, config=Path("afftool.toml")))
+    lines = list(ci.commands(JUDGEMENT, config=Path("afftool.toml")))
     assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::notice", "::error", "::warning"]
     assert lines[0] == (
         "::error file=afftool.toml,title=regression%3A macs::pkg.gates:My_Gate<8> a|b *c*: 100 more: <conv>"
@@ -162,11 +160,11 @@ def test_annotations_are_escaped_and_point_to_the_source_or_the_configuration():
 
 
 def test_strict_annotations_call_inconclusive_an_error():
-    assert sum(line.startswith("::error") for line in commands(JUDGEMENT, config=None, strict=True)) == 3
+    assert sum(line.startswith("::error") for line in ci.commands(JUDGEMENT, config=None, strict=True)) == 3
 
 
 def test_the_document_is_json_with_exact_numbers():
-    data = json.loads(render(document(JUDGEMENT, exit_code=3, seconds=1.0)))
+    data = json.loads(ci.render(ci.document(JUDGEMENT, exit_code=3, seconds=1.0)))
     assert (data["schema"], data["exit_code"]) == (1, 3)
     assert data["verdicts"][2]["ratio"] == {"estimate": 1.1, "low": 0.9, "high": 1.3}
     assert data["verdicts"][1]["after"] == 200
@@ -175,9 +173,13 @@ def test_the_document_is_json_with_exact_numbers():
 
 def test_an_error_is_told_in_forms_that_their_readers_accept():
     error = BaselineError("no 100% <baseline>\x00\nat all", hint="write | it")
-    SCHEMA.validate(junit.refusal(error, seconds=1.5))
-    assert refusal(str(error)).partition("::error title=afftool check::")[2].startswith("no 100%25 <baseline>")
-    assert "\n" not in refusal(str(error))
+    SCHEMA.validate(ci.junit_of_refusal(error, seconds=1.5))
+    assert (
+        ci.command_of_refusal(str(error))
+        .partition("::error title=afftool check::")[2]
+        .startswith("no 100%25 <baseline>")
+    )
+    assert "\n" not in ci.command_of_refusal(str(error))
     page = Cells()
-    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown.refusal(error.message, error.hint)))
+    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown_of_refusal(error.message, error.hint)))
     assert page.tags <= {"h2", "p", "br"}

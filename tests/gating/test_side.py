@@ -5,8 +5,8 @@ import os
 import pytest
 
 from afftool.errors import BaselineError
-from afftool.gating.imports import ImportPlan
-from afftool.gating.side import Side
+from afftool.gate.side import Side
+from afftool.gate.worktree import ImportPlan
 
 OTHER_PROTOCOL = "input()\nprint('{\"protocol\": 1}', flush=True)\ninput()\n"
 
@@ -20,7 +20,7 @@ OTHER_PROTOCOL = "input()\nprint('{\"protocol\": 1}', flush=True)\ninput()\n"
     ],
 )
 def test_a_commit_whose_afftool_cannot_be_talked_to_is_refused_with_a_hint(tmp_path, capfd, worker, words, hint):
-    folder = tmp_path / "afftool" / "gating"
+    folder = tmp_path / "afftool" / "gate"
     folder.mkdir(parents=True)
     for package in (folder, folder.parent):
         (package / "__init__.py").touch()

@@ -5,8 +5,8 @@ import pytest
 from afftool import backends
 from afftool.backends import Preparation, Prepared
 from afftool.errors import Rejected
-from afftool.gating import stopwatch
-from afftool.gating.stopwatch import Stopwatch
+from afftool.gate import stopwatch
+from afftool.gate.stopwatch import Stopwatch
 from afftool.spec import CaseSpec, FusionSpec
 
 SPEC = CaseSpec(fusion=FusionSpec.parse("add"), channels=4, size=(2, 2), batch=2)

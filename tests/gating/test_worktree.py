@@ -10,9 +10,8 @@ import time
 import pytest
 
 from afftool.errors import UserError
-from afftool.gating.config import parse
-from afftool.gating.imports import plan_worktree, targets
-from afftool.gating.worktree import find_repository
+from afftool.gate.config import parse
+from afftool.gate.worktree import find_repository, plan_worktree, targets
 
 
 def git(folder, *arguments, **environment):
@@ -164,7 +163,7 @@ esac
 """
 WORK = """
 from pathlib import Path
-from afftool.gating.worktree import find_repository
+from afftool.gate.worktree import find_repository
 found = find_repository(Path.cwd())
 with found.worktree(found.resolve("HEAD")):
     print("made")

@@ -1,29 +1,142 @@
-"""Asking sides for readings, case by case, and turning what goes wrong into readings that say so."""
+"""One side of a comparison, in a process of its own, and the readings that are asked of it, case by case.
+
+The process sleeps between questions, so that while one side is timed the other takes no time from it. What goes wrong
+with a case becomes a reading that says so.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from afftool.errors import AfftoolError, BatchStatisticsError, ShapeError, Unavailable, UserError
-from afftool.gating.apart import PROCESSES, times_apart
-from afftool.gating.config import GateCase
-from afftool.gating.contest import Question
-from afftool.gating.metrics import METRICS
-from afftool.gating.reading import Reading
-from afftool.gating.rules import RuleBook, slowdown_limit
-from afftool.gating.side import CaseError, Side, case_fields
+from afftool.console import Follow
+from afftool.errors import (
+    AfftoolError,
+    BaselineError,
+    BatchStatisticsError,
+    Rejected,
+    ShapeError,
+    Unavailable,
+    UserError,
+)
+from afftool.gate.config import GateCase
+from afftool.gate.reading import METRICS, Reading
+from afftool.gate.rules import RuleBook, slowdown_limit
+from afftool.gate.times import PROCESSES, Question, times_apart
+from afftool.gate.worktree import ImportPlan
+from afftool.process import Answer, Child, ChildEnded, ChildFailed, Failure
 from afftool.record import Environment
 
+PROTOCOL = 2
+"""Its number changes with the verbs of `afftool.gate.worker` and with what they take and answer."""
+
+
 Readings = dict[str, Reading]
+"""By the name of their case."""
 
 
-class Follow(Protocol):
-    """Hears how far the check is."""
+class CaseError(AfftoolError):
+    """The code that was measured raised an exception of its own."""
 
-    def __call__(self, done: float, total: float, doing: str) -> None:
-        """So much of the whole is done, and this is going on now."""
+
+class CrashError(CaseError):
+    """The process ended without an answer: a crash in the code that was measured."""
+
+
+class Side:
+    """A worker process that builds and measures cases, with so many CPU threads. Use it as a context manager."""
+
+    def __init__(self, directory: Path, imports: ImportPlan, *, threads: int = 1) -> None:
+        self.directory = directory
+        self._imports = imports
+        self._threads = threads
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def ask(self, question: str, **fields: Any) -> Answer:
+        """Send a question and wait for its answer, starting the process if it does not run.
+
+        Raises what the other side raised if it is one of `afftool.errors`, and `CaseError` for anything else.
+        """
+        self.send(question, **fields)
+        return self.answer()
+
+    def send(self, question: str, **fields: Any) -> None:
+        """Send a question; `answer` waits for the answer. Two sides can so work at the same time."""
+        child = self._child or self._start()
+        try:
+            child.send(question, **fields)
+        except ChildEnded as ended:
+            raise self._crashed(ended) from ended
+
+    def answer(self) -> Answer:
+        """The answer to the question sent last. Raises as `ask` does."""
+        assert self._child is not None
+        try:
+            return self._child.answer()
+        except ChildFailed as failed:
+            raise self._error(failed.failure) from failed
+        except ChildEnded as ended:
+            raise self._crashed(ended) from ended
+
+    def stop(self) -> None:
+        """End the process and everything it started; the next question starts a fresh one."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
+    def _start(self) -> Child:
+        paths = [*map(str, self._imports.paths), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONDONTWRITEBYTECODE": "1",  # the user's tree stays as it is
+            "OMP_NUM_THREADS": str(self._threads),
+            "MKL_NUM_THREADS": str(self._threads),
+        }
+        self._child = Child("afftool.gate.worker", directory=self.directory, environment=environment)
+        tree = None if self._imports.tree is None else str(self._imports.tree)
+        try:
+            hello = self.ask("hello", packages=list(self._imports.packages), tree=tree)
+        except CaseError as error:
+            raise BaselineError(
+                f"no afftool worker starts in {self.directory}",
+                hint="the afftool of that commit may be too old for `check --against`",
+            ) from error
+        if hello["protocol"] != PROTOCOL:
+            raise BaselineError(
+                f"the afftool of {self.directory} speaks another protocol ({hello['protocol']}, not {PROTOCOL})",
+                hint="compare with a newer ref, or use --baseline",
+            )
+        return self._child
+
+    def _crashed(self, ended: ChildEnded) -> CrashError:
+        self.stop()
+        return CrashError(f"the process died ({ended.how})", hint="run the fusion by itself to see why")
+
+    def _error(self, failure: Failure) -> AfftoolError:
+        """The error that the other side raised; what the measured code did to a case is a `CaseError`."""
+        if failure.kind in (CaseError.__name__, Rejected.__name__):
+            return CaseError(failure.message)
+        if failure.error is not None:
+            return failure.error
+        place = f" ({failure.place.removeprefix(f'{self.directory}{os.sep}')})" if failure.place else ""
+        return CaseError(f"{failure.kind}: {' '.join(failure.message.split()) or 'no message'}{place}")
+
+
+def case_fields(case: GateCase) -> dict[str, Any]:
+    """A case as JSON takes it; `afftool.gate.worker` reads it back."""
+    return {**case.spec.fields(), "backend": case.backend}
 
 
 def read_environment(side: Side) -> Environment:

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from afftool.gating import explain
-from afftool.gating.metrics import METRICS, Metric
-from afftool.gating.reading import Reading
-from afftool.gating.rules import Rule, RuleBook, change_of, slowdown_limit
+from afftool.gate import explain
+from afftool.gate.reading import METRICS, Metric, Reading
+from afftool.gate.rules import Rule, RuleBook, change_of, slowdown_limit
 from afftool.stats import Interval
 
 Outcome = Literal["fine", "improved", "regression", "broken", "new", "inconclusive", "skipped"]

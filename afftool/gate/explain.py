@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from afftool import units
-from afftool.gating.metrics import Metric
-from afftool.gating.reading import Reading, newcomers
-from afftool.gating.rules import Rule
+from afftool.gate.reading import Metric, Reading, newcomers
+from afftool.gate.rules import Rule
 from afftool.stats import Interval
 
 _SHOWN = 3

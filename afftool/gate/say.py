@@ -1,10 +1,11 @@
-"""A judgement as a table, a headline and reasons, for people."""
+"""A judgement for people: a table, a headline and reasons for the terminal, and Markdown. Nothing is printed."""
 
 from __future__ import annotations
 
 from afftool import units
-from afftool.gate import Judgement, Outcome, Verdict
-from afftool.gating.metrics import METRICS
+from afftool.formats.markdown import escape, table_block
+from afftool.gate.judge import Judgement, Outcome, Verdict
+from afftool.gate.reading import METRICS
 from afftool.report.model import Column, Table
 from afftool.stats import Interval
 
@@ -102,3 +103,26 @@ def _row(verdict: Verdict) -> tuple[str | None, ...]:
 def _is_shown(verdict: Verdict, rows: int) -> bool:
     exact = verdict.metric in METRICS and METRICS[verdict.metric].kind == "exact"
     return rows <= _ALL_ROWS or not (exact and verdict.outcome == "fine")
+
+
+def markdown(judgement: Judgement) -> str:
+    """For the step summary and merge request notes: the result, why, the table, what was compared."""
+    shown = table(judgement)
+    blocks = [f"## afftool check: {escape(headline(judgement))}"]
+    if told := reasons(judgement):
+        blocks.append("\n".join(f"- **{escape(what)}**: {escape(why)}" for what, why in told))
+    blocks.append(table_block(shown) if shown.rows else "Nothing was judged.")
+    blocks += [escape(shown.note)] if shown.note else []
+    blocks.append(f"Compared: {escape(judgement.before)} with {escape(judgement.after)}.")
+    blocks += [escape(note) for note in judgement.notes]
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown_of_refusal(message: str, hint: str | None) -> str:
+    """A check that could not be carried out."""
+    blocks = [
+        "## afftool check: could not be carried out",
+        escape(message),
+        *([f"Hint: {escape(hint)}"] if hint else []),
+    ]
+    return "\n\n".join(blocks) + "\n"

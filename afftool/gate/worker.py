@@ -1,6 +1,6 @@
 """The inner half of a side: what it can be asked.
 
-Started as `python -m afftool.gating.worker` by `afftool.gating.side`, in the directory whose code it measures.
+Started as `python -m afftool.gate.worker` by `afftool.gate.side`, in the directory whose code it measures.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.device import resolve_device
 from afftool.errors import BaselineError, SpecError, Unavailable
-from afftool.gating.side import PROTOCOL
+from afftool.gate.side import PROTOCOL
 from afftool.process import Answer, serve
 from afftool.spec import CaseSpec
 
 if TYPE_CHECKING:
-    from afftool.gating.stopwatch import Stopwatch
+    from afftool.gate.stopwatch import Stopwatch
 
 Fields = Mapping[str, Any]
 
@@ -52,13 +52,13 @@ class Worker:
 
     def exact(self, case: Fields, metrics: Sequence[str]) -> Answer:
         """The exact metrics of a case, as a `Reading`."""
-        from afftool.gating.exact import read_exact
+        from afftool.gate.exact import read_exact
 
         return {"reading": read_exact(spec_from(case), metrics).to_dict()}
 
     def warm(self, case: Fields, budget_s: float, core: int | None = None) -> Answer:
         """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
-        from afftool.gating.stopwatch import Stopwatch
+        from afftool.gate.stopwatch import Stopwatch
 
         key = json.dumps(case)
         self._watches = {key: Stopwatch(spec_from(case), case["backend"])}
@@ -72,13 +72,13 @@ class Worker:
 
     def instructions(self, case: Fields) -> Answer:
         """Count the instructions of a step under valgrind. Raises `Unavailable`."""
-        from afftool.gating.instructions import count_instructions
+        from afftool.gate.stopwatch import count_instructions
 
         return {"instructions": count_instructions(case)}
 
 
 def spec_from(fields: Fields) -> CaseSpec:
-    """The case in a question (`afftool.gating.side.case_fields`). Raises `SpecError`; `Unavailable` for its device."""
+    """The case in a question (`afftool.gate.side.case_fields`). Raises `SpecError`; `Unavailable` for its device."""
     plain = {name: value for name, value in fields.items() if name != "backend"}
     try:
         device = resolve_device(plain["device"])

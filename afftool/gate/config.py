@@ -13,14 +13,14 @@ from typing import Any
 
 from afftool import catalog
 from afftool.errors import SpecError, UserError
-from afftool.gating.metrics import choose
-from afftool.gating.rules import Rule, RuleBook, parse_rules
+from afftool.gate.reading import choose
+from afftool.gate.rules import Rule, RuleBook, parse_rules
 from afftool.registry import unknown
 from afftool.spec import CaseSpec
 from afftool.sweep import CASE_WORDS, Words, plan
 
 FILE = "afftool.toml"
-BASELINE = "afftool-baseline.json"
+REFERENCE = "afftool-baseline.json"
 
 _KEYS = ("case", "rules", "baseline", "metrics")
 _CASE_KEYS = (*CASE_WORDS, "device", "backend", "rules")
@@ -67,7 +67,7 @@ class GateConfig:
 
     cases: tuple[GateCase, ...]
     rules: RuleBook
-    baseline: Path
+    reference: Path
     metrics: tuple[str, ...] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     file: Path | None = None
@@ -110,13 +110,13 @@ def parse(table: Mapping[str, Any], file: Path) -> GateConfig:
         for case in expanded:
             cases[case.name] = case
             rules[case.name] = own
-    baseline = table.get("baseline", BASELINE)
+    baseline = table.get("baseline", REFERENCE)
     if not isinstance(baseline, str):
-        raise SpecError(f"baseline in {file.name} is not a path", hint=f'for example baseline = "{BASELINE}"')
+        raise SpecError(f"baseline in {file.name} is not a path", hint=f'for example baseline = "{REFERENCE}"')
     return GateConfig(
         cases=tuple(cases.values()),
         rules=RuleBook(common=parse_rules(table.get("rules", {}), f"[rules] of {file.name}"), cases=rules),
-        baseline=file.parent / baseline,
+        reference=file.parent / baseline,
         metrics=choose(_words("metrics", table["metrics"], file.name)) if "metrics" in table else None,
         skipped=tuple(skipped),
         file=file,
@@ -126,7 +126,7 @@ def parse(table: Mapping[str, Any], file: Path) -> GateConfig:
 def from_words(words: Words, *, device: str, backends: Sequence[str], directory: Path) -> GateConfig:
     """Cases of the command line instead of a file; default rules."""
     cases, skipped = _cases(words, device, backends)
-    return GateConfig(cases=cases, rules=RuleBook(), baseline=directory / BASELINE, skipped=skipped)
+    return GateConfig(cases=cases, rules=RuleBook(), reference=directory / REFERENCE, skipped=skipped)
 
 
 def write_starting_file(directory: Path) -> Path:

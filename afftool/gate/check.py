@@ -7,20 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from afftool.console import Follow
 from afftool.errors import BaselineError, NothingMeasured, Unavailable, UserError
-from afftool.gate import Judgement, Missing, Pair, Verdict, judge
-from afftool.gating import baseline as files
-from afftool.gating import collect
-from afftool.gating.apart import ratio_apart
-from afftool.gating.baseline import Baseline
-from afftool.gating.collect import Follow, Readings
-from afftool.gating.config import GateCase, GateConfig
-from afftool.gating.contest import Result, compete
-from afftool.gating.imports import plan_here, plan_worktree, targets
-from afftool.gating.metrics import METRICS
-from afftool.gating.reading import Reading
-from afftool.gating.side import CaseError, Side, case_fields
-from afftool.gating.worktree import find_repository
+from afftool.gate import reference as files
+from afftool.gate.config import GateCase, GateConfig
+from afftool.gate.judge import Judgement, Missing, Pair, Verdict, judge
+from afftool.gate.reading import METRICS, Reading
+from afftool.gate.reference import Reference
+from afftool.gate.side import (
+    CaseError,
+    Readings,
+    Side,
+    add_instructions,
+    add_times_apart,
+    case_fields,
+    failed_reasons,
+    question,
+    read_environment,
+    read_exact,
+    read_exact_shared,
+    without_time,
+)
+from afftool.gate.times import Result, compete, ratio_apart
+from afftool.gate.worktree import find_repository, plan_here, plan_worktree, targets
 from afftool.record import Environment
 from afftool.stats import Interval, median_interval
 
@@ -90,25 +99,25 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
     Raises `UserError`, and `NothingMeasured` if no case runs.
     """
     with checking.here_side() as side:
-        environment = collect.read_environment(side)
+        environment = read_environment(side)
         accept(environment)
         readings = _read_exact_here(checking, side, environment)
         if "instructions" in checking.metrics:
-            collect.add_instructions([side], checking.cases, [readings], checking.follow)
+            add_instructions([side], checking.cases, [readings], checking.follow)
         if checking.timed:
-            collect.add_times_apart(side, checking.cases, readings, budget_s=checking.budget_s, follow=checking.follow)
+            add_times_apart(side, checking.cases, readings, budget_s=checking.budget_s, follow=checking.follow)
     _refuse_nothing(readings, checking.config)
     return Measured(readings, environment)
 
 
 def _read_exact_here(checking: Checking, side: Side, environment: Environment) -> Readings:
     if len(checking.cases) < _WORTH_SHARING or environment.cores < 2:
-        return collect.read_exact([side], checking.cases, checking.metrics, checking.follow)[0]
+        return read_exact([side], checking.cases, checking.metrics, checking.follow)[0]
     with checking.here_side() as second:
-        return collect.read_exact_shared([side, second], checking.cases, checking.metrics, checking.follow)
+        return read_exact_shared([side, second], checking.cases, checking.metrics, checking.follow)
 
 
-def write_baseline(checking: Checking, path: Path) -> Measured:
+def write_reference(checking: Checking, path: Path) -> Measured:
     """Measure every case and write the baseline file. Raises `UserError` if one of them cannot run."""
     measured = measure(checking)
     for name, reading in measured.readings.items():
@@ -117,18 +126,18 @@ def write_baseline(checking: Checking, path: Path) -> Measured:
                 f"no baseline was written: {name} fails: {reading.reason}", hint="mend it, or drop the case"
             )
     kept = {name: reading for name, reading in measured.readings.items() if reading.status == "ok"}
-    files.write(path, Baseline(readings=kept, environment=measured.environment))
+    files.write(path, Reference(readings=kept, environment=measured.environment))
     return measured
 
 
-def against_baseline(checking: Checking, path: Path, on_missing: Missing) -> Judgement:
+def against_reference(checking: Checking, path: Path, on_missing: Missing) -> Judgement:
     """Compare with a baseline file. Raises `BaselineError` for one that is missing or not comparable."""
-    found = _read_baseline(path, on_missing)
+    found = _read_reference(path, on_missing)
     notes: list[str] = []
     if found is not None:
         checking, notes = _comparable(checking, found, path)
     measured = measure(checking, lambda here: None if found is None else _accept(here, checking, found, path))
-    known = found or Baseline(readings={}, environment=measured.environment)
+    known = found or Reference(readings={}, environment=measured.environment)
     other = known.other_machine(measured.environment)
     pairs = [_pair(case, known, measured, other) for case in checking.cases]
     notes += [f"times only advise: the baseline is another machine's ({other})"] if other and known.has_times else []
@@ -140,13 +149,13 @@ def against_baseline(checking: Checking, path: Path, on_missing: Missing) -> Jud
     return _judgement(checking.config, verdicts, f"baseline {path.name}", "working tree", notes)
 
 
-def _read_baseline(path: Path, on_missing: Missing) -> Baseline | None:
+def _read_reference(path: Path, on_missing: Missing) -> Reference | None:
     if on_missing != "fail" and not path.exists():
         return None
     return files.read(path)
 
 
-def _accept(here: Environment, checking: Checking, known: Baseline, path: Path) -> None:
+def _accept(here: Environment, checking: Checking, known: Reference, path: Path) -> None:
     """Refuse what this machine could measure only in vain. Raises `BaselineError`."""
     known.check_software(here)
     other = known.other_machine(here)
@@ -157,7 +166,7 @@ def _accept(here: Environment, checking: Checking, known: Baseline, path: Path) 
         )
 
 
-def _comparable(checking: Checking, known: Baseline, path: Path) -> tuple[Checking, list[str]]:
+def _comparable(checking: Checking, known: Reference, path: Path) -> tuple[Checking, list[str]]:
     """The check without the times that the baseline does not hold, and a note of that.
 
     Without a time in it, a baseline has chosen to be exact, and its absence there is not worth a line a case.
@@ -180,7 +189,7 @@ def _comparable(checking: Checking, known: Baseline, path: Path) -> tuple[Checki
     return replace(checking, metrics=left), [note] if dropped else []
 
 
-def _pair(case: GateCase, known: Baseline, measured: Measured, other: str | None) -> Pair:
+def _pair(case: GateCase, known: Reference, measured: Measured, other: str | None) -> Pair:
     before, after = known.readings.get(case.name), measured.readings[case.name]
     advisory = {name: "another machine" for name, metric in METRICS.items() if metric.kind == "time"} if other else {}
     if other and not case.spec.device.startswith("cpu"):
@@ -200,14 +209,14 @@ def _pair(case: GateCase, known: Baseline, measured: Measured, other: str | None
     )
 
 
-def _create(path: Path, known: Baseline, measured: Measured, other: str | None) -> str:
+def _create(path: Path, known: Reference, measured: Measured, other: str | None) -> str:
     """Add the cases that the baseline lacks to it; what it has stays as it is."""
     added = {
         name: replace(reading, times_ms=()) if other else reading
         for name, reading in measured.readings.items()
         if name not in known.readings and reading.status == "ok"
     }
-    files.write(path, Baseline(readings={**known.readings, **added}, environment=known.environment))
+    files.write(path, Reference(readings={**known.readings, **added}, environment=known.environment))
     return f"written to {path.name}: {', '.join(added) or 'nothing'}"
 
 
@@ -240,10 +249,10 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
 
 def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[Readings], dict[str, Result]]:
     sides = [before, after]
-    readings = collect.read_exact(sides, checking.cases, checking.metrics, checking.follow)
+    readings = read_exact(sides, checking.cases, checking.metrics, checking.follow)
     _refuse_nothing(readings[1], checking.config)
     if "instructions" in checking.metrics:
-        collect.add_instructions(sides, checking.cases, readings, checking.follow)
+        add_instructions(sides, checking.cases, readings, checking.follow)
     results: dict[str, Result] = {}
     if not checking.timed:
         return readings, results
@@ -251,13 +260,13 @@ def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[R
         if any(found[case.name].status != "ok" for found in readings):
             continue
         checking.follow(number, len(checking.cases), f"time of {case.name}, before and after in turns")
-        wanted = collect.question(checking.config.rules, case, checking.metrics)
+        wanted = question(checking.config.rules, case, checking.metrics)
         try:
             result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s, cores=checking.cores)
         except (CaseError, Unavailable) as error:
             for side in sides:
                 side.stop()
-            readings[1][case.name] = collect.without_time(readings[1][case.name], error)
+            readings[1][case.name] = without_time(readings[1][case.name], error)
             continue
         results[case.name] = result
         for found, times in zip(readings, (result.before_ms, result.after_ms), strict=True):
@@ -289,7 +298,7 @@ def _same_code_notes(checking: Checking, packages: Sequence[str], ref: str) -> l
 def _refuse_nothing(readings: Readings, config: GateConfig) -> None:
     if any(reading.status == "ok" for reading in readings.values()):
         return
-    reasons = collect.failed_reasons(readings)
+    reasons = failed_reasons(readings)
     raise NothingMeasured(
         f"none of the {len(readings)} cases could be measured: {'; '.join(reasons[:3])}",
         hint=f"see the cases in {config.file.name if config.file else 'the command line'}, and `afftool doctor`",

@@ -1,20 +1,25 @@
-"""Times of one case on two sides, taken in turns, until the answer is known or the budget is spent.
+"""Times of a case on two sides: taken in turns, until the answer is known or the budget is spent; or taken apart.
 
-Both sides are processes that sleep unless asked. A round times a block of steps on each, in an order that turns with
-every round, so that drift and neighbours hit both alike. A slowdown (or a speed-up) is only believed if a second pair
-of fresh processes, started in the opposite order, shows it too: where memory happens to lie can make one process a
-few percent slower for all its life. If the two disagree, further pairs are asked, while the budget lasts, until two
-say the same. The interval that decides covers those of the pairs that agree, or of all where none do.
+In turns, both sides are processes that sleep unless asked. A round times a block of steps on each, in an order that
+turns with every round, so that drift and neighbours hit both alike. A slowdown (or a speed-up) is only believed if a
+second pair of fresh processes, started in the opposite order, shows it too: where memory happens to lie can make one
+process a few percent slower for all its life. If the two disagree, further pairs are asked, while the budget lasts,
+until two say the same. The interval that decides covers those of the pairs that agree, or of all where none do.
+
+Apart, in another job and perhaps on another day, nothing can be interleaved, so each number is the median of a process
+of its own, and processes are what is compared: their spread is the spread that two jobs see.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
-from afftool.gating.rules import TimeChange, change_of
+from afftool.gate.rules import TimeChange, change_of
 from afftool.stats import Interval, median, paired_ratio
 
 ROUNDS_FIRST = 24
@@ -22,10 +27,13 @@ ROUNDS_GROW = 1.5
 """The answer is looked at after 24 rounds, then after half as many again: few looks, so that none is a lucky one."""
 BLOCK_MS = 20.0
 WARM_S = 2.0
+PROCESSES = 5
+"""Five against five is the least that can tell two machines' jobs apart at 99%: one order in 252."""
+_BLOCKS = 24
 
 
-class Timed(Protocol):
-    """A process that can be asked for times (`afftool.gating.side.Side`)."""
+class TimedSide(Protocol):
+    """A process that can be asked for times (`afftool.gate.side.Side`)."""
 
     def send(self, question: str, **fields: Any) -> None:
         """Send a question without waiting."""
@@ -78,8 +86,8 @@ class Result:
 
 
 def compete(
-    before: Timed,
-    after: Timed,
+    before: TimedSide,
+    after: TimedSide,
     case: Mapping[str, Any],
     question: Question,
     *,
@@ -138,8 +146,8 @@ def _settled(question: Question, pairings: Sequence[Pairing], agreeing: Sequence
 
 
 def _play(
-    one: Timed,
-    other: Timed,
+    one: TimedSide,
+    other: TimedSide,
     case: Mapping[str, Any],
     question: Question,
     in_time: Callable[[], bool],
@@ -174,7 +182,7 @@ def _looks() -> Iterator[int]:
         look *= ROUNDS_GROW
 
 
-def _ready(one: Timed, other: Timed, case: Mapping[str, Any], *, budget_s: float, core: int | None) -> int:
+def _ready(one: TimedSide, other: TimedSide, case: Mapping[str, Any], *, budget_s: float, core: int | None) -> int:
     """Build and warm up both sides at once, and choose how many steps make a block."""
     for side in (one, other):
         side.send("warm", case=case, budget_s=budget_s, core=core)
@@ -188,3 +196,61 @@ def covering(intervals: list[Interval | None]) -> Interval | None:
     if len(known) < len(intervals):
         return None
     return Interval(median([i.estimate for i in known]), min(i.low for i in known), max(i.high for i in known))
+
+
+def times_apart(
+    side: TimedSide, cases: Sequence[dict[str, Any]], *, budget_s: float, told: Callable[[int, int], None]
+) -> Iterator[tuple[int, float]]:
+    """(position of the case, its median in ms), once a case for each of `PROCESSES` fresh processes.
+
+    `budget_s` is for one case, all processes together. `told` hears (process, case) before each. Raises what the
+    side raises.
+    """
+    for process in range(PROCESSES):
+        side.stop()
+        for position, case in enumerate(cases):
+            told(process, position)
+            step_ms = side.ask("warm", case=case, budget_s=min(WARM_S, budget_s / PROCESSES / 2))["step_ms"]
+            steps = max(1, round(BLOCK_MS / step_ms))
+            blocks = max(5, min(_BLOCKS, int(1000 * budget_s / PROCESSES / 2 / (steps * step_ms))))
+            times = [side.ask("time", case=case, steps=steps)["step_ms"] for _ in range(blocks)]
+            yield position, median(times)
+
+
+def ratio_apart(before: Sequence[float], after: Sequence[float]) -> Interval | None:
+    """How many times `before` `after` is: the Hodges-Lehmann estimate with the 99% interval of the rank-sum test.
+
+    Distribution-free and exact for independent values (Hollander, Wolfe and Chicken, Nonparametric Statistical
+    Methods, 4.3). None where there are too few values for any 99% interval.
+    """
+    rank = _rank(len(before), len(after))
+    if rank == 0:
+        return None
+    ratios = sorted(new / old for old in before for new in after)
+    return Interval(median(ratios), ratios[rank - 1], ratios[-rank])
+
+
+@cache
+def _rank(n: int, m: int) -> int:
+    """The largest k for which the rank sum statistic U is below k with at most 0.5% chance; 0 if there is none."""
+    if not n or not m:
+        return 0
+    counts = _orders(n, m)
+    limit, cumulated, rank = 0.005 * math.comb(n + m, n), 0, 0
+    while cumulated + counts[rank] <= limit:
+        cumulated += counts[rank]
+        rank += 1
+    return rank
+
+
+@cache
+def _orders(n: int, m: int) -> tuple[int, ...]:
+    """How many orders of n and m values give each U = 0 ... nm."""
+    if n == 0 or m == 0:
+        return (1,)
+    counts = [0] * (n * m + 1)
+    for u, ways in enumerate(_orders(n, m - 1)):
+        counts[u] += ways
+    for u, ways in enumerate(_orders(n - 1, m)):
+        counts[u + m] += ways
+    return tuple(counts)

@@ -1,19 +1,30 @@
-"""A judgement as JUnit XML, as Jenkins, GitLab and Azure read it: a test case a verdict."""
+"""A judgement for programs. Nothing is written or printed here.
+
+JUnit XML is read by Jenkins, GitLab and Azure: a test case a verdict. GitHub's workflow commands put a verdict next to
+the line in a pull request; no token is needed. The document is for `--json`: exact numbers, null where there is none.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from afftool.errors import AfftoolError
-from afftool.gate import Judgement, Verdict
-from afftool.gating.say.table import amount, ratio, word
+from afftool.gate.judge import Judgement, Verdict
+from afftool.gate.say import amount, ratio, word
 
+SCHEMA = 1
+"""Of the document."""
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to say."""
 
 
-def render(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
+def junit(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
     """The document. A regression is a failure, a case that cannot run an error, no answer a skipped test.
 
     `strict` makes inconclusive verdicts failures, as it does for the exit code.
@@ -34,7 +45,7 @@ def render(judgement: Judgement, *, seconds: float, strict: bool = False) -> str
     return _text(root)
 
 
-def refusal(error: AfftoolError, *, seconds: float) -> str:
+def junit_of_refusal(error: AfftoolError, *, seconds: float) -> str:
     """The document of a check that could not be carried out: one test case, with an error."""
     totals = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": f"{seconds:.3f}"}
     root = ElementTree.Element("testsuites", {"name": "afftool check"} | totals)
@@ -76,3 +87,68 @@ def _add(suite: ElementTree.Element, verdict: Verdict, kind: str | None) -> None
 
 def _clean(text: str) -> str:
     return _FORBIDDEN.sub("?", text)
+
+
+def commands(judgement: Judgement, *, config: Path | None, strict: bool = False) -> Iterator[str]:
+    """A command for each verdict that someone has to look at.
+
+    They point to the fusion's class; for afftool's own fusions to the `config` that names them, relative to where
+    the check runs.
+    """
+    for verdict in judgement.verdicts:
+        level = _level(verdict, strict)
+        if level is None:
+            continue
+        file, _, line = (verdict.source or (config.as_posix() if config else "")).partition(":")
+        place = {"file": file, "line": line, "title": f"{word(verdict)}: {verdict.metric}"}
+        properties = ",".join(f"{name}={_property(value)}" for name, value in place.items() if value)
+        yield f"::{level} {properties}::{_data(f'{verdict.case}: {verdict.reason or word(verdict)}')}"
+
+
+def command_of_refusal(message: str) -> str:
+    """The command for a check that could not be carried out."""
+    return f"::error title=afftool check::{_data(message)}"
+
+
+def _level(verdict: Verdict, strict: bool) -> str | None:
+    if verdict.advisory:
+        return "notice" if verdict.outcome == "regression" else None
+    if verdict.fails:
+        return "error"
+    if verdict.outcome in ("inconclusive", "new"):
+        return "error" if strict and verdict.outcome == "inconclusive" else "warning"
+    return None
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def document(judgement: Judgement, *, exit_code: int, seconds: float) -> dict[str, Any]:
+    """The judgement with what the process exits with."""
+    return {
+        "schema": SCHEMA,
+        "before": judgement.before,
+        "after": judgement.after,
+        "exit_code": exit_code,
+        "seconds": round(seconds, 3),
+        "counts": dict(judgement.counts()),
+        "notes": list(judgement.notes),
+        "verdicts": [dataclasses.asdict(verdict) for verdict in judgement.verdicts],
+        "error": None,
+    }
+
+
+def document_of_refusal(error: AfftoolError, *, seconds: float) -> dict[str, Any]:
+    """The document of a check that could not be carried out: no verdict, and why."""
+    fields = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    return document(Judgement(()), exit_code=error.exit_code, seconds=seconds) | {"error": fields}
+
+
+def render(data: dict[str, Any]) -> str:
+    """The document as text."""
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

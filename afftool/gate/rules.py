@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afftool.errors import SpecError
-from afftool.gating.metrics import METRICS, Metric
+from afftool.gate.reading import METRICS, Metric
 from afftool.registry import unknown
 from afftool.stats import Interval
 

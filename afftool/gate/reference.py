@@ -1,4 +1,5 @@
-"""The baseline file: what the gate measured once, small and sorted, so that a diff of it can be reviewed.
+"""The reference: what the gate measured once. Its file, the baseline to its users, is small and sorted, so that a diff
+of it can be reviewed.
 
 Schema history: 1, the first.
 """
@@ -15,8 +16,7 @@ from typing import Any
 
 from afftool import __version__
 from afftool.errors import BaselineError
-from afftool.gating.metrics import METRICS
-from afftool.gating.reading import Reading
+from afftool.gate.reading import METRICS, Reading
 from afftool.record import Environment
 
 SCHEMA = 1
@@ -28,7 +28,7 @@ _ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "pyt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline:
+class Reference:
     """Readings by the name of their case, with the machine and the software they were taken on."""
 
     readings: Mapping[str, Reading]
@@ -65,13 +65,13 @@ class Baseline:
         return "; ".join(differing) or "its fingerprint differs"
 
 
-def write(path: Path, baseline: Baseline) -> None:
+def write(path: Path, reference: Reference) -> None:
     """Write the file whole or not at all. Raises `BaselineError`."""
     document = {
         "schema": SCHEMA,
         "afftool": __version__,
-        "environment": _environment(baseline.environment),
-        "cases": {name: _to_json(reading) for name, reading in sorted(baseline.readings.items())},
+        "environment": _environment(reference.environment),
+        "cases": {name: _to_json(reading) for name, reading in sorted(reference.readings.items())},
     }
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -85,7 +85,7 @@ def write(path: Path, baseline: Baseline) -> None:
         raise BaselineError(f"{path} cannot be written: {error.strerror}", hint="name another by --baseline") from error
 
 
-def read(path: Path) -> Baseline:
+def read(path: Path) -> Reference:
     """Read the file. Raises `BaselineError`, with what is wrong with it and what to do."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -99,7 +99,7 @@ def read(path: Path) -> Baseline:
     return _parse(text, path)
 
 
-def _parse(text: str, path: Path) -> Baseline:
+def _parse(text: str, path: Path) -> Reference:
     if not text.strip():
         raise BaselineError(f"the baseline {path} is empty", hint=f"restore it with git, or {_REWRITE}")
     for number, line in enumerate(text.splitlines(), 1):
@@ -125,7 +125,7 @@ def _parse(text: str, path: Path) -> Baseline:
             hint=f"upgrade afftool to {document.get('afftool', 'a newer version')} or later" if newer else _REWRITE,
         )
     try:
-        return Baseline(
+        return Reference(
             readings={name: _from_json(fields) for name, fields in document["cases"].items()},
             environment=Environment.from_dict(document["environment"]),
         )

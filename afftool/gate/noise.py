@@ -10,10 +10,10 @@ from typing import Any
 
 from afftool import units
 from afftool.errors import NothingMeasured, Unavailable
-from afftool.gating.check import Checking
-from afftool.gating.config import GateCase
-from afftool.gating.contest import Question, compete
-from afftool.gating.side import CaseError, Side, case_fields
+from afftool.gate.check import Checking
+from afftool.gate.config import GateCase
+from afftool.gate.side import CaseError, Side, case_fields
+from afftool.gate.times import Question, compete
 from afftool.report.model import Column, Table
 from afftool.stats import Interval, median
 
@@ -59,7 +59,7 @@ class Noise:
         )
 
 
-def calibrate(checking: Checking) -> list[Noise]:
+def read(checking: Checking) -> list[Noise]:
     """Time every case against itself, in `PAIRS` pairs of fresh processes. Raises `NothingMeasured`.
 
     All pairs of a case share its budget.
@@ -74,7 +74,7 @@ def calibrate(checking: Checking) -> list[Noise]:
                 checking.follow(PAIRS * number + pair, total, f"{case.name} against itself")
 
             try:
-                found.append(_read(checking, case, one, other, told))
+                found.append(_read_case(checking, case, one, other, told))
             except (CaseError, Unavailable) as error:
                 failed.append(f"{case.name}: {error.message}")
     if not found:
@@ -82,7 +82,7 @@ def calibrate(checking: Checking) -> list[Noise]:
     return found
 
 
-def _read(checking: Checking, case: GateCase, one: Side, other: Side, told: Callable[[int], None]) -> Noise:
+def _read_case(checking: Checking, case: GateCase, one: Side, other: Side, told: Callable[[int], None]) -> Noise:
     never_answered = Question(lambda before_ms: math.nan)
     ratios: list[Interval] = []
     times: list[float] = []
