@@ -106,11 +106,22 @@ def table(data: Table) -> None:
         out("  ".join(aligned).rstrip())
 
 
+class Follow(Protocol):
+    """Hears how far something is."""
+
+    def __call__(self, done: float, total: float, doing: str) -> None:
+        """So much of the whole is done, and this is going on now."""
+
+
+def nobody(done: float, total: float, doing: str) -> None:
+    """Nobody follows."""
+
+
 class Following(Protocol):
     """Where a running command tells how far it is."""
 
     def progress(self, done: float, total: float, doing: str) -> None:
-        """So much of the whole is done, and this is going on now."""
+        """As a `Follow` hears it."""
 
     def line(self, text: str) -> None:
         """A result, as soon as it is there."""

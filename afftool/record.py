@@ -16,6 +16,8 @@ from typing import Any, Literal
 SCHEMA = 1
 
 Status = Literal["ok", "skipped", "failed", "oom"]
+Cache = Literal["warm", "cold"]
+Isolation = Literal["none", "process"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,8 @@ class Record:
     steps_per_sample: int | None = None
     warmup_s: float | None = None
     stopped: Literal["precision", "budget"] | None = None
-    cache: Literal["warm", "cold"] | None = None
-    isolation: Literal["none", "process"] | None = None
+    cache: Cache | None = None
+    isolation: Isolation | None = None
     allocator: Literal["kept", "system"] | None = None
     instability: dict[str, str] | None = None
     throughput_per_s: float | None = None

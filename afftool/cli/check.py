@@ -28,7 +28,7 @@ from afftool.gating.say.table import headline, reasons, table
 from afftool.gating.signals import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
-from afftool.sweep import Words
+from afftool.spec.sweep import Words
 
 INTERRUPTED = 130
 _MISSING: tuple[Missing, ...] = ("create", "skip", "fail")

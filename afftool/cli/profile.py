@@ -22,7 +22,7 @@ from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, 
 from afftool.formats import renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
-from afftool.sweep import Words, plan
+from afftool.spec.sweep import Words, sweep
 
 if TYPE_CHECKING:
     from afftool.profile.run import Profiled
@@ -124,7 +124,7 @@ def _cases(words: Words, backends: Sequence[str], *, needed: bool) -> list[tuple
                 "nothing to profile", hint="for example `afftool profile iaff`, or `afftool profile add iaff`"
             )
         return []
-    planned = plan(words)
+    planned = sweep(words)
     for record in planned.skipped:
         console.note(f"skipped {record.fusion}: {record.reason}")
     return [(case, name) for case in planned.cases for name in backends]
@@ -143,7 +143,7 @@ def _profile(
     import torch
 
     from afftool import environment
-    from afftool.entry import ReportedError, outcome
+    from afftool.bench.entry import ReportedError, outcome
     from afftool.profile.run import profile_case
 
     if threads:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from afftool.entry import outcome
+from afftool.bench.entry import outcome
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject
 from afftool.quiet import quiet

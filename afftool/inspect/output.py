@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from afftool.entry import outcome
+from afftool.bench.entry import outcome
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call, first_map
 

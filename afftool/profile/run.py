@@ -51,8 +51,8 @@ def profile_case(
 
 def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
+    from afftool.bench.entry import ReportedError, outcome
     from afftool.build import build_case
-    from afftool.entry import ReportedError, outcome
     from afftool.profile.capture import capture
 
     try:

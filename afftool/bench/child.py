@@ -1,7 +1,7 @@
 """A case in a fresh process, timed there while this one sleeps.
 
-`Child` starts `python -m afftool.isolate`, sends the case's spec as a line of JSON, and is then a contestant like any
-other: it asks for a sample and blocks until the answer comes. So contestants in processes of their own still
+`Child` starts `python -m afftool.bench.child`, sends the case's spec as a line of JSON, and is then a contestant like
+any other: it asks for a sample and blocks until the answer comes. So contestants in processes of their own still
 take turns in rounds. A child ends when its input does, whatever happened to its parent.
 """
 
@@ -18,26 +18,27 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from afftool.measure.contestant import Sample
+from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
 
 if TYPE_CHECKING:
-    from afftool.entry import Entry
+    from afftool.bench.entry import Entrant
 
 
 class Child:
-    """A case under one backend in a process of its own. Making it raises what `afftool.entry.enter` told, reported."""
+    """A case under one backend in a process of its own. Making it raises what `enter` told there, reported."""
 
     def __init__(
         self,
         spec: CaseSpec,
-        backend: str,
+        record: Record,
         *,
         measures: Collection[str],
-        cache: str = "warm",
+        cache: Cache = "warm",
         threads: int | None = None,
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "afftool.isolate"],  # no queue.py of the user's in place of Python's
+            [sys.executable, "-P", "-m", "afftool.bench.child"],  # no queue.py of the user's in place of Python's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -49,7 +50,7 @@ class Child:
             answer = self._ask(
                 do="enter",
                 spec=spec.fields(),
-                backend=backend,
+                record=record.to_dict(),
                 measures=sorted(measures),
                 cache=cache,
                 threads=threads,
@@ -58,7 +59,7 @@ class Child:
         except BaseException:
             self.close()
             raise
-        self.fields: dict[str, Any] = answer["fields"]
+        self.record = Record.from_dict(answer["record"])
 
     def sample(self, steps: int) -> Sample:
         """Have one sample taken."""
@@ -87,7 +88,7 @@ class Child:
         self._process.wait()
 
     def _ask(self, **question: Any) -> dict[str, Any]:
-        from afftool.entry import ReportedError
+        from afftool.bench.entry import ReportedError
 
         assert self._process.stdin
         assert self._process.stdout
@@ -105,6 +106,14 @@ class Child:
         return answer
 
 
+def enter_child(spec: CaseSpec, record: Record, *, measures: Collection[str], cache: Cache, threads: int) -> Entrant:
+    """As `afftool.bench.entry.enter`, in a process of its own with so many threads."""
+    from afftool.bench.entry import Entrant
+
+    child = Child(spec, record, measures=measures, cache=cache, threads=threads)
+    return Entrant(child, child.record, child.close, child.pid)
+
+
 def _end_of(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
@@ -118,14 +127,14 @@ class _Inside:
     """The child's half."""
 
     def __init__(self) -> None:
-        self._entry: Entry | None = None
+        self._entry: Entrant | None = None
 
     def enter(self, question: Mapping[str, Any]) -> dict[str, Any]:
         sys.path[:] = question["path"]
         import torch
 
+        from afftool.bench.entry import EagerOutputs, enter
         from afftool.build import build_case
-        from afftool.entry import Reference, enter
         from afftool.measure.clock import clock_for
 
         if question["threads"]:
@@ -134,13 +143,13 @@ class _Inside:
         case = build_case(spec)
         self._entry = enter(
             case,
-            question["backend"],
-            reference=Reference(case),
+            Record.from_dict(question["record"]),
+            eager=EagerOutputs(case),
             measures=question["measures"],
             clock=clock_for(spec.device),
             cache=question["cache"],
         )
-        return {"fields": self._entry.fields}
+        return {"record": self._entry.record.to_dict()}
 
     def sample(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._entry
@@ -173,7 +182,7 @@ def main() -> None:
         try:
             answer = verbs[question["do"]](question)
         except (Exception, SystemExit) as error:
-            from afftool.entry import outcome
+            from afftool.bench.entry import outcome
 
             status, reason = outcome(error)
             answer = {"error": {"status": status, "reason": reason}}

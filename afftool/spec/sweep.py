@@ -45,21 +45,21 @@ CASE_WORDS = tuple(f.name for f in dataclasses.fields(Words) if f.name != "basel
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sweep:
     """The cases to measure, the baseline's among them, and a record for each combination that cannot be."""
 
     cases: tuple[CaseSpec, ...]
     skipped: tuple[Record, ...]
     baseline: FusionSpec | None
 
-    def on_device(self, device: str) -> Plan:
-        """The same plan on a device that has been resolved, as `cpu` or `cuda:0`."""
+    def on_device(self, device: str) -> Sweep:
+        """The same cases on a device that has been resolved, as `cpu` or `cuda:0`."""
         cases = tuple(dataclasses.replace(case, device=device) for case in self.cases)
         skipped = tuple(dataclasses.replace(record, device=device) for record in self.skipped)
-        return Plan(cases, skipped, self.baseline)
+        return Sweep(cases, skipped, self.baseline)
 
 
-def plan(words: Words) -> Plan:
+def sweep(words: Words) -> Sweep:
     """Every combination of the words, each once, with the baseline before the fusions it serves.
 
     Raises `UnknownName`, `UnknownKey` or `SpecError` for a word that means nothing, and the first combination's
@@ -98,7 +98,7 @@ def plan(words: Words) -> Plan:
                     possible = possible or fusion in fusions
     if refusals and not possible:
         raise refusals[0]
-    return Plan(tuple(cases.values()), tuple(skipped.values()), baseline)
+    return Sweep(tuple(cases.values()), tuple(skipped.values()), baseline)
 
 
 def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from afftool.entry import ReportedError, outcome
+from afftool.bench.entry import ReportedError, outcome
 from afftool.errors import Rejected, Unavailable
 
 

@@ -5,38 +5,38 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from afftool import backends
+from afftool import backends, catalog
 from afftool.backends import Prepared
 from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
 from afftool.errors import AfftoolError, Unavailable
-from afftool.measure import energy
 from afftool.measure.allocator import keep_freed_memory
 from afftool.measure.clock import Clock
 from afftool.measure.contestant import Contestant, Timed
 from afftool.measure.flush import flusher
-from afftool.record import Status
+from afftool.record import Cache, Record, Status
+from afftool.registry import load
 
 SEED = 0
 
 
-class Reference:
+class EagerOutputs:
     """What eager makes of a case, worked out once for all of its backends."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
 
     @cached_property
-    def _eager(self) -> Outputs:
+    def _outputs(self) -> Outputs:
         return Workload(self._case).outputs(SEED)
 
     def error_of(self, prepared: Prepared) -> float:
@@ -44,73 +44,79 @@ class Reference:
         if prepared.backend == "eager":
             return 0.0
         with random_state_kept(self._case):
-            return compare(prepared.outputs(SEED), self._eager, lambda: in_double(self._case, SEED))
+            return compare(prepared.outputs(SEED), self._outputs, lambda: in_double(self._case, SEED))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A case ready to be timed, and the fields of its record that are known before."""
+class Entrant:
+    """A case ready to be timed, and its record as far as it is known before; `pid` is that of a process of its own."""
 
     contestant: Contestant
-    fields: dict[str, Any]
+    record: Record
     close: Callable[[], None]
     pid: int | None = None
 
 
 def enter(
-    case: Case, backend: str, *, reference: Reference, measures: Collection[str], clock: Clock, cache: str = "warm"
-) -> Entry:
-    """Get a case ready under a backend. The case and the random state stay as they were.
+    case: Case, record: Record, *, eager: EagerOutputs, measures: Collection[str], clock: Clock, cache: Cache = "warm"
+) -> Entrant:
+    """Get a case ready under the backend of its `record`, and fill that in. The case and the random state stay.
 
     Raises `Unavailable` where this machine cannot run it that way, `Rejected` where its result differs from eager's,
     and whatever the module raises.
     """
-    fields: dict[str, Any] = {}
     if "latency" in measures and case.spec.device.startswith("cpu"):
-        fields["allocator"] = keep_freed_memory()
+        record = replace(record, allocator=keep_freed_memory())
     with random_state_kept(case):
-        prepared = _prepare(case, backend, measures, fields)
+        prepared, record = _prepare(case, record, measures)
         try:
-            fields |= asdict(prepared.preparation)
-            if "latency" in measures or backend != "eager":  # no number of a wrong result is kept, of no kind
-                fields["error_vs_eager"] = reference.error_of(prepared)
-            if "energy" in measures:
-                fields |= _energy(prepared, case, measures)
+            record = replace(record, **asdict(prepared.preparation))
+            if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
+                record = replace(record, error_vs_eager=eager.error_of(prepared))
+            for name in measures:
+                if path := catalog.MEASURES[name].path:
+                    record = _read(name, load(path), prepared, case, record, alone=set(measures) == {name})
             flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
         except BaseException:
             prepared.close()
             raise
-    return Entry(Timed(prepared, clock, flush), fields, prepared.close)
+    return Entrant(Timed(prepared, clock, flush), record, prepared.close)
 
 
-def _energy(prepared: Prepared, case: Case, measures: Collection[str]) -> dict[str, Any]:
-    """The energy of a step, or why there is none. Raises `Unavailable` if nothing else was asked for."""
+Measure = Callable[[Prepared, Case], Mapping[str, Any]]
+"""Reads numbers off a prepared case, as fields of a record. Raises `Unavailable` where there are none."""
+
+
+def _read(name: str, measure: Measure, prepared: Prepared, case: Case, record: Record, *, alone: bool) -> Record:
+    """The record with what a measure says, or why it says nothing; if `alone`, `Unavailable` is raised instead."""
     try:
-        return {"energy_j": energy.measure(prepared.run, case.spec.device)}
+        return replace(record, **measure(prepared, case))
     except Unavailable as missing:
-        if set(measures) == {"energy"}:
+        if alone:
             raise
-        return {"reason": f"no energy: {_sentence(missing)}"}
+        reasons = [record.reason, f"no {name}: {_sentence(missing)}"]
+        return replace(record, reason="; ".join(filter(None, reasons)))
 
 
-def _prepare(case: Case, backend: str, measures: Collection[str], fields: dict[str, Any]) -> Prepared:
-    prepare = backends.load(backend)
+def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Prepared, Record]:
+    """The case prepared, its memory read on the way if that is wanted and there is an allocator to ask."""
+    assert record.backend is not None
+    prepare = backends.load(record.backend)
     if "memory" not in measures:
-        return prepare(case)
+        return prepare(case), record
     from afftool.measure import memory
 
     try:
-        if backend == "eager":
-            fields |= memory.measure(case).fields
-            return prepare(case)
+        if record.backend == "eager":
+            record = replace(record, **memory.measure(case).fields)
+            return prepare(case), record
         # once for both: compiling again to keep the watching out of compile_s, a few percent, would double its cost
         prepared, reading = memory.observe(case, prepare)
-        fields |= reading.fields
-        return prepared
+        return prepared, replace(record, **reading.fields)
     except Unavailable:
         if case.spec.device.startswith(("cpu", "cuda")):
             raise
-        return prepare(case)  # a device without an allocator to ask can still be timed
+        return prepare(case), record  # a device without an allocator to ask can still be timed
 
 
 class ReportedError(Exception):
