@@ -86,20 +86,20 @@ def bench(
     planned = sweep(
         Words(
             fusion=fusion,
-            host=host or (),
-            channels=channels or (),
-            size=size or (),
-            batch=batch or (),
-            mode=mode or (),
-            dtype=dtype or (),
-            memory_format=memory_format or (),
+            host=host,
+            channels=channels,
+            size=size,
+            batch=batch,
+            mode=mode,
+            dtype=dtype,
+            memory_format=memory_format,
             baseline=baseline,
         )
     )
     from afftool.bench import Options
 
     asked = Options(
-        backends=_known("backend", backend or [], catalog.BACKENDS),  # none: all that the device can run
+        backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
         measures=_known("measure", measure or MEASURES, catalog.MEASURES),
         budget_s=budget,
         precision=precision,
@@ -114,7 +114,7 @@ def bench(
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
-    wanted = split_list(formats or [])
+    wanted = split_list(formats)
     files = destinations(out, wanted, stem="bench")
     with console.stdout_kept(as_json):
         placed = _ready(planned, device, threads)
@@ -142,7 +142,7 @@ def bench(
         )
 
 
-def _known(kind: str, texts: list[str], known: Mapping[str, object]) -> tuple[str, ...]:
+def _known(kind: str, texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
     """The names given, each once; `all` stands for all there are."""
     names: list[str] = []
     for text in split_list(texts):
