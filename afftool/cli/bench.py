@@ -21,7 +21,7 @@ from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.registry import load, unknown
 from afftool.spec import split_list
-from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, sweep
+from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION, Sweep, Words, sweep
 
 if TYPE_CHECKING:
     from afftool.bench import Options
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from afftool.report.breakdown import Breakdown
     from afftool.report.model import Table
     from afftool.store import Store
-
-MEASURES = ["cost", "latency", "memory"]
 
 
 def bench(
@@ -49,10 +47,12 @@ def bench(
         list[str] | None,
         typer.Option("--measure", "-m", help="cost, latency, memory, energy [default: all]. Lists."),
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")] = 10.0,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")
+    ] = DEFAULT_BUDGET_S,
     precision: Annotated[
         float, typer.Option("--precision", help="Stop when the 95% interval of the median is within this share.")
-    ] = 0.01,
+    ] = DEFAULT_PRECISION,
     isolate: Annotated[
         Literal["auto", "none", "process"],
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
@@ -100,7 +100,7 @@ def bench(
 
     asked = Options(
         backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
-        measures=_known("measure", measure or MEASURES, catalog.MEASURES),
+        measures=_known("measure", measure, catalog.MEASURES) or Options.measures,
         budget_s=budget,
         precision=precision,
         isolate=isolate,

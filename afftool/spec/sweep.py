@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from afftool.record import Record
 
 DEFAULT_BASELINE = "add"
+DEFAULT_BUDGET_S = 10.0
+DEFAULT_PRECISION = 0.01
+"""Of a bench, where nothing is said: the command line tells them before the bench itself is imported."""
 USER_HOST_SIZE = 64
 
 
