@@ -143,7 +143,7 @@ def _profile(
     import torch
 
     from afftool import environment
-    from afftool.bench.entry import ReportedError, outcome
+    from afftool.failure import FailedError, Failure
     from afftool.profile.run import profile_case
 
     if threads:
@@ -156,15 +156,16 @@ def _profile(
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
                 done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
-            except (AfftoolError, ReportedError) as error:
-                status, reason = outcome(error)
-                follow.line(f"{'skipped' if status == 'skipped' else 'failed'} {case.fusion} ({name}): {reason}")
+            except (AfftoolError, FailedError) as error:
+                failure = Failure.of(error)
+                word = "skipped" if failure.status == "skipped" else "failed"
+                follow.line(f"{word} {case.fusion} ({name}): {failure.reason}")
                 failures.append(error)
     if done:
         return done
     if all(isinstance(error, UserError) for error in failures):
         raise failures[0]
-    raise NothingMeasured(f"nothing was profiled: {outcome(failures[0])[1]}")
+    raise NothingMeasured(f"nothing was profiled: {Failure.of(failures[0]).reason}")
 
 
 def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:

@@ -1,27 +1,23 @@
-"""One side of a comparison, in a process of its own: questions in, answers out, one JSON line each.
+"""One side of a comparison, in a process of its own.
 
 The process sleeps between questions, so that while one side is timed the other takes no time from it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from afftool import errors
-from afftool.errors import AfftoolError, BaselineError
+from afftool.errors import AfftoolError, BaselineError, Rejected
+from afftool.failure import Failure
 from afftool.gating.config import GateCase
 from afftool.gating.imports import ImportPlan
+from afftool.process import Answer, Child, ChildEnded, ChildFailed
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""Its number changes with the verbs of `afftool.gating.worker` and with what they take and answer."""
 
 
 class CaseError(AfftoolError):
@@ -39,7 +35,7 @@ class Side:
         self.directory = directory
         self._imports = imports
         self._threads = threads
-        self._process: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +45,7 @@ class Side:
     ) -> None:
         self.stop()
 
-    def ask(self, question: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, question: str, **fields: Any) -> Answer:
         """Send a question and wait for its answer, starting the process if it does not run.
 
         Raises what the other side raised if it is one of `afftool.errors`, and `CaseError` for anything else.
@@ -59,65 +55,41 @@ class Side:
 
     def send(self, question: str, **fields: Any) -> None:
         """Send a question; `answer` waits for the answer. Two sides can so work at the same time."""
-        process = self._process or self._start()
-        assert process.stdin is not None
+        child = self._child or self._start()
         try:
-            process.stdin.write(json.dumps({"do": question, **fields}) + "\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            self._died()
+            child.send(question, **fields)
+        except ChildEnded as ended:
+            raise self._crashed(ended) from ended
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> Answer:
         """The answer to the question sent last. Raises as `ask` does."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.endswith("\n"):
-            self._died()
-        reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise _error(reply["error"])
-        if "failed" in reply:
-            raise CaseError(reply["failed"])
-        return reply
+        assert self._child is not None
+        try:
+            return self._child.answer()
+        except ChildFailed as failed:
+            raise self._error(failed.failure) from failed
+        except ChildEnded as ended:
+            raise self._crashed(ended) from ended
 
     def stop(self) -> None:
         """End the process and everything it started; the next question starts a fresh one."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that needs saving
-        except (ProcessLookupError, PermissionError):
-            process.kill()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-        process.wait()
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> Child:
         paths = [*map(str, self._imports.paths), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {
+        environment = {
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONDONTWRITEBYTECODE": "1",  # the user's tree stays as it is
             "OMP_NUM_THREADS": str(self._threads),
             "MKL_NUM_THREADS": str(self._threads),
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "afftool.gating.worker"],
-            cwd=self.directory,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
+        self._child = Child("afftool.gating.worker", directory=self.directory, environment=environment)
         tree = None if self._imports.tree is None else str(self._imports.tree)
         try:
             hello = self.ask("hello", packages=list(self._imports.packages), tree=tree)
-        except CrashError as error:
+        except CaseError as error:
             raise BaselineError(
                 f"no afftool worker starts in {self.directory}",
                 hint="the afftool of that commit may be too old for `check --against`",
@@ -127,24 +99,22 @@ class Side:
                 f"the afftool of {self.directory} speaks another protocol ({hello['protocol']}, not {PROTOCOL})",
                 hint="compare with a newer ref, or use --baseline",
             )
-        return self._process
+        return self._child
 
-    def _died(self) -> None:
-        assert self._process is not None
-        code = self._process.wait()
+    def _crashed(self, ended: ChildEnded) -> CrashError:
         self.stop()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise CrashError(f"the process died ({how})", hint="run the fusion by itself to see why")
+        return CrashError(f"the process died ({ended.how})", hint="run the fusion by itself to see why")
+
+    def _error(self, failure: Failure) -> AfftoolError:
+        """The error that the other side raised; what the measured code did to a case is a `CaseError`."""
+        if failure.kind in (CaseError.__name__, Rejected.__name__):
+            return CaseError(failure.message)
+        if failure.error is not None:
+            return failure.error
+        place = f" ({failure.place.removeprefix(f'{self.directory}{os.sep}')})" if failure.place else ""
+        return CaseError(f"{failure.kind}: {' '.join(failure.message.split()) or 'no message'}{place}")
 
 
 def case_fields(case: GateCase) -> dict[str, Any]:
     """A case as JSON takes it; `afftool.gating.worker` reads it back."""
     return {**case.spec.fields(), "backend": case.backend}
-
-
-def _error(fields: Mapping[str, Any]) -> AfftoolError:
-    """The error that the other side raised."""
-    kind = getattr(errors, str(fields["kind"]), None)
-    if not (isinstance(kind, type) and issubclass(kind, AfftoolError)):
-        kind = AfftoolError
-    return kind(str(fields["message"]), hint=fields.get("hint"))
