@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from afftool import catalog
 from afftool.errors import SpecError
+from afftool.plain import check_choices, digest
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.host import MODULE, HostSpec
 from afftool.spec.text import name_extents, show_size
@@ -37,15 +38,7 @@ class CaseSpec:
     seed: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("mode", get_args(Mode)),
-            ("dtype", get_args(Dtype)),
-            ("memory_format", get_args(MemoryFormat)),
-        ):
-            if getattr(self, name) not in choices:
-                raise SpecError(
-                    f"{name}={getattr(self, name)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
-                )
+        check_choices(self)
         if self.batch < 1 or min(self.size, default=0) < 1:
             raise SpecError("batch and size must be at least 1", hint="for example --batch 8 --size 56")
         if len(self.size) != self.fusion.ndim:
@@ -134,8 +127,4 @@ class CaseSpec:
     @property
     def identity(self) -> str:
         """A short hash over every field, so that equal questions have equal identities on every machine."""
-        # Imported here: a mistyped name has to be answered at once, and is never hashed.
-        import hashlib
-        import json
-
-        return hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self, self.fields())
