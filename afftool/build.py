@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from afftool.errors import AfftoolError, LoadError
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
 from afftool.spec import MODULE, CaseSpec
@@ -47,3 +49,33 @@ def build_case(spec: CaseSpec) -> Case:
         module = module.to(memory_format=memory_format)  # type: ignore[call-overload]
         inputs = tuple(x.contiguous(memory_format=memory_format) for x in inputs)
     return Case(spec, module, inputs)
+
+
+def check_buildable(cases: Iterable[CaseSpec]) -> None:
+    """Refuse a module or host of the user's own that is none, or that no case can build. Raises the error it gives.
+
+    Each is built once for every width it is asked for, on the meta device unless it needs values. What can be built for
+    some of its widths passes: its other cases become rows with their reason.
+    """
+    widths: dict[tuple[str, str], dict[int | None, AfftoolError | None]] = {}
+    for case in cases:
+        tried = widths.setdefault((case.fusion.text, case.host.text), {})
+        if (case.fusion.target or case.host.target) and case.channels not in tried:
+            tried[case.channels] = _refusal(case)
+    for tried in widths.values():
+        refusals = [error for error in tried.values() if error]
+        if refusals and len(refusals) == len(tried):
+            raise refusals[0]
+
+
+def _refusal(case: CaseSpec) -> AfftoolError | None:
+    """Why the case cannot be built; None if it can."""
+    small = replace(case, batch=2, size=(1,) * case.fusion.ndim, mode="infer", device="meta")
+    try:
+        try:
+            build_case(small)
+        except LoadError:  # a constructor that needs values, as `torch.linspace(...).tolist()` does
+            build_case(replace(small, device="cpu"))
+    except AfftoolError as error:
+        return error
+    return None

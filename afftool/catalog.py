@@ -24,7 +24,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Loadable:
     """A name with the dotted path it loads and the line that `afftool list` prints."""
 
     path: str
@@ -38,6 +38,18 @@ class Backend:
     path: str
     summary: str
     needs_cuda: bool = False
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a bench can read off a case. One with a `path` is read off a case that a backend has prepared.
+
+    The others have places of their own in a bench: `cost` before any backend, `memory` while the case is prepared,
+    `latency` in turns with others.
+    """
+
+    summary: str
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -224,11 +236,11 @@ BACKENDS: dict[str, Backend] = {
     ),
 }
 
-MEASURES: dict[str, Entry] = {
-    "cost": Entry("afftool.measure.cost:measure", "parameters, MACs, FLOPs, bytes moved; needs no real memory"),
-    "latency": Entry("afftool.measure.latency:measure", "time per step, with its spread"),
-    "memory": Entry("afftool.measure.memory:measure", "peak bytes by cause, parameters, saved for backward"),
-    "energy": Entry("afftool.measure.energy:measure", "joules a step, on a GPU whose energy NVML counts"),
+MEASURES: dict[str, Measure] = {
+    "cost": Measure("parameters, MACs, FLOPs, bytes moved; needs no real memory"),
+    "latency": Measure("time per step, with its spread"),
+    "memory": Measure("peak bytes by cause, parameters, saved for backward"),
+    "energy": Measure("joules a step, on a GPU whose energy NVML counts", "afftool.measure.energy:measure"),
 }
 
 _RESIZE = Knob("size", "", "resize every image to this height and width, as 32 or 180x240")
@@ -296,42 +308,46 @@ DATASETS: dict[str, Dataset] = {
     ),
 }
 
-STUDIES: dict[str, Entry] = {
-    "scale": Entry("afftool.study.grids:SCALE", "which context scales to attend to: global, local or both (Table 3)"),
-    "integration": Entry(
+STUDIES: dict[str, Loadable] = {
+    "scale": Loadable(
+        "afftool.study.grids:SCALE", "which context scales to attend to: global, local or both (Table 3)"
+    ),
+    "integration": Loadable(
         "afftool.study.grids:INTEGRATION", "seven ways to integrate at an equal parameter budget (Table 4)"
     ),
-    "joining": Entry("afftool.study.grids:JOINING", "how local and global context are joined (Table 6)"),
-    "depth": Entry("afftool.study.grids:DEPTH", "add, AFF and iAFF in networks of b = 1 to 4 (Figure 7)"),
-    "reduction": Entry("afftool.study.grids:REDUCTION", "AFF with r = 2, 4, 8 and 16"),
-    "iterations": Entry("afftool.study.grids:ITERATIONS", "one, two or three passes of attention"),
-    "gain": Entry("afftool.study.grids:GAIN", "AFF as in the paper or doubled as in the released code"),
-    "placement": Entry("afftool.study.grids:placement", "which stages fuse by AFF and which by addition"),
+    "joining": Loadable("afftool.study.grids:JOINING", "how local and global context are joined (Table 6)"),
+    "depth": Loadable("afftool.study.grids:DEPTH", "add, AFF and iAFF in networks of b = 1 to 4 (Figure 7)"),
+    "reduction": Loadable("afftool.study.grids:REDUCTION", "AFF with r = 2, 4, 8 and 16"),
+    "iterations": Loadable("afftool.study.grids:ITERATIONS", "one, two or three passes of attention"),
+    "gain": Loadable("afftool.study.grids:GAIN", "AFF as in the paper or doubled as in the released code"),
+    "placement": Loadable("afftool.study.grids:placement", "which stages fuse by AFF and which by addition"),
 }
 
-FORMATS: dict[str, Entry] = {
-    "md": Entry("afftool.formats.markdown:render", "Markdown"),
-    "csv": Entry("afftool.formats.csv:render", "comma-separated values, exact numbers"),
-    "json": Entry("afftool.formats.json:render", "one JSON document, exact numbers, null where there is none"),
-    "html": Entry("afftool.formats.html:render", "one self-contained HTML page"),
+FORMATS: dict[str, Loadable] = {
+    "md": Loadable("afftool.formats.markdown:render", "Markdown"),
+    "csv": Loadable("afftool.formats.csv:render", "comma-separated values, exact numbers"),
+    "json": Loadable("afftool.formats.json:render", "one JSON document, exact numbers, null where there is none"),
+    "html": Loadable("afftool.formats.html:render", "one self-contained HTML page"),
 }
 
-COMMANDS: dict[str, Entry] = {
-    "bench": Entry("afftool.cli.bench:bench", "Measure what fusions cost: parameters, MACs, bytes, latency, memory."),
-    "profile": Entry(
+COMMANDS: dict[str, Loadable] = {
+    "bench": Loadable(
+        "afftool.cli.bench:bench", "Measure what fusions cost: parameters, MACs, bytes, latency, memory."
+    ),
+    "profile": Loadable(
         "afftool.cli.profile:profile", "Look into a fusion: a trace, TensorBoard, operator tables; or two."
     ),
-    "inspect": Entry(
+    "inspect": Loadable(
         "afftool.cli.inspect:inspect", "Review a fusion, ours or your own: what is dead, doubled, fragile."
     ),
-    "ablate": Entry(
+    "ablate": Loadable(
         "afftool.cli.ablate:ablate", "Train variants alike over several seeds, and judge what can be told."
     ),
-    "list": Entry("afftool.cli.list:list_names", "List the names afftool knows: fusions, hosts, backends, ..."),
-    "describe": Entry("afftool.cli.describe:describe", "Explain a fusion or a host: formula, knobs, cost, source."),
-    "doctor": Entry("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),
-    "runs": Entry("afftool.cli.runs:runs", "List the stored runs."),
-    "report": Entry("afftool.cli.report:report", "Write a stored run as Markdown, CSV, JSON or HTML."),
-    "compare": Entry("afftool.cli.compare:compare", "Put two or more stored runs side by side."),
-    "check": Entry("afftool.cli.check:check", "Fail where a fusion got more expensive: the gate for CI."),
+    "list": Loadable("afftool.cli.list:list_names", "List the names afftool knows: fusions, hosts, backends, ..."),
+    "describe": Loadable("afftool.cli.describe:describe", "Explain a fusion or a host: formula, knobs, cost, source."),
+    "doctor": Loadable("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),
+    "runs": Loadable("afftool.cli.runs:runs", "List the stored runs."),
+    "report": Loadable("afftool.cli.report:report", "Write a stored run as Markdown, CSV, JSON or HTML."),
+    "compare": Loadable("afftool.cli.compare:compare", "Put two or more stored runs side by side."),
+    "check": Loadable("afftool.cli.check:check", "Fail where a fusion got more expensive: the gate for CI."),
 }

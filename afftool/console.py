@@ -107,18 +107,21 @@ def table(data: Table) -> None:
 
 
 class Follow(Protocol):
-    """Hears how far a running command is."""
+    """Hears how far something is."""
 
     def __call__(self, done: float, total: float, doing: str) -> None:
         """So much of the whole is done, and this is going on now."""
 
 
-class Following(Protocol):
-    """Where a running command tells how far it is, and what it has found."""
+def nobody(done: float, total: float, doing: str) -> None:
+    """Nobody follows."""
 
-    @property
-    def progress(self) -> Follow:
-        """Hears how far it is."""
+
+class Following(Protocol):
+    """Where a running command tells how far it is."""
+
+    def progress(self, done: float, total: float, doing: str) -> None:
+        """As a `Follow` hears it."""
 
     def line(self, text: str) -> None:
         """A result, as soon as it is there."""

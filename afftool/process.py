@@ -8,73 +8,35 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from afftool import errors
 from afftool.errors import AfftoolError
+from afftool.failure import FailedError, Failure
 
 Answer = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """What an exception says, in plain form: another process can tell it, and each command words it its own way.
-
-    `kind` is the exception's class; `ours` that it is one of `afftool.errors`, which alone have a `hint`; `place` is
-    `file:line` of the user's own code, where there is any.
-    """
-
-    kind: str
-    message: str
-    hint: str | None = None
-    place: str | None = None
-    ours: bool = False
-    out_of_memory: bool = False
-
-    @classmethod
-    def of(cls, error: BaseException) -> Self:
-        """What `error` says."""
-        kind = type(error).__name__
-        if isinstance(error, AfftoolError):
-            return cls(kind=kind, message=error.message, hint=error.hint, ours=True)
-        return cls(kind=kind, message=str(error), place=_place(error), out_of_memory=_is_out_of_memory(error))
-
-    @property
-    def error(self) -> AfftoolError | None:
-        """The error of `afftool.errors` that it was; None for any other exception."""
-        if not self.ours:
-            return None
-        kind = getattr(errors, self.kind, AfftoolError)
-        return (kind if issubclass(kind, AfftoolError) else AfftoolError)(self.message, hint=self.hint)
-
-
-class ChildFailed(Exception):
+class ChildFailed(FailedError):
     """A question ended in an exception over there; the child is still there to be asked."""
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(f"{failure.kind}: {failure.message}")
-        self.failure = failure
 
-
-class ChildEnded(Exception):
+class ChildEnded(FailedError):
     """The child is gone and owes an answer: it crashed, was killed, or ended itself."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(_end_of(code))
-        self.killed = code < 0
         self.how = _end_of(code)
-        """The name of the signal if it was `killed`, else `exit code 3`."""
+        """The name of the signal that killed it, or `exit code 3`."""
+        how = f"killed by {self.how}" if code < 0 else self.how
+        super().__init__(Failure(kind="", message=f"its process ended: {how}"))
 
 
 class Child:
@@ -172,29 +134,3 @@ def _end_of(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the device or here; torch's own class is known by its name."""
-    if any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__):
-        return True
-    text = str(error)
-    return "DefaultCPUAllocator" in text or "CUDA out of memory" in text
-
-
-def _place(error: BaseException) -> str | None:
-    """Where in the user's own code it happened: the last line outside of Python, torch and afftool, if any."""
-    torch = importlib.util.find_spec("torch")
-    folders = [Path(__file__).parent, *([Path(torch.origin).parent] if torch and torch.origin else [])]
-    libraries = tuple(f"{folder}{os.sep}" for folder in folders)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", *libraries)) and not _is_pythons(frame.filename):
-            return f"{frame.filename}:{frame.lineno}"
-    return None
-
-
-def _is_pythons(file: str) -> bool:
-    """Whether a file is of the standard library; packages may be installed below it, and are not."""
-    paths = sysconfig.get_paths()
-    inside = [file.removeprefix(f"{paths[name]}{os.sep}") for name in ("stdlib", "platstdlib")]
-    return any(rest != file and not rest.startswith(("site-packages", "dist-packages")) for rest in inside)

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from afftool.gate.reading import Reading
     from afftool.spec import CaseSpec
-    from afftool.sweep import Plan
+    from afftool.spec.sweep import Sweep
 
 
 class FusionGate(Protocol):
@@ -39,7 +39,7 @@ def fusion_gate() -> FusionGate:
 
 def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
     __tracebackhide__ = True
-    from afftool.sweep import Words, plan
+    from afftool.spec.sweep import Words, sweep
 
     options = _options()
     limits = {key: value for key, value in wanted.items() if key not in options}
@@ -48,7 +48,7 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{key}={value!r} is not a number")
     words = {key: _as_words(value) for key, value in wanted.items() if key in options and key != "device"}
-    planned = plan(Words(fusion=[fusion], baseline=None, **words)).on_device(str(wanted.get("device", "cpu")))
+    planned = sweep(Words(fusion=[fusion], baseline=None, **words)).on_device(str(wanted.get("device", "cpu")))
     case = _only_case(planned, fusion)
     from afftool.gate.exact import read_exact
 
@@ -61,12 +61,12 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
 
 def _options() -> tuple[str, ...]:
     """What describes the case, besides the fusion."""
-    from afftool.sweep import CASE_WORDS
+    from afftool.spec.sweep import CASE_WORDS
 
     return (*(word for word in CASE_WORDS if word != "fusion"), "device")
 
 
-def _only_case(planned: Plan, fusion: str) -> CaseSpec:
+def _only_case(planned: Sweep, fusion: str) -> CaseSpec:
     """The one case that was asked for. Raises `SpecError` where there are several, with why some cannot be."""
     from afftool.errors import SpecError
 

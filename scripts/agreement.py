@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 from afftool import entry, environment
-from afftool.bench import bench
+from afftool.bench import Options, bench
 from afftool.fusion import build_fusion
 from afftool.measure.contestant import Timed
 from afftool.spec import CaseSpec, FusionSpec
@@ -67,7 +67,7 @@ class Turns:
     def ours(self) -> float:
         """Milliseconds of the bench, which builds the case anew."""
         with mock.patch.object(entry, "enter", self._enter):
-            (record,) = bench([self._spec], measures=("latency",), budget_s=self._budget_s, baseline=None)
+            (record,) = bench([self._spec], Options(measures=("latency",), budget_s=self._budget_s, baseline=None))
         return record.latency_ms or float("nan")
 
     def theirs(self) -> float:
@@ -116,7 +116,9 @@ def against_itself(repeats: int, budget_s: float) -> tuple[list[str], int]:
     held = 0
     for repeat in range(repeats):
         cases = [case(f"agreement:{name}", 64, 28, 8) for name in ("One", "Other")]
-        _, record = bench(cases, measures=("latency",), budget_s=budget_s, baseline="agreement:One")
+        _, record = bench(
+            cases, Options(measures=("latency",), budget_s=budget_s, baseline=FusionSpec.parse("agreement:One"))
+        )
         low, high = record.latency_ratio_low, record.latency_ratio_high
         holds = low is not None and high is not None and low <= 1 <= high
         held += holds

@@ -25,7 +25,7 @@ from typing import Any
 from afftool import environment
 from afftool.backends import compile as compiled
 from afftool.backends import getting_ready
-from afftool.bench import bench
+from afftool.bench import Options, bench
 from afftool.measure import cost, memory
 from afftool.measure.contestant import Timed
 from afftool.spec import CaseSpec, FusionSpec
@@ -71,9 +71,11 @@ def main() -> None:
     records = list(
         bench(
             cases,
-            backends=chosen.backends.split(","),
-            budget_s=chosen.budget,
-            precision=1e-4,  # never reached, so that the whole budget is used
+            Options(
+                backends=tuple(chosen.backends.split(",")),
+                budget_s=chosen.budget,
+                precision=1e-4,  # never reached, so that the whole budget is used
+            ),
         )
     )
     wall = time.perf_counter() - start

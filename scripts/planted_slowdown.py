@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from afftool import environment
-from afftool.bench import bench
+from afftool.bench import Options, bench
 from afftool.spec import CaseSpec, FusionSpec
 
 WORK = 20
@@ -62,7 +62,10 @@ def main() -> None:
             CaseSpec(fusion=FusionSpec.parse(f"planted_slowdown:{name}"), channels=64, size=(28, 28), batch=4)
             for name in ("Base", "Slower")
         ]
-        _, slower = bench(cases, measures=("latency",), budget_s=chosen.budget, baseline="planted_slowdown:Base")
+        _, slower = bench(
+            cases,
+            Options(measures=("latency",), budget_s=chosen.budget, baseline=FusionSpec.parse("planted_slowdown:Base")),
+        )
         low, high = slower.latency_ratio_low or 0.0, slower.latency_ratio_high or float("inf")
         seen += low > 1
         narrow += high - low <= 0.04

@@ -83,16 +83,16 @@ class Prepared:
         self.run(1)
 
 
-class Backend(Protocol):
+class Prepare(Protocol):
     """Gets a case ready. Raises `Unavailable` where this machine cannot run it that way."""
 
     def __call__(self, case: Case) -> Prepared:
         """Get `case` ready."""
 
 
-def load(name: str) -> Backend:
+def load(name: str) -> Prepare:
     """The backend called `name`. Raises `UnknownName`."""
     if name not in catalog.BACKENDS:
         raise registry.unknown("backend", name, catalog.BACKENDS)
-    backend: Backend = registry.load(catalog.BACKENDS[name].path)
+    backend: Prepare = registry.load(catalog.BACKENDS[name].path)
     return backend

@@ -1,6 +1,6 @@
 """`afftool bench`: measure fusions, store every record as it comes, and print the comparison.
 
-What can be wrong with the words is found before torch is imported; see `afftool.sweep`.
+What can be wrong with the words is found before torch is imported; see `afftool.spec.sweep`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import dataclasses
 import itertools
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,19 +18,18 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import NothingMeasured, SpecError
+from afftool.errors import NothingMeasured
 from afftool.registry import load, unknown
 from afftool.spec import split_list
-from afftool.sweep import DEFAULT_BASELINE, Plan, Words, plan
+from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION, Sweep, Words, sweep
 
 if TYPE_CHECKING:
+    from afftool.bench import Options
     from afftool.measure.bounds import Bounds
-    from afftool.record import Environment, Record, Run
+    from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
     from afftool.report.model import Table
     from afftool.store import Store
-
-MEASURES = ["cost", "latency", "memory"]
 
 
 def bench(
@@ -49,10 +47,12 @@ def bench(
         list[str] | None,
         typer.Option("--measure", "-m", help="cost, latency, memory, energy [default: all]. Lists."),
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")] = 10.0,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")
+    ] = DEFAULT_BUDGET_S,
     precision: Annotated[
         float, typer.Option("--precision", help="Stop when the 95% interval of the median is within this share.")
-    ] = 0.01,
+    ] = DEFAULT_PRECISION,
     isolate: Annotated[
         Literal["auto", "none", "process"],
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
@@ -66,6 +66,7 @@ def bench(
     per_module: Annotated[
         bool, typer.Option("--per-module", help="Also: the cost of every module, and what it saves for backward.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if any row failed.")] = False,
     baseline: options.Baseline = DEFAULT_BASELINE,
     threads: options.Threads = None,
     out: options.Out = None,
@@ -77,45 +78,49 @@ def bench(
 
     Every option that takes lists makes a sweep: all combinations are measured, and those that cannot be are listed
     with the reason. Each record is stored the moment it exists.
+
+    Exits with 0 if something was measured, 2 for a wrong request (a module of your own that cannot be loaded or built,
+    or is none, among them), 6 if nothing could be measured, 130 if interrupted. A row that fails while it runs is kept
+    with its reason, and ends in 6 only with --strict.
     """
-    planned = plan(
+    planned = sweep(
         Words(
             fusion=fusion,
-            host=host or (),
-            channels=channels or (),
-            size=size or (),
-            batch=batch or (),
-            mode=mode or (),
-            dtype=dtype or (),
-            memory_format=memory_format or (),
+            host=host,
+            channels=channels,
+            size=size,
+            batch=batch,
+            mode=mode,
+            dtype=dtype,
+            memory_format=memory_format,
             baseline=baseline,
         )
     )
-    request = _Request(
-        backends=_known("backend", backend or [], catalog.BACKENDS),  # empty: decided when the device is known
-        measures=_known("measure", measure or MEASURES, catalog.MEASURES),
-        device=check_device(device),
+    from afftool.bench import Options
+
+    asked = Options(
+        backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
+        measures=_known("measure", measure, catalog.MEASURES) or Options.measures,
         budget_s=budget,
         precision=precision,
         isolate=isolate,
         cache=cache,
-        threads=threads,
-        as_json=as_json,
+        baseline=planned.baseline,
     )
-    if budget <= 0 or not 0 < precision < 1:
-        raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
+    check_device(device)
 
     from afftool.formats import destinations, renderer, write
     from afftool.report import bench_report
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
-    wanted = split_list(formats or [])
+    wanted = split_list(formats)
     files = destinations(out, wanted, stem="bench")
     with console.stdout_kept(as_json):
+        placed = _ready(planned, device, threads)
         with Store.open(store) as opened:
-            run = _measure(planned, request, opened)
-        found = _breakdowns(planned, request, explain=explain, per_module=per_module)
+            run = _measure(placed, asked, opened, device=device, quiet=as_json)
+        found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
         files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
     details = tuple(table for one in found for table in breakdown_tables(one))
@@ -128,26 +133,16 @@ def bench(
         _print(run, details)
     where = "".join(f", wrote {path}" for _, path in files)
     console.note(f"saved as run {run.id} in {store}{where}")
+    failed = [record for record in run.records if record.status in ("failed", "oom")]
     if not any(record.status == "ok" for record in run.records):
         raise NothingMeasured("nothing could be measured", hint="the reasons are listed above; see `afftool doctor`")
+    if strict and failed:
+        raise NothingMeasured(
+            f"{len(failed)} of {len(run.records)} rows failed", hint="the reasons are listed above; --strict minds them"
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """How to measure, apart from what."""
-
-    backends: tuple[str, ...]
-    measures: tuple[str, ...]
-    device: str
-    budget_s: float
-    precision: float
-    isolate: Literal["auto", "none", "process"]
-    cache: Literal["warm", "cold"]
-    threads: int | None
-    as_json: bool
-
-
-def _known(kind: str, texts: list[str], known: Mapping[str, object]) -> tuple[str, ...]:
+def _known(kind: str, texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
     """The names given, each once; `all` stands for all there are."""
     names: list[str] = []
     for text in split_list(texts):
@@ -157,28 +152,40 @@ def _known(kind: str, texts: list[str], known: Mapping[str, object]) -> tuple[st
     return tuple(dict.fromkeys(names))
 
 
-def _measure(planned: Plan, request: _Request, store: Store) -> Run:
-    """Everything that needs torch."""
+def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
+    """The cases on their device, once the user's own modules are known to be there. Imports torch.
+
+    Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored.
+    """
     for target in dict.fromkeys(t for case in planned.cases for t in (case.fusion.target, case.host.target) if t):
         load(target)
-    placed = planned.on_device(resolve_device(request.device))
+    placed = planned.on_device(resolve_device(device))
     import torch
 
-    from afftool import environment
-    from afftool.measure.bounds import Bounds
-    from afftool.session import Interrupted, save_as_measured
+    from afftool.build import check_buildable
 
-    if request.threads:
-        torch.set_num_threads(request.threads)
+    if threads:
+        torch.set_num_threads(threads)
+    check_buildable(placed.cases)
+    return placed
+
+
+def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, quiet: bool) -> Run:
+    """Every record, stored the moment it exists."""
+    from afftool import environment
+    from afftool.bench import bench as measure_cases
+    from afftool.bench.session import Interrupted, save_as_measured
+    from afftool.measure.bounds import Bounds
+
     machine = environment.read()
-    bounds = Bounds.of(store.path, machine, placed.cases[0].device, request.measures)
-    _advise(bounds, request, machine, store.path)
-    request = dataclasses.replace(request, measures=bounds.measures)
-    with console.following(to_stderr=request.as_json) as follow:
+    bounds = Bounds.of(store.path, machine, placed.cases[0].device, asked.measures)
+    _advise(bounds, device, machine, store.path)
+    whole = dataclasses.replace(asked, measures=bounds.measures)
+    with console.following(to_stderr=quiet) as follow:
         try:
             return save_as_measured(
                 store,
-                itertools.chain(placed.skipped, _records(placed, request, follow)),
+                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=follow.progress)),
                 command=shlex.join(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
@@ -193,34 +200,12 @@ def _measure(planned: Plan, request: _Request, store: Store) -> Run:
             raise typer.Exit(130) from None
 
 
-def _records(placed: Plan, request: _Request, follow: console.Following) -> Iterator[Record]:
-    from afftool.bench import bench as measure_cases
-
-    return measure_cases(
-        placed.cases,
-        backends=request.backends or _backends_of(placed),
-        measures=request.measures,
-        budget_s=request.budget_s,
-        precision=request.precision,
-        baseline=placed.baseline,
-        isolate=request.isolate,
-        cache=request.cache,
-        progress=lambda now: follow.progress(now.done, now.total, now.doing),
-    )
-
-
-def _backends_of(placed: Plan) -> list[str]:
-    """All that the machine has: those for CUDA need a case on CUDA."""
-    cuda = any(case.device.startswith("cuda") for case in placed.cases)
-    return [name for name, backend in catalog.BACKENDS.items() if cuda or not backend.needs_cuda]
-
-
-def _advise(bounds: Bounds, request: _Request, machine: Environment, store: Path) -> None:
+def _advise(bounds: Bounds, device: str, machine: Environment, store: Path) -> None:
     """A calibration that does not count because it was made with other threads is told, with what to do."""
     if not bounds.others:
         return
     words = ["afftool", "doctor", "--calibrate", "--threads", str(machine.threads)]
-    words += [] if request.device == "auto" else ["--device", request.device]
+    words += [] if device == "auto" else ["--device", device]
     words += [] if store == options.STORE else ["--store", str(store)]
     plural = "" if bounds.others == (1,) else "s"
     console.note(
@@ -229,15 +214,14 @@ def _advise(bounds: Bounds, request: _Request, machine: Environment, store: Path
     )
 
 
-def _breakdowns(planned: Plan, request: _Request, *, explain: bool, per_module: bool) -> list[Breakdown]:
+def _breakdowns(placed: Sweep, asked: Options, *, explain: bool, per_module: bool) -> list[Breakdown]:
     """Each case taken apart as asked, as its records have it: on the device it was measured on."""
-    from afftool.breakdown import break_down
+    from afftool.bench.session import break_down
 
     if not (explain or per_module):
         return []
-    cases = planned.on_device(resolve_device(request.device)).cases
-    memory = "memory" in request.measures
-    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in cases]
+    memory = "memory" in asked.measures
+    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in placed.cases]
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:

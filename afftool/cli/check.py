@@ -24,7 +24,7 @@ from afftool.gate.reading import DEFAULT, METRICS, choose
 from afftool.gate.worktree import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
-from afftool.sweep import Words
+from afftool.spec.sweep import Words
 
 INTERRUPTED = 130
 _MISSING: tuple[Missing, ...] = ("create", "skip", "fail")

@@ -76,7 +76,7 @@ def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> Non
 
 
 def _closed_form(grammar: Grammar, channels: int, size: tuple[int, ...]) -> None:
-    from afftool.closed_form import closed_form
+    from afftool.spec.closed_form import closed_form
 
     form = closed_form(grammar)
     positions = 1

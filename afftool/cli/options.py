@@ -21,7 +21,7 @@ class RunsCommand(TyperCommand):
 
 def _names_first(words: list[str]) -> list[str]:
     """A mistyped fusion is answered before anything else is looked at."""
-    from afftool.sweep import parse_fusions
+    from afftool.spec.sweep import parse_fusions
 
     parse_fusions(words)
     return words

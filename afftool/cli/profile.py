@@ -22,7 +22,7 @@ from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, 
 from afftool.formats import renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
-from afftool.sweep import Words, plan
+from afftool.spec.sweep import Words, sweep
 
 if TYPE_CHECKING:
     from afftool.profile.run import Profiled
@@ -124,7 +124,7 @@ def _cases(words: Words, backends: Sequence[str], *, needed: bool) -> list[tuple
                 "nothing to profile", hint="for example `afftool profile iaff`, or `afftool profile add iaff`"
             )
         return []
-    planned = plan(words)
+    planned = sweep(words)
     for record in planned.skipped:
         console.note(f"skipped {record.fusion}: {record.reason}")
     return [(case, name) for case in planned.cases for name in backends]
@@ -143,7 +143,7 @@ def _profile(
     import torch
 
     from afftool import environment
-    from afftool.entry import ReportedError, outcome
+    from afftool.failure import FailedError, Failure
     from afftool.profile.run import profile_case
 
     if threads:
@@ -156,15 +156,16 @@ def _profile(
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
                 done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
-            except (AfftoolError, ReportedError) as error:
-                status, reason = outcome(error)
-                follow.line(f"{'skipped' if status == 'skipped' else 'failed'} {case.fusion} ({name}): {reason}")
+            except (AfftoolError, FailedError) as error:
+                failure = Failure.of(error)
+                word = "skipped" if failure.status == "skipped" else "failed"
+                follow.line(f"{word} {case.fusion} ({name}): {failure.reason}")
                 failures.append(error)
     if done:
         return done
     if all(isinstance(error, UserError) for error in failures):
         raise failures[0]
-    raise NothingMeasured(f"nothing was profiled: {outcome(failures[0])[1]}")
+    raise NothingMeasured(f"nothing was profiled: {Failure.of(failures[0]).reason}")
 
 
 def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:

@@ -9,7 +9,7 @@ from torch import nn
 from afftool.errors import SpecError
 from afftool.fusion.gated import GatedFusion
 from afftool.fusion.plain import Addition, Concatenation
-from afftool.registry import Offer, build_own
+from afftool.own import Offer, build_own
 from afftool.spec import FusionSpec, Grammar
 from afftool.spec.text import read_literal
 

@@ -17,7 +17,7 @@ from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
 from afftool.registry import unknown
 from afftool.spec import CaseSpec
-from afftool.sweep import CASE_WORDS, Words, plan
+from afftool.spec.sweep import CASE_WORDS, Words, sweep
 
 FILE = "afftool.toml"
 REFERENCE = "afftool-baseline.json"
@@ -159,7 +159,7 @@ def _cases(
     for backend in backends:
         if backend not in catalog.BACKENDS:
             raise unknown("backend", backend, catalog.BACKENDS)
-    planned = plan(words).on_device(device)
+    planned = sweep(words).on_device(device)
     cases = tuple(
         GateCase(name=spec.name + ("" if backend == "eager" else f" backend={backend}"), spec=spec, backend=backend)
         for spec in planned.cases

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from afftool.plain import Plain
 from afftool.registry import unknown
 
 Detail = Mapping[str, int]
@@ -14,7 +14,7 @@ Detail = Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Reading(Plain):
     """The numbers of one case on one side.
 
     `values` holds exact metrics and instruction counts; `details` breaks a metric down by name; `times_ms` are
@@ -23,7 +23,7 @@ class Reading:
     `file:line` of the fusion's class, relative to where the check was started.
     """
 
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, int | float] = field(default_factory=dict)
     details: Mapping[str, Detail] = field(default_factory=dict)
     times_ms: tuple[float, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
@@ -32,17 +32,6 @@ class Reading:
     reason: str | None = None
     source: str | None = None
     batch: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """The reading as JSON takes it."""
-        return dataclasses.asdict(self) | {"times_ms": list(self.times_ms)}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Reading:
-        """The reading back from `to_dict`."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        kept = {key: value for key, value in fields.items() if key in known}
-        return cls(**kept | {"times_ms": tuple(kept.get("times_ms", ()))})
 
 
 def newcomers(before: Detail, after: Detail) -> dict[str, int]:

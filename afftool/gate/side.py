@@ -23,12 +23,13 @@ from afftool.errors import (
     Unavailable,
     UserError,
 )
+from afftool.failure import Failure
 from afftool.gate.config import GateCase
 from afftool.gate.reading import METRICS, Reading
 from afftool.gate.rules import RuleBook, slowdown_limit
 from afftool.gate.times import PROCESSES, Question, times_apart
 from afftool.gate.worktree import ImportPlan
-from afftool.process import Answer, Child, ChildEnded, ChildFailed, Failure
+from afftool.process import Answer, Child, ChildEnded, ChildFailed
 from afftool.record import Environment
 
 PROTOCOL = 2

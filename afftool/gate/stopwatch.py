@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from afftool import backends
+from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
-from afftool.entry import Reference
 from afftool.errors import Rejected, Unavailable
 from afftool.gate.times import BLOCK_MS
 from afftool.measure.clock import clock_for
@@ -46,7 +46,7 @@ class Stopwatch:
     def __init__(self, spec: CaseSpec, backend: str) -> None:
         case = build_case(spec)
         self._prepared = backends.load(backend)(case)
-        Reference(case).error_of(self._prepared)
+        EagerOutputs(case).error_of(self._prepared)
         self._clock = clock_for(spec.device)
         self._least_sample_ms = _SAMPLE_MS["cuda" if spec.device.startswith("cuda") else "cpu"]
         self._compiled = 0

@@ -24,7 +24,8 @@ from torch import nn
 from afftool import catalog
 from afftool.fusion import FusionFactory, fusion_factory
 from afftool.hosts.stages import Fused, Stage, read_stages
-from afftool.registry import build_own, load
+from afftool.own import build_own
+from afftool.registry import load
 from afftool.spec import FusionSpec, HostSpec
 from afftool.spec.text import read_literal
 

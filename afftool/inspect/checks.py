@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from afftool.entry import outcome
+from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject
 from afftool.quiet import quiet
@@ -70,7 +70,7 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
             Finding(
                 check=name,
                 severity="unknown",
-                what=f"could not be checked: {outcome(error)[1]}",
+                what=f"could not be checked: {Failure.of(error).reason}",
                 why="The module raised this where the check called it as module(x, y).",
                 do="Call it that way yourself to see the whole traceback.",
                 measured={"error": type(error).__name__},
@@ -82,7 +82,7 @@ def _does_not_run(error: BaseException) -> Finding:
     return Finding(
         check="output",
         severity="fault",
-        what=f"calling it fails: {outcome(error)[1]}",
+        what=f"calling it fails: {Failure.of(error).reason}",
         why="A fusion is called as module(x, y) with feature maps of one shape; nothing else can be looked at.",
         do="Call it that way yourself to see the whole traceback.",
         measured={"error": type(error).__name__, "runs": False},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from afftool.entry import outcome
+from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call, first_map
 
@@ -82,7 +82,7 @@ def _training(subject: Subject) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity="fault",
-                what=f"it runs in eval and fails in training: {outcome(error)[1]}",
+                what=f"it runs in eval and fails in training: {Failure.of(error).reason}",
                 why="It can be used, but never trained.",
                 do="Call it after module.train() to see the whole traceback.",
                 measured={"error": type(error).__name__, "trainable": False},

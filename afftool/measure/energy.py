@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afftool.errors import Unavailable
+
+if TYPE_CHECKING:
+    from afftool.backends import Prepared
+    from afftool.build import Case
 
 Clock = Callable[[], float]
 Counter = Callable[[], int]
 """Reads millijoules."""
 
 
-def measure(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float:
+def measure(prepared: Prepared, case: Case) -> dict[str, float]:
+    """The energy of a step, as a field of the case's record. Raises `Unavailable` where nothing counts it."""
+    return {"energy_j": joules(prepared.run, case.spec.device)}
+
+
+def joules(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float:
     """Joules that one step of `run(steps)` takes on `device`.
 
     `run` need not wait for the device. It takes `seconds` or a little longer. Raises `Unavailable` where nothing
@@ -31,10 +40,10 @@ def measure(run: Callable[[int], None], device: str, *, seconds: float = 1.0) ->
         run(steps)
         torch.cuda.synchronize(device)
 
-    joules = joules_per_step(finished, counter, seconds=seconds)
-    if joules is None:
+    found = joules_per_step(finished, counter, seconds=seconds)
+    if found is None:
         raise Unavailable("NVML's energy counter stood still while the steps ran", hint="leave energy out here")
-    return joules
+    return found
 
 
 def joules_per_step(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from afftool.backends import Backend, Prepared
+from afftool.backends import Prepare, Prepared
 from afftool.backends.workload import Workload, random_state_kept
 from afftool.build import Case
 from afftool.errors import Unavailable
@@ -103,7 +103,7 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
     )
 
 
-def observe(case: Case, prepare: Backend) -> tuple[Prepared, MemoryReading]:
+def observe(case: Case, prepare: Prepare) -> tuple[Prepared, MemoryReading]:
     """Prepare `case` under any backend and read its memory on the way: the prepared case, and its reading.
 
     Nothing is prepared twice, and the threads are the caller's. What is alive at the peak is not told apart, because a

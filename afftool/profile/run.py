@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from afftool.errors import AfftoolError, LoadError
+from afftool.failure import FailedError, Failure
 from afftool.formats import write
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
@@ -34,7 +35,7 @@ def profile_case(
     """Profile a case under a backend and write its files.
 
     Raises `Unavailable` where it cannot run here, `LoadError` where the user's own module fails or a file cannot be
-    written, the other errors of `afftool.errors`, and `ReportedError` for anything else that stops the case.
+    written, the other errors of `afftool.errors`, and `FailedError` for anything else that stops the case.
     """
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
@@ -52,7 +53,6 @@ def profile_case(
 def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
     from afftool.build import build_case
-    from afftool.entry import ReportedError, outcome
     from afftool.profile.capture import capture
 
     try:
@@ -60,13 +60,13 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:
-        status, reason = outcome(error)
-        if status == "oom":
-            raise ReportedError(status, f"{reason} (hint: use a smaller --batch or --size)") from error
+        failure = Failure.of(error)
+        if failure.out_of_memory:
+            raise FailedError(replace(failure, hint="use a smaller --batch or --size")) from error
         if spec.fusion.target is None and spec.host.target is None:
-            raise ReportedError(status, reason) from error
+            raise FailedError(failure) from error
         raise LoadError(
-            f"{spec.fusion} failed while it ran: {reason}",
+            f"{spec.fusion} failed while it ran: {failure.reason}",
             hint="`afftool inspect` tells more about a module of your own",
         ) from error
 

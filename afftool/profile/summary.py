@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afftool.errors import LoadError
+from afftool.plain import from_plain, to_plain
 from afftool.profile import plugin
 from afftool.profile.memory import memory_curves
 from afftool.profile.modules import modules
@@ -74,28 +75,17 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as JSON takes it."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        return {"schema": SCHEMA, **to_plain(self)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Profile:
-        """The profile back from `to_dict`. Raises `LoadError` for one of another schema."""
+        """The profile back from `to_dict`. Raises `LoadError` for another schema, `TypeError` for a damaged one."""
         if fields.get("schema") != SCHEMA:
             raise LoadError(
                 f"this profile has schema {fields.get('schema')!r}, not {SCHEMA}",
                 hint="profile again with this afftool",
             )
-        rows: dict[str, type] = {
-            "operators": OperatorRow,
-            "kernels": KernelRow,
-            "categories": CategoryRow,
-            "modules": ModuleRow,
-            "gaps": GapRow,
-        }
-        kept = {f.name: fields[f.name] for f in dataclasses.fields(cls)}
-        for name, row in rows.items():
-            kept[name] = [row(**given) for given in kept[name]]
-        kept["memory"] = [MemoryCurve(**{**m, "points": tuple(map(tuple, m["points"]))}) for m in kept["memory"]]
-        return cls(**kept)
+        return from_plain(cls, fields)
 
 
 def summarise(
@@ -171,5 +161,5 @@ def load(path: Path) -> Profile:
         raise LoadError(f"{path} is not a readable profile: {error}", hint="profile again") from error
     try:
         return Profile.from_dict(fields)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (TypeError, AttributeError) as error:
         raise LoadError(f"{path} is not a profile of afftool: {error}", hint="profile again") from error

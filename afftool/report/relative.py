@@ -9,7 +9,7 @@ from afftool.errors import AfftoolError
 from afftool.record import Record
 from afftool.report.columns import cell, setting_of
 from afftool.spec import FusionSpec
-from afftool.sweep import baseline_of
+from afftool.spec.sweep import baseline_of
 
 
 class Baseline:

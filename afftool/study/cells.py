@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from afftool.plain import Plain
 from afftool.study.spec import CellSpec
 
 CellStatus = Literal["ok", "failed"]
@@ -16,7 +16,7 @@ MEASURED = ("images_per_s", "train_s", "finished_at")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellRecord:
+class CellRecord(Plain):
     """One trained cell. `accuracy` (top-1) or `miou` is a share in [0, 1] on the test split after the last epoch.
 
     `bands` is the same score per object-size band. `losses` are the mean training losses per epoch, `scores` the
@@ -56,20 +56,6 @@ class CellRecord:
     def result(self) -> dict[str, Any]:
         """Every field that a repetition must reproduce bit for bit on the CPU."""
         return {key: value for key, value in self.to_dict().items() if key not in MEASURED}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON takes it."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        lists = {key: list(fields[key]) for key in ("losses", "signal")}
-        return fields | lists | {"cell": self.cell.to_dict()}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> CellRecord:
-        """The record back from `to_dict`; fields that a later version added are left out."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        kept = {key: value for key, value in fields.items() if key in known}
-        tuples = {key: tuple(kept.get(key, ())) for key in ("losses", "signal")}
-        return cls(**kept | tuples | {"cell": CellSpec.from_dict(kept["cell"])})
 
 
 def latest(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:

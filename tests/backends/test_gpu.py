@@ -9,9 +9,9 @@ from afftool import backends
 from afftool.backends import cudagraph, eager
 from afftool.backends.outputs import compare
 from afftool.backends.workload import Workload, in_double
-from afftool.bench import bench
+from afftool.bench import Options, bench
+from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
-from afftool.entry import Reference
 from afftool.errors import Unavailable
 from afftool.measure.clock import CudaClock, clock_for
 from afftool.measure.contestant import Timed
@@ -43,12 +43,12 @@ def test_every_backend_agrees_with_eager(name: str, mode: str) -> None:
     case = build_case(dataclasses.replace(CASE, mode=mode))
     prepared = backends.load(name)(case)
     try:
-        Reference(case).error_of(prepared)
+        EagerOutputs(case).error_of(prepared)
         prepared.run(10)
         before = prepared.compilations()
         prepared.run(10)
         assert prepared.compilations() == before
-        assert Reference(case).error_of(prepared) < 1e-2
+        assert EagerOutputs(case).error_of(prepared) < 1e-2
     finally:
         prepared.close()
 
@@ -102,7 +102,9 @@ def test_a_flushed_cache_makes_a_small_step_slower() -> None:
 
 
 def test_a_bench_isolates_compiled_cases_and_gives_ratios() -> None:
-    records = list(bench([CASE], backends=("eager", "cudagraph"), measures=("latency", "memory"), budget_s=5.0))
+    records = list(
+        bench([CASE], Options(backends=("eager", "cudagraph"), measures=("latency", "memory"), budget_s=5.0))
+    )
     assert {r.status for r in records} == {"ok"}
     assert {r.isolation for r in records} == {"process"}
     assert all(r.latency_ratio for r in records)
@@ -110,5 +112,5 @@ def test_a_bench_isolates_compiled_cases_and_gives_ratios() -> None:
 
 def test_a_case_too_large_for_the_gpu_is_out_of_memory_and_the_rest_goes_on() -> None:
     huge = dataclasses.replace(CASE, size=(4096, 4096), batch=64, channels=256)
-    records = list(bench([huge, CASE], measures=("latency",), budget_s=2.0, baseline=None))
+    records = list(bench([huge, CASE], Options(measures=("latency",), budget_s=2.0, baseline=None)))
     assert [r.status for r in records] == ["oom", "ok"]

@@ -272,3 +272,78 @@ def test_two_benches_into_one_store_lose_none() -> None:
     assert [run.finished for run in runs] == [True, True]
     assert {(r.fusion, r.batch) for run in runs for r in run.records} >= {("aff", 4), ("iaff", 4)}
     assert [len(run.records) for run in runs] == [8, 8]
+
+
+OWN = """\
+from torch import nn
+
+
+class Fine(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Breaks(Fine):
+    def forward(self, x, y):
+        raise ValueError("not today")
+
+
+class Asks(Fine):
+    def __init__(self, answer):
+        super().__init__()
+
+
+class Narrow(Fine):
+    def __init__(self, channels):
+        if channels > 4:
+            raise ValueError("too wide")
+        super().__init__()
+
+
+three = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("fusion", "says"),
+    [
+        ("os:getcwd", "gave a str, not an nn.Module"),
+        ("{own}:three", "is not a class or a function"),
+        ("{own}:Asks", "missing 1 required positional argument"),
+        ("{own}:Fine:width=8", "takes no key 'width'"),
+        ("{own}:Nobody", "has no attribute 'Nobody'"),
+        ("type:three", "no module named 'type'"),
+    ],
+)
+def test_what_is_no_module_is_refused_before_anything_is_measured(monkeypatch, capsys, own, fusion, says) -> None:
+    fusion = fusion.format(own=own)
+    assert afftool(monkeypatch, *COST, "--fusion", f"{own}:Fine,{fusion}") == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.out == ""
+    assert not Path(".afftool").exists()
+
+
+def test_a_forward_that_fails_is_a_row_and_fails_the_command_only_if_it_is_to_be_strict(
+    monkeypatch, capsys, own
+) -> None:
+    words = (*COST, "--fusion", f"{own}:Breaks")
+    assert afftool(monkeypatch, *words) == 0
+    assert [(row["fusion"], row["status"]) for row in latest()] == [("add", "ok"), (f"{own}:Breaks", "failed")]
+    assert "not today" in str(latest()[1]["reason"])
+    assert afftool(monkeypatch, *words, "--strict") == 6
+    assert "1 of 2 rows failed" in capsys.readouterr().err
+    assert [row["status"] for row in latest()] == ["ok", "failed"]  # stored all the same
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--strict") == 0
+
+
+def test_a_module_that_some_widths_do_not_suit_is_measured_at_the_others(monkeypatch, own) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", f"{own}:Narrow", "--channels", "4,8", "--baseline", "none") == 0
+    assert [(row["channels"], row["status"]) for row in latest()] == [(4, "ok"), (8, "failed")]

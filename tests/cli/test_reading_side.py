@@ -157,9 +157,9 @@ def test_stores_are_merged(stored: Path) -> None:
 
 
 def test_a_crash_is_called_a_bug_of_ours_with_its_traceback(tmp_path: Path) -> None:
-    program = "from afftool import catalog\ncatalog.COMMANDS['list'] = catalog.Entry('math:sqrt_of_nothing.x', '')\n"
+    program = "from afftool import catalog\ncatalog.COMMANDS['list'] = catalog.Loadable('math:sqrt_of_nothing.x', '')\n"
     program += "import afftool.cli.list as module\nmodule.kinds = lambda: 1 / 0\n"
-    program += "catalog.COMMANDS['list'] = catalog.Entry('afftool.cli.list:list_names', '')\n"
+    program += "catalog.COMMANDS['list'] = catalog.Loadable('afftool.cli.list:list_names', '')\n"
     program += "import sys; sys.argv = ['afftool', 'list']\nfrom afftool.cli import main\nmain()\n"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -213,7 +213,7 @@ def test_a_key_of_the_users_own_is_read_alike_in_a_fusion_and_in_a_host(text, va
             super().__init__()
             seen.append(key)
 
-    monkeypatch.setattr("afftool.registry.load", lambda path: Keeps)
+    monkeypatch.setattr("afftool.own.load", lambda path: Keeps)
     build_fusion(f"mine:Keeps:key={text}", channels=8)
     build_host(HostSpec.parse(f"mine:Keeps:key={text}"), FusionSpec.parse("add"))
     assert seen == [value, value]

@@ -51,10 +51,10 @@ def test_elsewhere_nothing_is_set_and_nothing_is_claimed(monkeypatch: Any) -> No
 
 
 def test_a_record_says_how_freed_memory_was_treated_when_it_was_timed() -> None:
-    from afftool.bench import bench
+    from afftool.bench import Options, bench
 
     spec = CaseSpec(fusion=FusionSpec.parse("add"), channels=4, size=(4, 4))
-    (timed,) = bench([spec], measures=("latency",), budget_s=0.01, baseline=None)
-    (counted,) = bench([spec], measures=("cost",), baseline=None)
+    (timed,) = bench([spec], Options(measures=("latency",), budget_s=0.01, baseline=None))
+    (counted,) = bench([spec], Options(measures=("cost",), baseline=None))
     assert timed.allocator == allocator.keep_freed_memory()
     assert counted.allocator is None

@@ -51,7 +51,7 @@ def test_a_counter_that_stands_still_gives_none_and_not_zero() -> None:
 def test_there_is_no_energy_on_a_cpu_and_no_step_is_made_for_it() -> None:
     board = Board(watts=1.0, step_s=1e-3, tick_s=0.02)
     with pytest.raises(Unavailable, match="on the CPU"):
-        energy.measure(board.run, "cpu")
+        energy.joules(board.run, "cpu")
     assert board.steps == 0
 
 
@@ -80,7 +80,7 @@ def test_a_counter_that_stands_still_is_told_as_the_reason(monkeypatch: pytest.M
     monkeypatch.setattr(energy, "find_counter", lambda device: lambda: 0)
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
     with pytest.raises(Unavailable, match="stood still"):
-        energy.measure(lambda steps: None, "cuda:0", seconds=0.01)
+        energy.joules(lambda steps: None, "cuda:0", seconds=0.01)
 
 
 @pytest.mark.gpu
@@ -104,5 +104,5 @@ def test_a_busy_gpu_draws_between_ten_and_two_thousand_watts() -> None:
     run(100)
     torch.cuda.synchronize()
     step_s = (time.perf_counter() - begun) / 100
-    joules = energy.measure(run, "cuda:0")
+    joules = energy.joules(run, "cuda:0")
     assert 10 < joules / step_s < 2000

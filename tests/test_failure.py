@@ -5,14 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from afftool.entry import ReportedError, outcome
 from afftool.errors import Rejected, Unavailable
+from afftool.failure import FailedError, Failure
+
+
+def outcome(error: BaseException) -> tuple[str, str]:
+    failure = Failure.of(error)
+    return failure.status, failure.reason
 
 
 def test_each_kind_of_error_becomes_its_status() -> None:
     assert outcome(Unavailable("no GPU", hint="buy one")) == ("skipped", "no GPU (hint: buy one)")
     assert outcome(Rejected("differs")) == ("failed", "differs")
-    assert outcome(ReportedError("oom", "full")) == ("oom", "full")
+    told = FailedError(Failure(kind="OutOfMemoryError", message="full", out_of_memory=True, hint="less"))
+    assert outcome(told) == ("oom", "out of memory: full (hint: less)")
     assert outcome(torch.OutOfMemoryError("CUDA out of memory. Tried"))[0] == "oom"
     assert outcome(MemoryError())[0] == "oom"
     assert outcome(ZeroDivisionError()) == ("failed", "ZeroDivisionError: no message")

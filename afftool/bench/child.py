@@ -1,7 +1,7 @@
 """A case in a fresh process, timed there while this one sleeps.
 
-`Isolated` starts `python -m afftool.isolate`, sends the case's spec, and is then a contestant like any other: it asks
-for a sample and blocks until the answer comes. So contestants in processes of their own still take turns in rounds.
+`Isolated` starts `python -m afftool.bench.child`, sends the case's spec, and is then a contestant like any other: it
+asks for a sample and blocks until the answer comes. So contestants in processes of their own take turns in rounds too.
 """
 
 from __future__ import annotations
@@ -13,34 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.measure.contestant import Sample
 from afftool.process import Child, serve
+from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
 
 if TYPE_CHECKING:
-    from afftool.entry import Entry
+    from afftool.bench.entry import Entrant
+
+
+def enter_child(spec: CaseSpec, record: Record, *, measures: Collection[str], cache: Cache, threads: int) -> Entrant:
+    """As `afftool.bench.entry.enter`, in a process of its own with so many threads.
+
+    Raises what `enter` does, as told by the process: `ChildFailed`, or `ChildEnded`.
+    """
+    from afftool.bench.entry import Entrant
+
+    child = Isolated(spec, record, measures=measures, cache=cache, threads=threads)
+    return Entrant(child, child.record, child.close, child.pid)
 
 
 class Isolated:
-    """A case under one backend in a process of its own.
-
-    Making it raises what `afftool.entry.enter` does, as told by the process: `ChildFailed`, or `ChildEnded`.
-    """
+    """A case under one backend in a process of its own, and its record as that process fills it in."""
 
     def __init__(
         self,
         spec: CaseSpec,
-        backend: str,
+        record: Record,
         *,
         measures: Collection[str],
-        cache: str = "warm",
+        cache: Cache = "warm",
         threads: int | None = None,
     ) -> None:
-        self._child = Child("afftool.isolate")
+        self._child = Child("afftool.bench.child")
         self.pid = self._child.pid
         try:
             answer = self._child.ask(
                 "enter",
                 spec=spec.fields(),
-                backend=backend,
+                record=record.to_dict(),
                 measures=sorted(measures),
                 cache=cache,
                 threads=threads,
@@ -49,7 +58,7 @@ class Isolated:
         except BaseException:
             self.close()
             raise
-        self.fields: dict[str, Any] = answer["fields"]
+        self.record = Record.from_dict(answer["record"])
 
     def sample(self, steps: int) -> Sample:
         """Have one sample taken."""
@@ -73,42 +82,43 @@ class _Inside:
     """The child's half."""
 
     def __init__(self) -> None:
-        self._entry: Entry | None = None
+        self._entrant: Entrant | None = None
 
     def enter(
         self,
         spec: Mapping[str, Any],
-        backend: str,
+        record: dict[str, Any],
         measures: Sequence[str],
-        cache: str,
+        cache: Cache,
         threads: int | None,
         path: Sequence[str],
     ) -> dict[str, Any]:
         sys.path[:] = path
         import torch
 
+        from afftool.bench.entry import EagerOutputs, enter
         from afftool.build import build_case
-        from afftool.entry import Reference, enter
         from afftool.measure.clock import clock_for
 
         if threads:
             torch.set_num_threads(threads)
         case = build_case(CaseSpec.from_fields(spec))
-        clock = clock_for(case.spec.device)
-        self._entry = enter(case, backend, reference=Reference(case), measures=measures, clock=clock, cache=cache)
-        return {"fields": self._entry.fields}
+        clock, eager = clock_for(case.spec.device), EagerOutputs(case)
+        known = Record.from_dict(record)
+        self._entrant = enter(case, known, eager=eager, measures=measures, clock=clock, cache=cache)
+        return {"record": self._entrant.record.to_dict()}
 
     def sample(self, steps: int) -> dict[str, Any]:
-        assert self._entry
-        return {"sample": asdict(self._entry.contestant.sample(steps))}
+        assert self._entrant
+        return {"sample": asdict(self._entrant.contestant.sample(steps))}
 
     def split(self, steps: int) -> dict[str, Any]:
-        assert self._entry
-        return {"parts": dict(self._entry.contestant.split(steps))}
+        assert self._entrant
+        return {"parts": dict(self._entrant.contestant.split(steps))}
 
     def move(self) -> dict[str, Any]:
-        assert self._entry
-        self._entry.contestant.move()
+        assert self._entrant
+        self._entrant.contestant.move()
         return {}
 
 

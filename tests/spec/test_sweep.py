@@ -7,11 +7,11 @@ import pytest
 from afftool import catalog
 from afftool.errors import SpecError, UnknownKey, UnknownName
 from afftool.spec import FusionSpec
-from afftool.sweep import Words, baseline_of, parse_fusions, plan
+from afftool.spec.sweep import Words, baseline_of, parse_fusions, sweep
 
 
 def cases(**words: Any) -> list[str]:
-    return [str(case.fusion) for case in plan(Words(**words)).cases]
+    return [str(case.fusion) for case in sweep(Words(**words)).cases]
 
 
 def test_the_baseline_is_measured_along_and_comes_first() -> None:
@@ -22,7 +22,7 @@ def test_the_baseline_is_measured_along_and_comes_first() -> None:
 
 
 def test_lists_are_comma_separated_or_repeated_and_make_every_combination_once() -> None:
-    planned = plan(
+    planned = sweep(
         Words(
             fusion=["aff,iaff", "aff"],
             channels=["32,64"],
@@ -40,9 +40,9 @@ def test_lists_are_comma_separated_or_repeated_and_make_every_combination_once()
 
 
 def test_defaults_are_those_of_the_host() -> None:
-    (module,) = plan(Words(fusion=["add"])).cases
+    (module,) = sweep(Words(fusion=["add"])).cases
     assert (module.channels, module.size, module.batch) == (64, (56, 56), 8)
-    (resnet,) = plan(Words(fusion=["add"], host=["resnet50"])).cases
+    (resnet,) = sweep(Words(fusion=["add"], host=["resnet50"])).cases
     assert (resnet.channels, resnet.size) == (None, (224, 224))
 
 
@@ -51,7 +51,7 @@ def test_all_is_every_fusion_of_the_catalog() -> None:
 
 
 def test_a_combination_that_cannot_be_is_skipped_with_its_reason_and_the_rest_stays() -> None:
-    planned = plan(Words(fusion=["aff", "aff:reduction=64"], channels=["32", "128"]))
+    planned = sweep(Words(fusion=["aff", "aff:reduction=64"], channels=["32", "128"]))
     assert sorted((str(c.fusion), c.channels) for c in planned.cases) == [
         ("add", 32),
         ("add", 128),
@@ -66,7 +66,7 @@ def test_a_combination_that_cannot_be_is_skipped_with_its_reason_and_the_rest_st
 
 
 def test_channels_are_skipped_for_hosts_that_decide_their_own() -> None:
-    planned = plan(Words(fusion=["aff"], host=["module", "resnet"], channels=["32"]))
+    planned = sweep(Words(fusion=["aff"], host=["module", "resnet"], channels=["32"]))
     assert {case.host.name for case in planned.cases} == {"module"}
     assert {record.host for record in planned.skipped} == {"resnet"}
     assert {record.scenario for record in planned.skipped} == {"short-skip"}
@@ -74,13 +74,13 @@ def test_channels_are_skipped_for_hosts_that_decide_their_own() -> None:
 
 def test_the_first_reason_is_the_error_if_no_requested_combination_can_be() -> None:
     with pytest.raises(SpecError, match="16 channels cannot be reduced by 64"):
-        plan(Words(fusion=["aff:reduction=64"], channels=["16"]))  # the baseline alone would be possible
+        sweep(Words(fusion=["aff:reduction=64"], channels=["16"]))  # the baseline alone would be possible
     with pytest.raises(SpecError, match="decides its own channels"):
-        plan(Words(fusion=["aff"], host=["resnet"], channels=["16"]))
+        sweep(Words(fusion=["aff"], host=["resnet"], channels=["16"]))
 
 
 def test_a_baseline_that_cannot_be_is_skipped_and_does_not_stop_the_rest() -> None:
-    planned = plan(Words(fusion=["aff"], channels=["16"], baseline="aff:reduction=64"))
+    planned = sweep(Words(fusion=["aff"], channels=["16"], baseline="aff:reduction=64"))
     assert [str(case.fusion) for case in planned.cases] == ["aff"]
     assert [record.fusion for record in planned.skipped] == ["aff:reduction=64"]
 
@@ -107,7 +107,7 @@ def test_a_baseline_that_cannot_be_is_skipped_and_does_not_stop_the_rest() -> No
 )
 def test_a_word_that_means_nothing_is_an_error_with_a_hint(words: dict[str, Any], error: type[SpecError]) -> None:
     with pytest.raises(error) as refusal:
-        plan(Words(**words))
+        sweep(Words(**words))
     assert refusal.value.hint
 
 
@@ -125,7 +125,7 @@ def test_the_baseline_fuses_as_many_maps_of_as_many_dimensions(fusion: str, base
 
 
 def test_maps_of_other_dimensions_take_the_sizes_that_fit_them() -> None:
-    planned = plan(Words(fusion=["aff:ndim=1", "aff"], size=["24", "8x9"]))
+    planned = sweep(Words(fusion=["aff:ndim=1", "aff"], size=["24", "8x9"]))
     assert {(str(c.fusion), c.size) for c in planned.cases} == {
         ("add:ndim=1", (24,)),
         ("aff:ndim=1", (24,)),
@@ -138,6 +138,6 @@ def test_maps_of_other_dimensions_take_the_sizes_that_fit_them() -> None:
 
 
 def test_the_device_is_put_in_once_it_is_known() -> None:
-    planned = plan(Words(fusion=["aff", "aff:reduction=128"])).on_device("cuda:0")
+    planned = sweep(Words(fusion=["aff", "aff:reduction=128"])).on_device("cuda:0")
     assert {case.device for case in planned.cases} == {"cuda:0"}
     assert {record.device for record in planned.skipped} == {"cuda:0"}

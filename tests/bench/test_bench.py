@@ -13,8 +13,7 @@ import torch
 from fake_time import TickingClock
 
 from afftool import catalog
-from afftool.bench import Progress, bench
-from afftool.catalog import Entry
+from afftool.bench import Options, bench
 from afftool.errors import SpecError, UnknownName
 from afftool.measure.latency import FEWEST_ROUNDS
 from afftool.record import Record
@@ -31,7 +30,9 @@ def case(fusion: str, **fields: Any) -> CaseSpec:
 
 
 def measured(*fusions: str, mode: str = "infer", **options: Any) -> dict[tuple[str, str | None], Record]:
-    records = list(bench([case(f, mode=mode) for f in fusions], **QUICK | {"clock": TickingClock()} | options))
+    given = QUICK | {"clock": TickingClock()} | options
+    besides = {name: given.pop(name) for name in ("clock", "follow") if name in given}
+    records = list(bench([case(f, mode=mode) for f in fusions], Options(**given), **besides))
     assert len({(r.fusion, r.backend) for r in records}) == len(records)
     return {(r.fusion, r.backend): r for r in records}
 
@@ -39,7 +40,7 @@ def measured(*fusions: str, mode: str = "infer", **options: Any) -> dict[tuple[s
 @pytest.fixture(autouse=True)
 def _planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("wrong", "recompiling"):
-        monkeypatch.setitem(catalog.BACKENDS, name, Entry(f"planted:{name}", "planted"))
+        monkeypatch.setitem(catalog.BACKENDS, name, catalog.Backend(f"planted:{name}", "planted"))
     return iter(())
 
 
@@ -80,6 +81,12 @@ def test_energy_that_nothing_counts_has_a_reason_beside_what_else_was_measured()
     assert "no energy: nothing counts energy on the CPU" in str(record.reason)
 
 
+def test_a_measure_of_a_prepared_case_is_one_line_in_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalog.MEASURES, "joules", catalog.Measure("planted", "planted:one_joule"))
+    record = measured("aff", measures=("joules",), baseline=None)["aff", "eager"]
+    assert (record.status, record.energy_j, record.latency_ms) == ("ok", 1.0, None)
+
+
 def test_two_things_that_are_missing_have_both_reasons() -> None:
     measures = ("cost", "latency", "energy")
     record = measured("planted:NotOnMeta", measures=measures, baseline=None)["planted:NotOnMeta", "eager"]
@@ -105,7 +112,7 @@ def test_without_a_baseline_nothing_is_added() -> None:
 
 def test_the_baseline_takes_the_dimensions_of_its_group() -> None:
     spec = CaseSpec(fusion=FusionSpec.parse("aff:ndim=1:inputs=3"), channels=8, size=(9,), batch=2)
-    base, aff = bench([spec], clock=TickingClock(), **QUICK)
+    base, aff = bench([spec], Options(**QUICK), clock=TickingClock())
     assert base.fusion == "add:ndim=1:inputs=3"
     assert (aff.depth, aff.height, aff.width) == (None, None, 9)
     assert aff.baseline == base.fusion
@@ -113,13 +120,13 @@ def test_the_baseline_takes_the_dimensions_of_its_group() -> None:
 
 def test_cases_that_differ_in_more_than_the_fusion_are_compared_apart() -> None:
     cases = [case("aff"), case("aff", batch=3)]
-    records = list(bench(cases, clock=TickingClock(), **QUICK))
+    records = list(bench(cases, Options(**QUICK), clock=TickingClock()))
     assert [(r.fusion, r.batch) for r in records] == [("add", 2), ("aff", 2), ("add", 3), ("aff", 3)]
 
 
 def test_cost_alone_needs_no_real_memory_and_one_row_a_case() -> None:
     huge = CaseSpec(fusion=FusionSpec.parse("aff"), channels=64, size=(4096, 4096), batch=1024)
-    base, aff = bench([huge], measures=("cost",), backends=("eager", "compile"))
+    base, aff = bench([huge], Options(measures=("cost",), backends=("eager", "compile")))
     assert (base.fusion, base.backend, aff.backend) == ("add", None, None)
     assert aff.params
     assert aff.macs
@@ -130,7 +137,7 @@ def test_a_host_is_benched_with_its_scenario() -> None:
     spec = CaseSpec(
         fusion=FusionSpec.parse("aff"), host=HostSpec.parse("resnet:b=1"), channels=None, size=(8, 8), batch=2
     )
-    (record,) = bench([spec], measures=("cost",), baseline=None)
+    (record,) = bench([spec], Options(measures=("cost",), baseline=None))
     assert record.scenario == "short-skip"
     assert record.host == "resnet:b=1"
 
@@ -224,18 +231,18 @@ def test_memory_without_latency_is_read_and_not_timed() -> None:
 
 
 def test_large_groups_run_in_heats_and_every_row_still_has_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afftool.bench.HEAT_ROWS", 3)
+    monkeypatch.setattr("afftool.bench.run.HEAT_ROWS", 3)
     records = measured("aff", "se", "sk", "gau", "highway")
     assert len(records) == 6
     assert all(record.latency_ratio is not None for record in records.values())
 
 
 def test_progress_counts_every_row_once_and_says_what_is_done() -> None:
-    told: list[Progress] = []
-    records = measured("aff", "se", progress=told.append)
-    assert told[-1].done == told[-1].total == len(records) == 3
-    assert [p.done for p in told] == sorted(p.done for p in told)
-    assert any(p.doing.startswith("timing add, aff, se") for p in told)
+    told: list[tuple[float, float, str]] = []
+    records = measured("aff", "se", follow=lambda *now: told.append(now))
+    assert told[-1][:2] == (len(records), 3) == (3, 3)
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert any(doing.startswith("timing add, aff, se") for _, _, doing in told)
 
 
 def test_cold_caches_are_timed_step_by_step() -> None:
@@ -246,11 +253,11 @@ def test_cold_caches_are_timed_step_by_step() -> None:
 
 def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> None:
     with pytest.raises(UnknownName, match="eagr"):
-        bench([case("aff")], backends=("eagr",))
+        Options(backends=("eagr",))
     with pytest.raises(UnknownName, match="latncy"):
-        bench([case("aff")], measures=("latncy",))
+        Options(measures=("latncy",))
     with pytest.raises(SpecError):
-        bench([case("aff")], budget_s=0)
+        Options(budget_s=0)
 
 
 def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash() -> None:
@@ -279,14 +286,15 @@ def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:
     script.write_text(
         "from pathlib import Path\n"
         "from afftool import bench as module\n"
-        "from afftool.isolate import Isolated\n"
+        "from afftool.bench.child import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "def sample(self, steps):\n"
         f"    Path({str(pids)!r}).write_text(str(self.pid))\n"
         "    raise KeyboardInterrupt\n"
         "Isolated.sample = sample\n"
-        "list(module.bench([spec], measures=('latency',), isolate='process', baseline=None))\n"
+        "options = module.Options(measures=('latency',), isolate='process', baseline=None)\n"
+        "list(module.bench([spec], options))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert "KeyboardInterrupt" in done.stderr
@@ -298,10 +306,11 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from afftool.isolate import Isolated\n"
+        "from afftool.bench.child import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
-        "child = Isolated(spec, 'eager', measures=('latency',))\n"
+        "from afftool.bench.rows import blank\n"
+        "child = Isolated(spec, blank(spec, 'eager'), measures=('latency',))\n"
         f"Path({str(pids)!r}).write_text(str(child.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,0 +1,114 @@
+"""One case under one backend, made ready to be timed: prepared, compared with eager, its memory read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from afftool import backends, catalog
+from afftool.backends import Prepared
+from afftool.backends.outputs import Outputs, compare
+from afftool.backends.workload import Workload, in_double, random_state_kept
+from afftool.build import Case
+from afftool.errors import Unavailable
+from afftool.failure import Failure
+from afftool.measure.allocator import keep_freed_memory
+from afftool.measure.clock import Clock
+from afftool.measure.contestant import Contestant, Timed
+from afftool.measure.flush import flusher
+from afftool.record import Cache, Record
+from afftool.registry import load
+
+SEED = 0
+
+
+class EagerOutputs:
+    """What eager makes of a case, worked out once for all of its backends."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    @cached_property
+    def _outputs(self) -> Outputs:
+        return Workload(self._case).outputs(SEED)
+
+    def error_of(self, prepared: Prepared) -> float:
+        """How far the prepared case is from eager (`error_vs_eager`). Raises `Rejected` if that is too far."""
+        if prepared.backend == "eager":
+            return 0.0
+        with random_state_kept(self._case):
+            return compare(prepared.outputs(SEED), self._outputs, lambda: in_double(self._case, SEED))
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A case ready to be timed, and its record as far as it is known before; `pid` is that of a process of its own."""
+
+    contestant: Contestant
+    record: Record
+    close: Callable[[], None]
+    pid: int | None = None
+
+
+def enter(
+    case: Case, record: Record, *, eager: EagerOutputs, measures: Collection[str], clock: Clock, cache: Cache = "warm"
+) -> Entrant:
+    """Get a case ready under the backend of its `record`, and fill that in. The case and the random state stay.
+
+    Raises `Unavailable` where this machine cannot run it that way, `Rejected` where its result differs from eager's,
+    and whatever the module raises.
+    """
+    if "latency" in measures and case.spec.device.startswith("cpu"):
+        record = replace(record, allocator=keep_freed_memory())
+    with random_state_kept(case):
+        prepared, record = _prepare(case, record, measures)
+        try:
+            record = replace(record, **asdict(prepared.preparation))
+            if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
+                record = replace(record, error_vs_eager=eager.error_of(prepared))
+            for name in measures:
+                if path := catalog.MEASURES[name].path:
+                    record = _read(name, load(path), prepared, case, record, alone=set(measures) == {name})
+            flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
+        except BaseException:
+            prepared.close()
+            raise
+    return Entrant(Timed(prepared, clock, flush), record, prepared.close)
+
+
+Measure = Callable[[Prepared, Case], Mapping[str, Any]]
+"""Reads numbers off a prepared case, as fields of a record. Raises `Unavailable` where there are none."""
+
+
+def _read(name: str, measure: Measure, prepared: Prepared, case: Case, record: Record, *, alone: bool) -> Record:
+    """The record with what a measure says, or why it says nothing; if `alone`, `Unavailable` is raised instead."""
+    try:
+        return replace(record, **measure(prepared, case))
+    except Unavailable as missing:
+        if alone:
+            raise
+        reasons = [record.reason, f"no {name}: {Failure.of(missing).reason}"]
+        return replace(record, reason="; ".join(filter(None, reasons)))
+
+
+def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Prepared, Record]:
+    """The case prepared, its memory read on the way if that is wanted and there is an allocator to ask."""
+    assert record.backend is not None
+    prepare = backends.load(record.backend)
+    if "memory" not in measures:
+        return prepare(case), record
+    from afftool.measure import memory
+
+    try:
+        if record.backend == "eager":
+            record = replace(record, **memory.measure(case).fields)
+            return prepare(case), record
+        # once for both: compiling again to keep the watching out of compile_s, a few percent, would double its cost
+        prepared, reading = memory.observe(case, prepare)
+        return prepared, replace(record, **reading.fields)
+    except Unavailable:
+        if case.spec.device.startswith(("cpu", "cuda")):
+            raise
+        return prepare(case), record  # a device without an allocator to ask can still be timed

@@ -1,0 +1,121 @@
+"""What a bench works on: cases in groups that are raced against each other, and a row for each case and backend."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from afftool import stats
+from afftool.errors import AfftoolError
+from afftool.failure import Failure
+from afftool.record import Record
+from afftool.spec import CaseSpec, FusionSpec
+from afftool.spec.sweep import baseline_of
+
+if TYPE_CHECKING:
+    from afftool.bench.entry import Entrant
+
+
+def by_setting(cases: Iterable[CaseSpec]) -> list[list[CaseSpec]]:
+    """The cases in groups that differ in nothing but the fusion, in the order they were given, each once."""
+    groups: dict[Any, dict[str, CaseSpec]] = {}
+    for case in cases:
+        setting = tuple(value for name, value in case.fields().items() if name != "fusion")
+        groups.setdefault((*setting, case.fusion.inputs), {})[case.fusion.text] = case
+    return [list(group.values()) for group in groups.values()]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that differ in nothing but the fusion; `baseline` is the one the others are compared with."""
+
+    specs: tuple[CaseSpec, ...]
+    baseline: CaseSpec | None
+
+    @classmethod
+    def of(cls, specs: list[CaseSpec], baseline: FusionSpec | None) -> Group:
+        """The group with its baseline in front, added if it is missing and possible."""
+        if baseline is None:
+            return cls(tuple(specs), None)
+        fusion = baseline_of(specs[0].fusion, baseline)
+        found = next((spec for spec in specs if spec.fusion.text == fusion.text), None)
+        if found is None:
+            try:
+                found = dataclasses.replace(specs[0], fusion=fusion)
+            except AfftoolError:
+                return cls(tuple(specs), None)
+        return cls((found, *(spec for spec in specs if spec is not found)), found)
+
+    @property
+    def challengers(self) -> list[CaseSpec]:
+        """All but the baseline."""
+        return [spec for spec in self.specs if spec is not self.baseline]
+
+
+def blank(spec: CaseSpec, backend: str | None = None) -> Record:
+    """The record of a case under a backend, None for no backend, of which nothing has been found out."""
+    return Record(**spec.stored(), scenario=spec.host.scenario, identity=spec.identity, backend=backend)
+
+
+@dataclass
+class Row:
+    """A case under a backend on its way to a record: what is known so far, and an entrant while it can be timed.
+
+    `samples_s` are those of the last race it was in; a baseline's row is in several, and only the first is its own.
+    """
+
+    spec: CaseSpec
+    record: Record
+    entrant: Entrant | None = None
+    samples_s: tuple[float, ...] = ()
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        assert self.record.backend is not None
+        return self.record.backend
+
+    @property
+    def failed(self) -> bool:
+        """Whether it can no longer be timed."""
+        return self.record.status != "ok"
+
+    @property
+    def timed(self) -> bool:
+        """Whether it has its times already."""
+        return bool(self.record.samples_ms)
+
+    def enter(self, entrant: Entrant) -> None:
+        """Take what getting ready has found out, and keep the case ready."""
+        self.entrant, self.record = entrant, entrant.record
+
+    def fail(self, error: BaseException) -> None:
+        """Note the status and the reason that an error means."""
+        failure = Failure.of(error)
+        self.record = replace(self.record, status=failure.status, reason=failure.reason)
+
+    def close(self) -> None:
+        """Let go of the case."""
+        if self.entrant is not None:
+            with contextlib.suppress(Exception):  # what failed may fail again
+                self.entrant.close()
+            self.entrant = None
+
+
+def compare(rows: Sequence[Row], baseline: CaseSpec) -> None:
+    """Give each row its ratio to the baseline's under the same backend, from the rounds they shared."""
+    bases = {row.backend: row for row in rows if row.spec is baseline and row.samples_s and not row.failed}
+    for row in rows:
+        base = bases.get(row.backend)
+        if base is None or row.failed or not row.samples_s:
+            continue
+        row.record = replace(row.record, baseline=baseline.fusion.text)
+        if row is base:
+            row.record = replace(row.record, latency_ratio=1.0)
+        elif ratio := stats.paired_ratio(row.samples_s, base.samples_s):
+            row.record = replace(
+                row.record, latency_ratio=ratio.estimate, latency_ratio_low=ratio.low, latency_ratio_high=ratio.high
+            )
