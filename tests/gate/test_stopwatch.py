@@ -1,10 +1,10 @@
-"""Times of one case, block by block."""
+"""What a step takes: milliseconds, block by block, and instructions, where valgrind is."""
 
 import pytest
 
 from afftool import backends
 from afftool.backends import Preparation, Prepared
-from afftool.errors import Rejected
+from afftool.errors import Rejected, Unavailable
 from afftool.gate import stopwatch
 from afftool.gate.stopwatch import Stopwatch
 from afftool.spec import CaseSpec, FusionSpec
@@ -83,3 +83,16 @@ def test_a_real_case_has_a_time():
     watch = Stopwatch(SPEC, "eager")
     assert watch.warm(0.05) > 0
     assert watch.time(20) > 0
+
+
+def test_what_valgrind_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(stopwatch.shutil, "which", lambda tool: None if tool == "valgrind" else tool)
+    assert "valgrind is not installed (Debian, Ubuntu: apt-get install valgrind)" in stopwatch.why_not()
+    with pytest.raises(Unavailable, match="not installed"):
+        stopwatch.count_instructions({"device": "cpu"})
+
+
+def test_instructions_are_counted_on_linux_and_on_the_cpu(monkeypatch):
+    assert "runs on cuda:0" in stopwatch.why_not("cuda:0")
+    monkeypatch.setattr(stopwatch.platform, "system", lambda: "Darwin")
+    assert "this is Darwin" in stopwatch.why_not()
