@@ -26,6 +26,7 @@ ROUNDS_FIRST = 24
 ROUNDS_GROW = 1.5
 """The answer is looked at after 24 rounds, then after half as many again: few looks, so that none is a lucky one."""
 BLOCK_MS = 20.0
+"""A block is long beside the clock and the switch of processes, short beside what drifts."""
 WARM_S = 2.0
 PROCESSES = 5
 """Five against five is the least that can tell two machines' jobs apart at 99%: one order in 252."""
@@ -106,6 +107,10 @@ def compete(
     def in_time() -> bool:
         return clock() - started < budget_s
 
+    # The rounds of one pair share where its processes happen to lie in memory, so their interval knows nothing of that
+    # luck, however many rounds there are: only another pair draws anew. It starts in the opposite order and on another
+    # core, so that being first, and that core's neighbours, are drawn anew too. Pairs that do not agree are not
+    # averaged: one of them had luck, and a third tells which.
     sides = (before, after)
     pairings: list[Pairing] = []
     while True:
@@ -140,7 +145,7 @@ def _agreeing(question: Question, pairings: Sequence[Pairing]) -> Sequence[Pairi
 def _settled(question: Question, pairings: Sequence[Pairing], agreeing: Sequence[Pairing]) -> bool:
     """Whether no further pair is needed: nobody is accused or praised by one alone, and no answer is disputed."""
     first = question.answer(pairings[0])
-    if len(pairings) == 1:
+    if len(pairings) == 1:  # "same" blames nobody, and a pair that stayed open has spent the budget already
         return first in ("same", "open")
     return len(agreeing) > 1 and len({question.answer(pairing) for pairing in agreeing}) == 1
 
@@ -164,9 +169,11 @@ def _play(
     times: dict[int, list[float]] = {id(one): [], id(other): []}
     pairing = Pairing(times[id(other if turned else one)], times[id(one if turned else other)])
     done = 0
+    # To stop as soon as the interval leaves the limit would be to look until noise has it leave: every look is one more
+    # chance for that. Looks that lie apart by a factor are few within any budget, and a second pair has to agree.
     for look in _looks():
         while done < look and (done < ROUNDS_FIRST or in_time()):
-            for side in (one, other) if done % 2 == 0 else (other, one):
+            for side in (one, other) if done % 2 == 0 else (other, one):  # ABBA: a steady drift cancels in two rounds
                 times[id(side)].append(side.ask("time", case=case, steps=steps)["step_ms"])
             done += 1
         if not in_time() or question.answer(pairing) != "open":
@@ -186,6 +193,7 @@ def _ready(one: TimedSide, other: TimedSide, case: Mapping[str, Any], *, budget_
     """Build and warm up both sides at once, and choose how many steps make a block."""
     for side in (one, other):
         side.send("warm", case=case, budget_s=budget_s, core=core)
+    # as many on both sides, so that what a block costs at its ends weighs alike
     slowest: float = max(side.answer()["step_ms"] for side in (one, other))
     return max(1, round(BLOCK_MS / slowest))
 
@@ -226,6 +234,10 @@ def ratio_apart(before: Sequence[float], after: Sequence[float]) -> Interval | N
     rank = _rank(len(before), len(after))
     if rank == 0:
         return None
+    # A ratio is a shift of logarithms, and the interval holds every r that the rank-sum test does not refuse for
+    # after / r against before. It ends at the k-th smallest and the k-th largest of the n m ratios, where fewer than k
+    # pairs of values lie the wrong way round (U < k) with a chance of 0.5% at most. Five and five values have 252
+    # orders, each as likely as any other if nothing changed, so there k is 1: the extremes.
     ratios = sorted(new / old for old in before for new in after)
     return Interval(median(ratios), ratios[rank - 1], ratios[-rank])
 
@@ -248,6 +260,7 @@ def _orders(n: int, m: int) -> tuple[int, ...]:
     """How many orders of n and m values give each U = 0 ... nm."""
     if n == 0 or m == 0:
         return (1,)
+    # Take the largest value away: one of the m adds nothing to U, one of the n lay above all m (Mann and Whitney).
     counts = [0] * (n * m + 1)
     for u, ways in enumerate(_orders(n, m - 1)):
         counts[u] += ways

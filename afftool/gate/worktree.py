@@ -71,10 +71,14 @@ class Repository:
                     raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
                 yield tree
             finally:
+                # Two things are to go: the files, and what the user's .git knows of them. Git removes both at once,
+                # changed files too (--force), locked ones too (twice). An interrupted `worktree add` may leave a tree
+                # that is none yet to git, which then removes nothing; its files go all the same, and its entry, locked
+                # while it is made, is pruned once it is unlocked and its files are gone.
                 with uninterrupted():
                     _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
                     shutil.rmtree(folder, ignore_errors=True)
-                    if _registered(self.root, tree):  # a half-made one that git would not remove, and keeps locked
+                    if _registered(self.root, tree):
                         _git(self.root, "worktree", "unlock", str(tree))
                         _git(self.root, "worktree", "prune")
 
@@ -106,7 +110,7 @@ def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ) as process:
         try:
             out, told = process.communicate()
-        except BaseException:
+        except BaseException:  # Ctrl-C reaches only us: without this, git would go on making what we are to remove
             _end(process)
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, told)
@@ -210,6 +214,8 @@ def plan_worktree(packages: Sequence[str], root: Path, here: Path, tree: Path) -
                 f"{name!r} is imported from {origin}, not from the repository {root}",
                 hint="both sides would be the same code; `pip install -e .` installs it from here, or use --baseline",
             )
+    # `here` first, as for a command that is started in it; then where each package really comes from, then whatever
+    # else of this process's path lies in the repository, for what those packages import in their turn
     roots = [here, *(origin for name in inside if (origin := _origin(name, here))), *_path_entries(here)]
     paths = [tree / path.relative_to(root) for path in roots if path == root or root in path.parents]
     return ImportPlan(tuple(dict.fromkeys(path for path in paths if path.is_dir())), tuple(inside), tree)
