@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,8 @@ def junit(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
     `strict` makes inconclusive verdicts failures, as it does for the exit code.
     """
     decided = [(verdict, _kind(verdict, strict)) for verdict in judgement.verdicts]
-    counts = {kind: str(sum(k == kind for _, k in decided)) for kind in ("failure", "error", "skipped")}
-    totals = {"tests": str(len(decided)), "failures": counts["failure"], "errors": counts["error"]}
-    totals |= {"skipped": counts["skipped"], "time": f"{seconds:.3f}"}
-    root = ElementTree.Element("testsuites", {"name": "afftool check"} | totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "afftool check"} | totals)
+    counts = Counter(kind for _, kind in decided)
+    root, suite = _suite(len(decided), seconds, counts)
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("before", judgement.before), ("after", judgement.after)):
         ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
@@ -47,13 +45,20 @@ def junit(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
 
 def junit_of_refusal(error: AfftoolError, *, seconds: float) -> str:
     """The document of a check that could not be carried out: one test case, with an error."""
-    totals = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": f"{seconds:.3f}"}
-    root = ElementTree.Element("testsuites", {"name": "afftool check"} | totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "afftool check"} | totals)
+    root, suite = _suite(1, seconds, Counter(["error"]))
     case = ElementTree.SubElement(suite, "testcase", name="check", classname="afftool", time="0")
     why = {"message": _clean(error.message), "type": type(error).__name__}
     ElementTree.SubElement(case, "error", why).text = _clean(str(error))
     return _text(root)
+
+
+def _suite(tests: int, seconds: float, counts: Counter[str | None]) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """The root and the one suite in it, with their totals; `counts` are of the kinds of `_kind`."""
+    kinds = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    totals = {"name": "afftool check", "tests": str(tests)}
+    totals |= {name: str(counts[kind]) for name, kind in kinds.items()} | {"time": f"{seconds:.3f}"}
+    root = ElementTree.Element("testsuites", totals)
+    return root, ElementTree.SubElement(root, "testsuite", totals)
 
 
 def _text(root: ElementTree.Element) -> str:
