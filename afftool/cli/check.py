@@ -16,6 +16,7 @@ from afftool import console
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
+from afftool.formats import refuse_unwritable
 from afftool.gate import Judgement, Missing
 from afftool.gating import config as configs
 from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
@@ -101,7 +102,7 @@ def check(
         if on_missing is not None and on_missing not in _MISSING:
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
-            _refuse_unwritable(junit)
+            refuse_unwritable(junit, option="--junit", error=UserError)
         if budget <= 0:
             raise UserError("--budget must be above 0", hint="for example --budget 20")
         words = Words(
@@ -264,18 +265,6 @@ def _append(path: Path, text: str) -> None:
             stream.write(text)
     except OSError as error:  # a summary that cannot be shown must not turn a build red
         console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Raises `UserError` where a file cannot be written, before anything is measured for it."""
-    existed = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -167,7 +167,8 @@ def test_on_a_gpu_kernels_belong_to_operators_and_both_readers_agree(tmp_path: P
     capture(build_case(spec), backend, trace, steps=STEPS)
     document = load_document(trace)
     theirs, own = (
-        summarise(document, copy, case={"fusion": "iaff"}, environment={}) for copy in (plugin.translate(document), None)
+        summarise(document, copy, case={"fusion": "iaff"}, environment={})
+        for copy in (plugin.translate(document), None)
     )
     assert own.kernels
     assert {k.name: k.calls for k in own.kernels} == {k.name: k.calls for k in theirs.kernels}
