@@ -6,11 +6,9 @@ import math
 
 import torch
 
-from afftool.inspect.checks import first_line
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, Subject, call, rms
+from afftool.inspect.subject import RAISED, Subject, call, first_line, rms
 
-NAME = "batch of 1"
 SAME = 1e-3
 
 
@@ -30,7 +28,6 @@ def _neighbours(subject: Subject) -> list[Finding]:
     if not repeated <= SAME:
         return [
             Finding(
-                check=NAME,
                 severity="unknown",
                 what=f"in eval, two calls with the same batch already differ by {repeated:.1%}, so nothing can be told "
                 "about an image alone",
@@ -45,7 +42,6 @@ def _neighbours(subject: Subject) -> list[Finding]:
             told = "a result that is not finite"
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"in eval, an image alone gives {told}",
                 why="Predictions then depend on what happens to be in the batch.",
@@ -54,7 +50,7 @@ def _neighbours(subject: Subject) -> list[Finding]:
             )
         ]
     what = "in eval, one image alone gives the same as among others"
-    return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+    return [Finding(severity="ok", what=what, measured=measured)]
 
 
 def _training(subject: Subject) -> list[Finding]:
@@ -67,7 +63,6 @@ def _training(subject: Subject) -> list[Finding]:
     except RAISED as error:
         return [
             Finding(
-                check=NAME,
                 severity="note",
                 what=f"does not train with a batch of 1 ({first_line(error)})",
                 why="Batch norm after global pooling sees a single value a channel: the last, smaller batch of an "
@@ -79,7 +74,6 @@ def _training(subject: Subject) -> list[Finding]:
     if not bool(torch.isfinite(out).all()):
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what="with a batch of 1 in training the output is not finite, and nothing fails",
                 why="The variance of a single value is undefined; the NaN goes into the weights.",
@@ -88,7 +82,7 @@ def _training(subject: Subject) -> list[Finding]:
         ]
     if not out.requires_grad:
         return []  # it trains with no batch at all, which the check of the output says
-    return [Finding(check=NAME, severity="ok", what="trains with a batch of 1")]
+    return [Finding(severity="ok", what="trains with a batch of 1")]
 
 
 def _train(subject: Subject, batch: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 
@@ -46,7 +47,7 @@ def review(subject: Subject) -> Iterator[Finding]:
         if name in spared:
             yield Finding(check=name, severity="unknown", what=f"not looked at, since {spared[name]}")
             continue
-        findings = _run(name, load(path), subject)
+        findings = [dataclasses.replace(finding, check=name) for finding in _run(name, load(path), subject)]
         yield from findings
         if name == "output":
             for finding in findings:
@@ -68,7 +69,6 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
             return [_does_not_run(error)]
         return [
             Finding(
-                check=name,
                 severity="unknown",
                 what=f"could not be checked: {Failure.of(error).reason}",
                 why="The module raised this where the check called it as module(x, y).",
@@ -80,16 +80,9 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
 
 def _does_not_run(error: BaseException) -> Finding:
     return Finding(
-        check="output",
         severity="fault",
         what=f"calling it fails: {Failure.of(error).reason}",
         why="A fusion is called as module(x, y) with feature maps of one shape; nothing else can be looked at.",
         do="Call it that way yourself to see the whole traceback.",
         measured={"error": type(error).__name__, "runs": False},
     )
-
-
-def first_line(error: BaseException) -> str:
-    """An error as one line: its type and the first thing it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

@@ -11,7 +11,6 @@ from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call
 
-NAME = "dead parameters"
 DRAWS = 3
 """Inputs and weights tried: a gradient that is 0 in all of them is 0 for a reason."""
 
@@ -52,7 +51,7 @@ def check(subject: Subject) -> list[Finding]:
     findings = [_undefined(undefined)] if undefined else []
     if not dead and not undefined:
         what = f"a gradient reaches all {units.count(total)} parameters" if total else "it has no parameters"
-        findings.append(Finding(check=NAME, severity="ok", what=what, measured=measured))
+        findings.append(Finding(severity="ok", what=what, measured=measured))
     if dead:
         absent, zero = [n for n in dead if n not in used], [n for n in dead if n in used]
         findings.append(_dead(module, called, absent, zero, measured | {"dead": dead}))
@@ -76,7 +75,6 @@ def _dead(
     if not absent:
         why = "A saturated gate or a factor of 0 lets no gradient through: they keep their first values."
     return Finding(
-        check=NAME,
         severity="fault",
         what=f"{units.count(measured['dead_params'])} of {units.count(measured['params'])} parameters are dead: "  # type: ignore[arg-type]
         + "; ".join(reasons),
@@ -88,7 +86,6 @@ def _dead(
 
 def _undefined(names: list[str]) -> Finding:
     return Finding(
-        check=NAME,
         severity="fault",
         what=f"the gradient of {', '.join(names)} is not finite, though the output is",
         why="The first step of a training writes NaN into them.",

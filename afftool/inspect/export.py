@@ -9,12 +9,10 @@ import logging
 import torch
 from torch import nn
 
-from afftool.inspect.checks import first_line
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, SEED, Subject, call, rms
+from afftool.inspect.subject import RAISED, SEED, Subject, call, first_line, rms
 from afftool.quiet import quiet
 
-NAME = "export"
 OTHER_BATCH = 3
 
 
@@ -46,7 +44,6 @@ def check(subject: Subject) -> list[Finding]:
     except RAISED as error:
         return [
             Finding(
-                check=NAME,
                 severity="warning",
                 what=f"cannot be exported with a dynamic batch: {first_line(error)}",
                 why="Serving (ONNX, AOTInductor, ExecuTorch) starts from such an export.",
@@ -58,7 +55,6 @@ def check(subject: Subject) -> list[Finding]:
     if not difference <= 1e-4:
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"the exported program gives another result than the module ({difference:.1%} off)",
                 why="What is served is not what was trained.",
@@ -67,4 +63,4 @@ def check(subject: Subject) -> list[Finding]:
             )
         ]
     what = "exports with a dynamic batch, and gives the same with another one"
-    return [Finding(check=NAME, severity="ok", what=what, measured={"difference": difference})]
+    return [Finding(severity="ok", what=what, measured={"difference": difference})]

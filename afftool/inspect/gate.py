@@ -16,7 +16,6 @@ from afftool.inspect.scale import EXACT
 from afftool.inspect.squash import Squashed, squashed
 from afftool.inspect.subject import Subject, call, precise, rms
 
-NAME = "gate"
 FAR_APART = 0.5
 """The gate is read off where the inputs differ by at least this."""
 CONSTANT = 1e-4
@@ -45,10 +44,9 @@ def _finding(gate: Squashed, numbers: dict[str, float]) -> Finding:
     spoken = _spoken(gate, numbers)
     if not all(math.isfinite(value) for value in numbers.values()):
         what = f"the gate is not finite in training ({gate.kind})"
-        return Finding(check=NAME, severity="unknown", what=what, measured=measured)
+        return Finding(severity="unknown", what=what, measured=measured)
     if numbers["saturated"] > 0.5:
         return Finding(
-            check=NAME,
             severity="warning",
             what=f"the gate starts out saturated ({spoken})",
             why=f"A saturated {kind} passes no gradient, so the attention learns late or never.",
@@ -57,7 +55,6 @@ def _finding(gate: Squashed, numbers: dict[str, float]) -> Finding:
         )
     if _constant(gate.kind, numbers):
         return Finding(
-            check=NAME,
             severity="warning",
             what=f"the gate is the same everywhere ({spoken})",
             why="A constant gate is a fixed weighted sum: its attention costs time and decides nothing.",
@@ -65,7 +62,7 @@ def _finding(gate: Squashed, numbers: dict[str, float]) -> Finding:
             measured=measured,
         )
     open_half_way = kind not in ("sigmoid", "hardsigmoid") or abs(numbers["mean"] - 0.5) <= 0.2
-    return Finding(check=NAME, severity="ok" if open_half_way else "note", what=spoken, measured=measured)
+    return Finding(severity="ok" if open_half_way else "note", what=spoken, measured=measured)
 
 
 def _constant(kind: str, numbers: dict[str, float]) -> bool:
@@ -88,9 +85,8 @@ def _spoken(gate: Squashed, numbers: dict[str, float]) -> str:
 
 def _none(known: bool) -> Finding:
     if known:
-        return Finding(check=NAME, severity="ok", what="it has no gate", measured={"gate": None})
+        return Finding(severity="ok", what="it has no gate", measured={"gate": None})
     return Finding(
-        check=NAME,
         severity="note",
         what="no gate was found: it is no soft selection, and calls no sigmoid, softmax, tanh or hardsigmoid of torch",
         why="If it has one, nothing here says whether it is saturated.",

@@ -13,8 +13,6 @@ from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject
 from afftool.quiet import quiet
 
-NAME = "graph breaks"
-
 
 def check(subject: Subject) -> list[Finding]:
     """How many pieces dynamo cuts the forward pass into, in eval and in training, and why.
@@ -34,7 +32,6 @@ def check(subject: Subject) -> list[Finding]:
     if not graphs or not graphs_training:
         return [
             Finding(
-                check=NAME,
                 severity="warning",
                 what="torch.compile sees nothing of it: all of it runs in Python",
                 why="A compiled network is cut in two here, and nothing of the fusion is sped up.",
@@ -44,14 +41,13 @@ def check(subject: Subject) -> list[Finding]:
         ]
     if breaks == breaks_training == 0:
         what = "torch.compile sees one graph, in eval and in training"
-        return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+        return [Finding(severity="ok", what=what, measured=measured)]
     told = "; ".join(dict.fromkeys(reasons + reasons_training))
     where = f"{_times(breaks)} in eval, {_times(breaks_training)} in training"
     if breaks == breaks_training:
         where = f"{_times(breaks)}, in eval and in training"
     return [
         Finding(
-            check=NAME,
             severity="warning",
             what=f"torch.compile breaks the graph {where}{f': {told}' if told else ''}",
             why="Every break ends fusion of kernels and goes back to Python; fullgraph=True and CUDA graphs refuse it.",

@@ -8,8 +8,6 @@ from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call, first_map
 
-NAME = "output"
-
 
 def check(subject: Subject) -> list[Finding]:
     """What it returns in eval, and whether that trains. Raises what the module raises in eval."""
@@ -24,7 +22,7 @@ def check(subject: Subject) -> list[Finding]:
     if findings:
         return findings
     measured = {"shape": list(out.shape), "dtype": _name(out.dtype)}
-    return [Finding(check=NAME, severity="ok", what=f"one finite map of shape {tuple(out.shape)}", measured=measured)]
+    return [Finding(severity="ok", what=f"one finite map of shape {tuple(out.shape)}", measured=measured)]
 
 
 def _one_map(given: object) -> list[Finding]:
@@ -32,7 +30,6 @@ def _one_map(given: object) -> list[Finding]:
         return []
     return [
         Finding(
-            check=NAME,
             severity="fault",
             what=f"it returns a {type(given).__name__}, not one feature map; what follows is about the first map in it",
             why="A fusion takes the place of an addition: what comes next expects one tensor.",
@@ -48,7 +45,6 @@ def _like_its_inputs(out: torch.Tensor, x: torch.Tensor) -> list[Finding]:
     if out.shape != x.shape:
         findings.append(
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"maps of shape {tuple(x.shape)} give one of shape {tuple(out.shape)}",
                 why="A fusion takes the place of an addition, so its output must have the shape of its inputs.",
@@ -61,7 +57,6 @@ def _like_its_inputs(out: torch.Tensor, x: torch.Tensor) -> list[Finding]:
     if out.dtype != x.dtype:
         findings.append(
             Finding(
-                check=NAME,
                 severity="warning",
                 what=f"{x.dtype} maps give a {out.dtype} one",
                 why="Whatever comes next runs in another precision than was asked for.",
@@ -80,7 +75,6 @@ def _training(subject: Subject) -> list[Finding]:
     except RAISED as error:
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"it runs in eval and fails in training: {Failure.of(error).reason}",
                 why="It can be used, but never trained.",
@@ -91,7 +85,6 @@ def _training(subject: Subject) -> list[Finding]:
     if not out.requires_grad:
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what="its output is cut from autograd: nothing can be trained through it",
                 why="Neither its own parameters nor the layers before it get a gradient, and nothing fails.",
@@ -106,7 +99,6 @@ def _training(subject: Subject) -> list[Finding]:
 
 def _not_finite(what: str) -> Finding:
     return Finding(
-        check=NAME,
         severity="fault",
         what=what,
         why="One infinity or NaN spreads through a network in one step.",

@@ -8,7 +8,6 @@ from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, precise, rms
 
-NAME = "output scale"
 EXACT = 1e-5
 """Relative; what is constant is constant better than this, in single precision too."""
 
@@ -45,22 +44,21 @@ def check(subject: Subject) -> list[Finding]:
         if params:
             return [_idle(params, spoken, measured)]
         what = f"it is the plain sum: equal inputs come out {ratio:.3g} times as large, as in every addition; {spoken}"
-        return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+        return [Finding(severity="ok", what=what, measured=measured)]
     if is_sum:
         return [_scaled(f"it is {factor:.4g} times the sum of its inputs; {spoken}", measured)]
     if not proportional:
         what = f"equal inputs come out {ratio:.3g} times as large, though not by one factor; {spoken}"
-        return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+        return [Finding(severity="ok", what=what, measured=measured)]
     if abs(ratio - 1) <= EXACT:
         what = f"equal inputs come out as they are: the inputs' weights add up to 1; {spoken}"
-        return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+        return [Finding(severity="ok", what=what, measured=measured)]
     doubled = "it doubles: " if abs(ratio - 2) <= EXACT else ""
     return [_scaled(f"{doubled}its gates' weights add up to {ratio:.4g}, not 1; {spoken}", measured)]
 
 
 def _idle(params: int, spoken: str, measured: dict[str, object]) -> Finding:
     return Finding(
-        check=NAME,
         severity="note",
         what=f"it acts as the plain sum, though it has {units.count(params)} parameters; {spoken}",
         why="Whatever they are for makes no difference at initialisation: a gate that is saturated, a branch that "
@@ -72,7 +70,6 @@ def _idle(params: int, spoken: str, measured: dict[str, object]) -> Finding:
 
 def _undefined() -> Finding:
     return Finding(
-        check=NAME,
         severity="fault",
         what="equal inputs give an output that is not finite",
         why="Two branches may well agree: both are 0 behind a ReLU, or start from the same weights.",
@@ -82,7 +79,6 @@ def _undefined() -> Finding:
 
 def _scaled(what: str, measured: dict[str, object]) -> Finding:
     return Finding(
-        check=NAME,
         severity="warning",
         what=what,
         why="A soft selection keeps the signal's size; one with another gain grows or shrinks it in every block. The "

@@ -7,8 +7,6 @@ import torch
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call
 
-NAME = "mismatched shapes"
-
 
 def check(subject: Subject) -> list[Finding]:
     """What happens when y has one position, one channel, one image, or half the size of x."""
@@ -31,11 +29,10 @@ def check(subject: Subject) -> list[Finding]:
         accepted[name] = (tuple(y.shape), tuple(out.shape))
     measured = {"accepted": {name: list(shapes[0]) for name, shapes in accepted.items()}}
     if not accepted:
-        return [Finding(check=NAME, severity="ok", what="refuses inputs that differ in shape", measured=measured)]
+        return [Finding(severity="ok", what="refuses inputs that differ in shape", measured=measured)]
     told = "; ".join(f"x {tuple(x.shape)} and y {y} give {out}" for y, out in accepted.values())
     return [
         Finding(
-            check=NAME,
             severity="warning",
             what=f"fuses inputs that do not fit, without a word: {told}",
             why="Broadcasting fuses the wrong positions, channels or images; training goes on and is only worse.",

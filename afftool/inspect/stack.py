@@ -10,7 +10,6 @@ from torch import nn
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, rms
 
-NAME = "ten blocks"
 BLOCKS = 10
 DRAWS = 3
 FORWARD = (0.1, 10.0)
@@ -29,7 +28,7 @@ def check(subject: Subject) -> list[Finding]:
     """
     if subject.inputs != 2:
         what = "a residual block fuses two maps, this takes more"
-        return [Finding(check=NAME, severity="ok", what=what, measured={"sizes": None})]
+        return [Finding(severity="ok", what=what, measured={"sizes": None})]
     sizes, pulls = zip(*(_travel(subject, draw) for draw in range(DRAWS)), strict=True)
     curve = [_middle([draw[block] for draw in sizes]) for block in range(BLOCKS + 1)]
     back = _middle(list(pulls))
@@ -40,12 +39,11 @@ def check(subject: Subject) -> list[Finding]:
         return [_finding("fault", f"after {BLOCKS} blocks the signal or its gradient is not finite", measured)]
     if not FORWARD[0] <= growth <= FORWARD[1] or not BACKWARD[0] <= back <= BACKWARD[1]:
         return [_finding("warning", spoken, measured)]
-    return [Finding(check=NAME, severity="ok", what=spoken, measured=measured)]
+    return [Finding(severity="ok", what=spoken, measured=measured)]
 
 
 def _finding(severity: str, what: str, measured: dict[str, object]) -> Finding:
     return Finding(
-        check=NAME,
         severity=severity,  # type: ignore[arg-type]
         what=what,
         why="A signal that grows or fades with depth makes the first layers learn at another rate than the last.",

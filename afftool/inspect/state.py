@@ -7,8 +7,6 @@ import torch
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, rms
 
-NAME = "state in eval"
-
 
 def check(subject: Subject) -> list[Finding]:
     """Buffers and parameters before and after forward passes in eval, and two outputs of the same input."""
@@ -26,7 +24,6 @@ def check(subject: Subject) -> list[Finding]:
     if changed:
         findings.append(
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"a forward pass in eval changes {', '.join(changed)}",
                 why="Results then depend on what was evaluated before, and a saved model on when it was saved.",
@@ -37,7 +34,6 @@ def check(subject: Subject) -> list[Finding]:
     if spoilt:
         findings.append(
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"it writes into its inputs ({', '.join('xy'[i] if i < 2 else str(i + 1) for i in spoilt)})",
                 why="The skip connection that still needs the map gets another one.",
@@ -51,7 +47,6 @@ def check(subject: Subject) -> list[Finding]:
             do = "Let forward change nothing, or only if self.training."
         findings.append(
             Finding(
-                check=NAME,
                 severity="warning",
                 what=f"the same input gives two different outputs in eval: {cause}",
                 why="A result that cannot be repeated can be neither compared, exported nor served.",
@@ -61,7 +56,7 @@ def check(subject: Subject) -> list[Finding]:
     if findings:
         return findings
     what = "eval changes no buffer and no input, and gives the same twice"
-    return [Finding(check=NAME, severity="ok", what=what, measured={"changed": []})]
+    return [Finding(severity="ok", what=what, measured={"changed": []})]
 
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:

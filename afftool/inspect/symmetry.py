@@ -9,7 +9,6 @@ import torch
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import Subject, call, precise, rms
 
-NAME = "x and y"
 PROBES = 4
 IGNORED = 1e-9
 
@@ -35,7 +34,6 @@ def check(subject: Subject) -> list[Finding]:
     if not all(math.isfinite(value) for value in (change, *shares)):
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what="the gradient of the inputs is not finite, though the output is",
                 why="The first step of a training writes NaN into every layer before.",
@@ -48,7 +46,6 @@ def check(subject: Subject) -> list[Finding]:
     if ignored:
         return [
             Finding(
-                check=NAME,
                 severity="fault",
                 what=f"the output does not depend on {' and '.join(ignored)}",
                 why="What comes in there is computed for nothing, and its branch gets no gradient.",
@@ -59,10 +56,9 @@ def check(subject: Subject) -> list[Finding]:
     spoken = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
     if change <= 1e-9:
         what = f"symmetric: swapping the inputs changes nothing (sensitivity: {spoken})"
-        return [Finding(check=NAME, severity="ok", what=what, measured=measured)]
+        return [Finding(severity="ok", what=what, measured=measured)]
     return [
         Finding(
-            check=NAME,
             severity="note",
             what=f"not symmetric: swapping the inputs changes the output by {change:.0%} (sensitivity: {spoken})",
             why="A checkpoint trained with one order gives other results with the other, and nothing fails.",
