@@ -17,18 +17,19 @@ from afftool.registry import load
 Check = Callable[[Subject], list[Finding]]
 
 CHECKS: dict[str, str] = {
-    "output": "afftool.inspect.output:check",
-    "dead parameters": "afftool.inspect.dead:check",
-    "output scale": "afftool.inspect.scale:check",
-    "x and y": "afftool.inspect.symmetry:check",
-    "batch of 1": "afftool.inspect.batch:check",
-    "mismatched shapes": "afftool.inspect.shapes:check",
-    "state in eval": "afftool.inspect.state:check",
-    "gate": "afftool.inspect.gate:check",
-    "ten blocks": "afftool.inspect.stack:check",
-    "graph breaks": "afftool.inspect.graph:check",
-    "export": "afftool.inspect.export:check",
+    "output": "afftool.inspect.output:output",
+    "dead parameters": "afftool.inspect.gradients:dead_parameters",
+    "output scale": "afftool.inspect.scale:output_scale",
+    "x and y": "afftool.inspect.gradients:x_and_y",
+    "batch of 1": "afftool.inspect.output:batch_of_1",
+    "mismatched shapes": "afftool.inspect.output:mismatched_shapes",
+    "state in eval": "afftool.inspect.output:state_in_eval",
+    "gate": "afftool.inspect.attention:attention_weights",
+    "ten blocks": "afftool.inspect.scale:ten_blocks",
+    "graph breaks": "afftool.inspect.tracing:graph_breaks",
+    "export": "afftool.inspect.tracing:export",
 }
+"""The name that findings carry, and the function that finds."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "finite": ("dead parameters", "output scale", "x and y", "batch of 1", "gate", "ten blocks", "export"),
