@@ -15,11 +15,12 @@ from afftool import console
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
+from afftool.formats import refuse_unwritable
 from afftool.gate import config as configs
 from afftool.gate.check import Checking, against_ref, against_reference, write_reference
 from afftool.gate.config import GateConfig
 from afftool.gate.judge import Judgement, Missing
-from afftool.gate.listeners import Checked, Listener, listeners_for, refuse_unwritable
+from afftool.gate.listeners import Checked, Listener, listeners_for
 from afftool.gate.reading import DEFAULT, METRICS, choose
 from afftool.gate.worktree import terminations_raise
 from afftool.registry import unknown
@@ -98,7 +99,7 @@ def check(
         if on_missing is not None and on_missing not in _MISSING:
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
-            refuse_unwritable(junit)
+            refuse_unwritable(junit, option="--junit", error=UserError)
         if budget <= 0:
             raise UserError("--budget must be above 0", hint="for example --budget 20")
         words = Words(

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +17,8 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, UserError
-from afftool.formats import renderer
+from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
+from afftool.formats import refuse_unwritable, renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import Words, sweep
@@ -90,7 +89,7 @@ def profile(
     check_device(device)
     done = _load(stored)
     if cases or len(stored) > 1:
-        _refuse_unwritable(out)
+        refuse_unwritable(out, option="--out", folder=True)
     if cases:
         with console.stdout_kept(as_json):
             done += _profile(cases, out, names, steps, resolve_device(device), threads)
@@ -98,16 +97,6 @@ def profile(
     _print(done, reports, as_json)
     if show:
         _open((stored[0].parent if stored and not cases else out) / "tensorboard", port)
-
-
-def _refuse_unwritable(out: Path) -> None:
-    """Raises `LoadError` where no folder can be made or written, before anything is measured for it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise LoadError(f"{out} cannot be written: {error.strerror}", hint="name another folder by --out") from error
 
 
 def _is_profile(folder: Path) -> bool:

@@ -128,20 +128,5 @@ class _Junit:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise _unwritable(self.path, error) from error
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Raises `UserError` where a file cannot be written, before anything is measured for it."""
-    existed = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit")
+            hint = "name another file by --junit"
+            raise UserError(f"{self.path} cannot be written: {error.strerror}", hint=hint) from error

@@ -22,7 +22,8 @@ SEVERITIES: dict[Severity, str] = {
 class Finding:
     """One finding: what was seen, why it matters, what to do, and the numbers behind it."""
 
-    check: str
+    check: str = ""
+    """The name of the check; `checks.review` puts it in, so that no check has to say its own."""
     severity: Severity
     what: str
     why: str = ""

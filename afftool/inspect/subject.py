@@ -69,6 +69,12 @@ def rms(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().square().mean().sqrt())
 
 
+def first_line(error: BaseException) -> str:
+    """An error as one line: its type and the first thing it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
 def precise(subject: Subject, *, training: bool = False) -> tuple[Callable[[], nn.Module], list[torch.Tensor]]:
     """How to make a fresh module, and its inputs, in double precision, so that a ratio of 2 is 2.
 

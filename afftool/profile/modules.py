@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Container
+from typing import Any
 
 from afftool.profile.rows import ModuleRow
 from afftool.profile.trace import Span, Trace
@@ -14,23 +16,12 @@ ACCUMULATE = "AccumulateGrad"
 _COMPILED = "Torch-Compiled Region"
 
 
-@dataclass
-class _Sums:
-    type: str
-    calls: int = 0
-    forward: float = 0.0
-    forward_self: float = 0.0
-    backward: float = 0.0
-    forward_device: float = 0.0
-    backward_device: float = 0.0
-
-
 def modules(trace: Trace, forest: Forest) -> list[ModuleRow]:
     """One row a module in the order of the first call.
 
     Under a compiler there are no modules left inside, only compiled regions; those are the rows then.
     """
-    sums: dict[str, _Sums] = {}
+    rows: dict[str, ModuleRow] = {}
     for span in sorted(forest.walk(), key=lambda s: s.start):
         if span.kind == "module":
             path, kind = span.module
@@ -38,28 +29,24 @@ def modules(trace: Trace, forest: Forest) -> list[ModuleRow]:
             path, kind = span.name, "compiled"
         else:
             continue
-        row = sums.setdefault(path, _Sums(kind))
-        row.calls += 1
-        row.forward += span.duration
-        row.forward_self += span.duration - sum(inner.duration for inner in _inner_modules(span))
-        row.forward_device += forest.device_total(span)
-    for path, span in _backward(trace, forest):
-        for owner in _ancestry(path, sums):
-            sums[owner].backward += span.duration
-            sums[owner].backward_device += forest.device_total(span)
-    return [
-        ModuleRow(
-            path=path,
-            type=row.type,
-            calls=row.calls,
-            forward_us=row.forward,
-            forward_self_us=row.forward_self,
-            backward_us=row.backward,
-            forward_device_us=row.forward_device,
-            backward_device_us=row.backward_device,
+        rows[path] = _plus(
+            rows.get(path) or ModuleRow(path=path, type=kind),
+            calls=1,
+            forward_us=span.duration,
+            forward_self_us=span.duration - sum(inner.duration for inner in _inner_modules(span)),
+            forward_device_us=forest.device_total(span),
         )
-        for path, row in sums.items()
-    ]
+    for path, span in _backward(trace, forest):
+        device_us = forest.device_total(span)
+        for owner in _ancestry(path, rows):
+            rows[owner] = _plus(rows[owner], backward_us=span.duration, backward_device_us=device_us)
+    return list(rows.values())
+
+
+def _plus(row: ModuleRow, **more: float) -> ModuleRow:
+    """The row with these added to its fields of the same names."""
+    sums: dict[str, Any] = {name: getattr(row, name) + value for name, value in more.items()}
+    return dataclasses.replace(row, **sums)
 
 
 def _backward(trace: Trace, forest: Forest) -> list[tuple[str, Span]]:
@@ -111,7 +98,7 @@ def _inner_modules(span: Span) -> list[Span]:
     return found
 
 
-def _ancestry(path: str, known: dict[str, _Sums]) -> list[str]:
+def _ancestry(path: str, known: Container[str]) -> list[str]:
     """A module's path and those of the modules around it, as far as they were called: `a.b` -> `a.b`, `a`, `.`."""
     parts = path.split(".")
     paths = [".".join(parts[:n]) for n in range(len(parts), 0, -1)] if path != "." else ["."]

@@ -45,12 +45,11 @@ def installed() -> str | None:
         return None
 
 
-def write_log(document: dict[str, Any], folder: Path) -> Path:
-    """Write a trace's JSON as a run that the plugin opens and return the file."""
+def write_log(translated: dict[str, Any], folder: Path) -> None:
+    """Write a trace that `translate` gave as a run that the plugin opens."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{WORKER}.pt.trace.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(translate(document)).encode(), compresslevel=6))
-    return path
+    path.write_bytes(gzip.compress(json.dumps(translated).encode(), compresslevel=6))
 
 
 def translate(document: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +91,13 @@ def _module_events(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]
         yield {**event, "cat": "python_function", "args": args}
 
 
-def read_tables(path: Path) -> Tables:
-    """Tables of a run written by `write_log`. Raises whatever the plugin raises on a trace it cannot read."""
+def read_tables(translated: dict[str, Any]) -> Tables:
+    """Tables of a trace that `translate` gave. Raises whatever the plugin raises on a trace it cannot read."""
     # Its warnings are about its own guesses, and pandas warns of the old way it calls it.
     with quiet("pytorch_profiler", logging.ERROR):
         from torch_tb_profiler.profiler.data import RunProfileData
 
-        data = RunProfileData.parse(WORKER, None, str(path), str(path.parent))
+        data = RunProfileData.from_json(WORKER, None, translated)
     return Tables(
         operators=sort_operators(
             OperatorRow(

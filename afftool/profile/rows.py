@@ -41,10 +41,10 @@ class ModuleRow:
 
     path: str
     type: str
-    calls: int
-    forward_us: float
-    forward_self_us: float
-    backward_us: float
+    calls: int = 0
+    forward_us: float = 0.0
+    forward_self_us: float = 0.0
+    backward_us: float = 0.0
     forward_device_us: float = 0.0
     backward_device_us: float = 0.0
 

@@ -18,7 +18,7 @@ from afftool.profile.modules import modules
 from afftool.profile.operators import kernels, operators
 from afftool.profile.rows import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Tables
 from afftool.profile.timeline import categories, gaps, step_windows
-from afftool.profile.trace import Trace, read_trace
+from afftool.profile.trace import Trace, parse
 from afftool.profile.tree import Forest, grow
 
 SCHEMA = 1
@@ -89,8 +89,8 @@ class Profile:
 
 
 def summarise(
-    trace_file: Path,
-    log_file: Path | None,
+    document: dict[str, Any],
+    translated: dict[str, Any] | None,
     *,
     case: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -98,14 +98,14 @@ def summarise(
 ) -> Profile:
     """Read every table off a trace.
 
-    `trace_file` is the profiler's own file, `log_file` the copy that torch-tb-profiler opens: its loader reads the
-    operator, kernel and category tables where it is installed, afftool's own reader otherwise; the rest is always our
-    own reading. Raises `LoadError`.
+    `document` is the profiler's own JSON, `translated` the copy for torch-tb-profiler (`plugin.translate`): its loader
+    reads the operator, kernel and category tables where it is installed, afftool's own reader otherwise; the rest is
+    always our own reading.
     """
-    trace = read_trace(trace_file)
+    trace = parse(document)
     forest = grow(trace)
     windows = step_windows(trace)
-    tables, source, trouble = _tables(trace, forest, windows, log_file)
+    tables, source, trouble = _tables(trace, forest, windows, translated)
     return Profile(
         case=dict(case),
         environment=dict(environment),
@@ -123,16 +123,16 @@ def summarise(
 
 
 def _tables(
-    trace: Trace, forest: Forest, windows: list[tuple[float, float]], log_file: Path | None
+    trace: Trace, forest: Forest, windows: list[tuple[float, float]], translated: dict[str, Any] | None
 ) -> tuple[Tables, str, list[str]]:
     version = plugin.installed()
     if version is None:
         trouble = [f"{plugin.PACKAGE} is not installed, so there is no TensorBoard page; pip install {plugin.PACKAGE}"]
-    elif log_file is None:
+    elif translated is None:
         trouble = []
     else:
         try:
-            return plugin.read_tables(log_file), f"{plugin.PACKAGE} {version}", []
+            return plugin.read_tables(translated), f"{plugin.PACKAGE} {version}", []
         except Exception as error:  # It is no longer maintained: whatever it trips over, the report goes on without it.
             trouble = [f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {error})"]
     own = Tables(

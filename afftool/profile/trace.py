@@ -104,11 +104,6 @@ def load_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def read_trace(path: Path) -> Trace:
-    """The trace in a file. Raises `LoadError`."""
-    return parse(load_document(path))
-
-
 def parse(document: dict[str, Any]) -> Trace:
     """The parts of a trace's JSON; events that are no part of a profile are left out."""
     steps: list[Span] = []

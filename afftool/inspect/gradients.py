@@ -1,7 +1,8 @@
-"""Parameters that nothing can ever train."""
+"""What a gradient reaches: every parameter, and both inputs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -9,20 +10,20 @@ from torch import nn
 
 from afftool import units
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import Subject, call
+from afftool.inspect.subject import Subject, call, precise, rms
 
-NAME = "dead parameters"
 DRAWS = 3
 """Inputs and weights tried: a gradient that is 0 in all of them is 0 for a reason."""
 
 UNUSED = (
     "Call the branch where it was meant to be called, or remove it. Distributed training would also stop on unused "
+    "parameters."
 )
-UNUSED += "parameters."
+ROOT = "Look for a square root, a norm or a logarithm at 0, and add a small constant under it."
 ZERO = "Look for a gate that is saturated (scale its logits down, or norm them) or for a factor of 0."
 
 
-def check(subject: Subject) -> list[Finding]:
+def dead_parameters(subject: Subject) -> list[Finding]:
     """Which parameters get no gradient, or one that is exactly 0, whatever the inputs and weights."""
     used: set[str] = set()
     alive: set[str] = set()
@@ -52,7 +53,7 @@ def check(subject: Subject) -> list[Finding]:
     findings = [_undefined(undefined)] if undefined else []
     if not dead and not undefined:
         what = f"a gradient reaches all {units.count(total)} parameters" if total else "it has no parameters"
-        findings.append(Finding(check=NAME, severity="ok", what=what, measured=measured))
+        findings.append(Finding(severity="ok", what=what, measured=measured))
     if dead:
         absent, zero = [n for n in dead if n not in used], [n for n in dead if n in used]
         findings.append(_dead(module, called, absent, zero, measured | {"dead": dead}))
@@ -76,7 +77,6 @@ def _dead(
     if not absent:
         why = "A saturated gate or a factor of 0 lets no gradient through: they keep their first values."
     return Finding(
-        check=NAME,
         severity="fault",
         what=f"{units.count(measured['dead_params'])} of {units.count(measured['params'])} parameters are dead: "  # type: ignore[arg-type]
         + "; ".join(reasons),
@@ -88,11 +88,10 @@ def _dead(
 
 def _undefined(names: list[str]) -> Finding:
     return Finding(
-        check=NAME,
         severity="fault",
         what=f"the gradient of {', '.join(names)} is not finite, though the output is",
         why="The first step of a training writes NaN into them.",
-        do="Look for a square root, a norm or a logarithm at 0, and add a small constant under it.",
+        do=ROOT,
         measured={"gradient_not_finite": names},
     )
 
@@ -124,3 +123,66 @@ def _outermost(holders: list[str], names: list[str]) -> list[str]:
 
 def _list(names: list[str]) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+
+
+PROBES = 4
+IGNORED = 1e-9
+"""A share of the sensitivity below this is rounding."""
+
+
+def x_and_y(subject: Subject) -> list[Finding]:
+    """The change by swapping the first two inputs, and each input's share of the output's sensitivity."""
+    make, maps = precise(subject)
+    with torch.no_grad():
+        plain = call(make(), [x.clone() for x in maps])
+        swapped = call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
+    change = rms(plain - swapped) / (rms(plain) or 1.0)
+    leaves = [x.clone().requires_grad_() for x in maps]
+    out = call(make(), [x.clone() for x in leaves])
+    # The gradient of the output in a random direction has, squared and on average, the size of the whole Jacobian; a
+    # few directions tell each input's share of it, where the Jacobian itself would take a backward pass an element.
+    pulls = [0.0] * len(leaves)
+    for probe in range(PROBES):
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(probe), dtype=out.dtype)
+        gradients = torch.autograd.grad(out, leaves, weights, retain_graph=True, allow_unused=True)
+        for i, gradient in enumerate(gradients):
+            pulls[i] += rms(gradient) ** 2 if gradient is not None else 0.0
+    whole = sum(pulls) or 1.0
+    shares = [pull / whole for pull in pulls]
+    measured = {"change_by_swapping": change, "sensitivity_shares": shares}
+    if not all(math.isfinite(value) for value in (change, *shares)):
+        return [
+            Finding(
+                severity="fault",
+                what="the gradient of the inputs is not finite, though the output is",
+                why="The first step of a training writes NaN into every layer before.",
+                do=ROOT,
+                measured=measured,
+            )
+        ]
+    names = ["x", "y", *(f"input {i + 1}" for i in range(2, len(leaves)))]
+    ignored = [name for name, share in zip(names, shares, strict=True) if share <= IGNORED]
+    if ignored:
+        return [
+            Finding(
+                severity="fault",
+                what=f"the output does not depend on {' and '.join(ignored)}",
+                why="What comes in there is computed for nothing, and its branch gets no gradient.",
+                do="Look for an input that is overwritten, detached, or weighed by 0.",
+                measured=measured,
+            )
+        ]
+    spoken = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
+    if change <= 1e-9:
+        what = f"symmetric: swapping the inputs changes nothing (sensitivity: {spoken})"
+        return [Finding(severity="ok", what=what, measured=measured)]
+    return [
+        Finding(
+            severity="note",
+            what=f"not symmetric: swapping the inputs changes the output by {change:.0%} (sensitivity: {spoken})",
+            why="A checkpoint trained with one order gives other results with the other, and nothing fails.",
+            do="Keep to one order: by convention y has the larger receptive field (the residual, the 5x5 branch, the "
+            "higher level).",
+            measured=measured,
+        )
+    ]

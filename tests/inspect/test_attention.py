@@ -1,4 +1,4 @@
-"""What is read of gates: a selection's from its output, others' from the functions that squash them."""
+"""What is read of attention weights: a selection's from its output, others' from the functions that squash them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from planted_fusions import planted
 from torch import nn
 from torch.nn import functional
 
-from afftool.inspect import gate
+from afftool.inspect.attention import FAR_APART, attention_weights, statistics
 from afftool.inspect.subject import Subject, subject_of
 from afftool.spec import FusionSpec
 
@@ -50,19 +50,19 @@ def seen(subject: Subject) -> torch.Tensor:
 
 
 def test_the_gate_of_a_black_box_is_read_off_its_output() -> None:
-    (finding,) = gate.check(planted("Constant"))
+    (finding,) = attention_weights(planted("Constant"))
     assert finding.measured["mean"] == pytest.approx(0.3)
     subject = planted("Plain")
-    (read,) = gate.check(subject)
+    (read,) = attention_weights(subject)
     x, y = subject.maps()
     truth = subject.module(training=True).gate(x, y)  # type: ignore[operator]
-    kept = truth[(x - y).abs() >= gate.FAR_APART]
+    kept = truth[(x - y).abs() >= FAR_APART]
     assert read.measured["mean"] == pytest.approx(kept.mean().item(), abs=1e-4)
     assert read.measured["spread"] == pytest.approx(kept.std().item(), abs=1e-4)
 
 
 def test_local_and_global_branches_are_told_apart() -> None:
-    shares = {text: gate.check(ours(text))[0].measured for text in ("aff", "local-local", "global-global")}
+    shares = {text: attention_weights(ours(text))[0].measured for text in ("aff", "local-local", "global-global")}
     assert 0.2 < shares["aff"]["local_share"] < 0.8
     assert shares["local-local"]["local_share"] == 1
     assert shares["global-global"]["local_share"] == 0
@@ -93,7 +93,7 @@ def test_local_and_global_branches_are_told_apart() -> None:
 )
 def test_the_gate_of_a_users_own_module_is_caught_however_it_is_squashed(kind: str, squash: Squash) -> None:
     subject = own(squash)
-    (finding,) = gate.check(subject)
+    (finding,) = attention_weights(subject)
     truth = seen(subject)
     assert finding.measured["gate"] == kind
     assert finding.measured["mean"] == pytest.approx(truth.mean().item(), abs=1e-6)
@@ -102,7 +102,7 @@ def test_the_gate_of_a_users_own_module_is_caught_however_it_is_squashed(kind: s
 
 @pytest.mark.parametrize("name", ["Steep", "Slammed"])
 def test_the_saturated_gate_of_a_modulation_is_warned_of(name: str) -> None:
-    (finding,) = gate.check(planted(name))
+    (finding,) = attention_weights(planted(name))
     assert finding.severity == "warning"
     assert "saturated" in finding.what
     assert finding.measured["saturated"] > 0.5
@@ -116,10 +116,10 @@ def test_the_spread_of_a_caught_gate_is_split_into_local_and_global() -> None:
         return pooled(y).expand_as(y)
 
     for logits in (pooled, expanded):
-        (finding,) = gate.check(own(torch.sigmoid, logits))
+        (finding,) = attention_weights(own(torch.sigmoid, logits))
         assert finding.measured["position_share"] == pytest.approx(0, abs=1e-9)
     subject = own(torch.sigmoid, lambda y: y + pooled(y))
-    (finding,) = gate.check(subject)
+    (finding,) = attention_weights(subject)
     truth = seen(subject).double()
     local = (truth - truth.mean(dim=(2, 3), keepdim=True)).square().mean() / truth.var()
     assert finding.measured["position_share"] == pytest.approx(local.item(), rel=1e-6)
@@ -141,8 +141,6 @@ def test_the_spread_of_a_caught_gate_is_split_into_local_and_global() -> None:
     ],
 )
 def test_the_positions_of_a_gate_are_known_by_its_shape(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> None:
-    from afftool.inspect.gate_numbers import statistics
-
     values = torch.rand(shape, dtype=torch.float64)
     numbers = statistics("sigmoid", values[None], (6, 5))
     if axes is None:
@@ -155,12 +153,12 @@ def test_the_positions_of_a_gate_are_known_by_its_shape(shape: tuple[int, ...], 
 
 
 def test_many_small_weights_of_a_softmax_are_not_saturated_and_one_that_takes_all_is() -> None:
-    (even,) = gate.check(own(lambda z: torch.softmax(z.flatten(2), 2).view_as(z)))
+    (even,) = attention_weights(own(lambda z: torch.softmax(z.flatten(2), 2).view_as(z)))
     assert even.measured["saturated"] == 0
     assert even.severity == "ok"
-    (barely,) = gate.check(own(lambda z: torch.softmax(0.01 * z.flatten(2), 2).view_as(z)))
+    (barely,) = attention_weights(own(lambda z: torch.softmax(0.01 * z.flatten(2), 2).view_as(z)))
     assert barely.severity == "ok", barely.what
-    (greedy,) = gate.check(own(lambda z: torch.softmax(100 * z, 1)))
+    (greedy,) = attention_weights(own(lambda z: torch.softmax(100 * z, 1)))
     assert greedy.severity == "warning"
 
 
@@ -168,26 +166,26 @@ def test_gates_of_one_kind_and_shape_are_read_as_one_and_others_apart() -> None:
     def twice(z: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(z) * torch.sigmoid(-z) * torch.tanh(z)
 
-    findings = gate.check(own(twice))
+    findings = attention_weights(own(twice))
     assert [(f.measured["gate"], f.measured["calls"]) for f in findings] == [("sigmoid", 2), ("tanh", 1)]
 
 
 def test_where_no_gate_is_found_that_is_said_and_not_approved_of() -> None:
-    (finding,) = gate.check(planted("Broadcasts"))
+    (finding,) = attention_weights(planted("Broadcasts"))
     assert finding.severity == "note"
     assert "no gate was found" in finding.what
-    (addition,) = gate.check(ours("add"))
+    (addition,) = attention_weights(ours("add"))
     assert (addition.severity, addition.what) == ("ok", "it has no gate")
 
 
 def test_the_weights_of_three_inputs_are_their_softmax() -> None:
-    (finding,) = gate.check(ours("aff:inputs=3"))
+    (finding,) = attention_weights(ours("aff:inputs=3"))
     assert finding.measured["gate"] == "softmax"
     assert finding.measured["mean"] == pytest.approx(1 / 3)
 
 
 def test_a_softmax_of_two_passes_is_saturated_as_seldom_as_that_of_one() -> None:
-    once, twice = (gate.check(ours(f"{name}:inputs=3"))[0].measured for name in ("aff", "iaff"))
+    once, twice = (attention_weights(ours(f"{name}:inputs=3"))[0].measured for name in ("aff", "iaff"))
     assert (once["calls"], twice["calls"]) == (1, 2)
     assert once["saturated"] < 0.05
     assert twice["saturated"] < 0.05
