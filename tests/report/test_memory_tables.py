@@ -5,7 +5,7 @@ import dataclasses
 from made_up_runs import bench_run
 
 from afftool.report import bench_report
-from afftool.report.memory import causes_table, saved_table
+from afftool.report.breakdown import causes_table, saved_table
 
 PARTS = {"parameters": 100, "inputs": 200, "input gradients": 50, "workspace": 30}
 
@@ -16,11 +16,9 @@ def test_a_report_takes_apart_the_peaks_that_are_known() -> None:
     known = dataclasses.replace(first, status="ok", peak_bytes=380, peak_parts_bytes=PARTS)
     report = bench_report(dataclasses.replace(run, records=(known, *rest)))
     (table,) = [table for table in report.tables if table.title == "Memory at the peak, by cause"]
-    names = [column.name for column in table.columns]
-    (row,) = table.rows
-    values = dict(zip(names, row, strict=True))
+    (values,) = table.named_rows()
     assert values["peak_bytes"] == 380 == sum(values[f"{cause.replace(' ', '_')}_bytes"] for cause in PARTS)
-    assert names[-1] == "workspace_bytes"
+    assert list(values)[-1] == "workspace_bytes"
 
 
 def test_without_a_known_cause_there_is_no_table() -> None:
