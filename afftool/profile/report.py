@@ -13,6 +13,7 @@ from afftool.record import Environment
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine, software
 from afftool.report.model import Bar, Chart, Column, Report, Table
+from afftool.spec import show_size
 
 if TYPE_CHECKING:
     import pandas
@@ -79,8 +80,8 @@ def facts(profile: Profile) -> tuple[tuple[str, str], ...]:
     """What was profiled, where, how, and who read the tables."""
     case = {key: value for key, value in profile.case.items() if value is not None and key != "identity"}
     shape = [f"{case[key]} {key}" for key in ("channels",) if key in case]
-    extents = [str(case[key]) for key in ("depth", "height", "width") if key in case]
-    setting = [f"batch {case.get('batch', '?')}", *shape, "x".join(extents)]
+    extents = [case[key] for key in ("depth", "height", "width") if key in case]
+    setting = [f"batch {case.get('batch', '?')}", *shape, show_size(extents)]
     setting += [str(case[key]) for key in ("mode", "device", "dtype", "memory_format") if key in case]
     lines = [
         ("Case", f"{case['fusion']} in {case.get('host', 'module')}, {case.get('backend', 'eager')}"),
