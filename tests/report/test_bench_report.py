@@ -9,6 +9,7 @@ from afftool.errors import SpecError
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
 from afftool.report.bench import caveats, compact_table
+from afftool.report.breakdown import causes_table, saved_table
 
 
 def run_of(*records: Record, baseline: str | None = "add", number: int = 1) -> Run:
@@ -228,3 +229,30 @@ def test_comparing_runs_of_different_machines_warns_about_times() -> None:
 def test_a_comparison_needs_two_runs() -> None:
     with pytest.raises(SpecError):
         comparison([run_of()])
+
+
+PARTS = {"parameters": 100, "inputs": 200, "input gradients": 50, "workspace": 30}
+
+
+def test_a_report_takes_apart_the_peaks_that_are_known() -> None:
+    run = bench_run()
+    first, *rest = run.records
+    known = dataclasses.replace(first, status="ok", peak_bytes=380, peak_parts_bytes=PARTS)
+    report = bench_report(dataclasses.replace(run, records=(known, *rest)))
+    (by_cause,) = [t for t in report.tables if t.title == "Memory at the peak, by cause"]
+    (values,) = by_cause.named_rows()
+    assert values["peak_bytes"] == 380 == sum(values[f"{cause.replace(' ', '_')}_bytes"] for cause in PARTS)
+    assert list(values)[-1] == "workspace_bytes"
+
+
+def test_without_a_known_cause_there_is_no_table() -> None:
+    assert causes_table(bench_run().records, ()) is None
+
+
+def test_what_modules_save_adds_up_and_the_fusion_itself_has_its_name() -> None:
+    saved = saved_table("aff (module, 8 channels)", {"local_att.0": 30, "": 10})
+    assert saved.rows == (("local_att.0", 30, 0.75), ("aff itself", 10, 0.25), ("total", 40, 1.0))
+
+
+def test_a_fusion_that_saves_nothing_saves_zero_in_all() -> None:
+    assert saved_table("add", {}).rows == (("total", 0, None),)
