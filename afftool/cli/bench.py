@@ -109,29 +109,28 @@ def bench(
     )
     check_device(device)
 
-    from afftool.formats import destinations, renderer, write
+    from afftool.cli.output import Output
     from afftool.report import bench_report
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
-    wanted = split_list(formats)
-    files = destinations(out, wanted, stem="bench")
+    output = Output.of(out, formats, as_json, stem="bench")
     with console.stdout_kept(as_json):
         placed = _ready(planned, device, threads)
         with Store.open(store) as opened:
             run = _measure(placed, asked, opened, device=device, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
-        files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
+        output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}")
     details = tuple(table for one in found for table in breakdown_tables(one))
     more = breakdown_document(found, explain=explain, per_module=per_module)
     built = bench_report(run, details, more)
-    write(built, files)
+    output.write(built)
     if as_json:
-        console.write(renderer("json")(built))
+        output.print(built)
     else:
         _print(run, details)
-    where = "".join(f", wrote {path}" for _, path in files)
+    where = "".join(f", wrote {path}" for _, path in output.files)
     console.note(f"saved as run {run.id} in {store}{where}")
     failed = [record for record in run.records if record.status in ("failed", "oom")]
     if not any(record.status == "ok" for record in run.records):

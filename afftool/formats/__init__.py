@@ -1,4 +1,9 @@
-"""How a report is written down. Each format is one function, `render(report) -> text`, and knows only punctuation."""
+"""How a report is written down. Each format is one function, `render(report) -> text`, and knows only punctuation.
+
+What is there to punctuate stands in `afftool.report.model`: `report.facts`, `tables` (`table.shown_rows()` walks the
+cells as people read them), `charts` and `notes`; or `report.data` and `report.document`, which are exact. A format's
+name in the catalog is also the suffix of its files.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from afftool.errors import LoadError, UserError
 from afftool.registry import load, unknown
 from afftool.report.model import Report
 
-_SUFFIXES = {".md": "md", ".markdown": "md", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
+_SUFFIXES = {**{f".{name}": name for name in catalog.FORMATS}, ".markdown": "md", ".htm": "html"}
 
 
 def renderer(name: str) -> Callable[[Report], str]:

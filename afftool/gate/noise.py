@@ -117,23 +117,16 @@ def _read_case(checking: Checking, case: GateCase, one: Side, other: Side, told:
 
 def table(noises: list[Noise]) -> Table:
     """One row a case."""
-
-    def percent(share: float) -> str:
-        return f"{100 * share:.1f}%"
-
-    return Table(
-        title="What this runner can see",
-        columns=(
-            Column("case", "case"),
-            Column("step_ms", "a step", units.milliseconds, numeric=True),
-            Column("rounds", "rounds", numeric=True),
-            Column("floor", "noise floor", lambda share: f"±{percent(share)}", numeric=True),
-            Column("visible", "smallest visible change", percent, numeric=True),
-            Column("rule", "rule"),
-            Column("fails_from", "fails from", percent, numeric=True),
-        ),
-        rows=tuple((n.case, n.step_ms, n.rounds, n.floor, n.visible, n.rule, n.fails_from) for n in noises),
+    columns: tuple[Column[Noise], ...] = (
+        Column("case", "case"),
+        Column("step_ms", "a step", units.milliseconds, numeric=True),
+        Column("rounds", "rounds", numeric=True),
+        Column("floor", "noise floor", lambda share: f"±{units.percent(share)}", numeric=True),
+        Column("visible", "smallest visible change", units.percent, numeric=True),
+        Column("rule", "rule"),
+        Column("fails_from", "fails from", units.percent, numeric=True),
     )
+    return Table.of("What this runner can see", noises, columns)
 
 
 def fields(noise: Noise) -> dict[str, Any]:

@@ -22,26 +22,22 @@ _WORDS: dict[Outcome, str] = {
     "fine": "fine",
 }
 
-_COLUMNS = (
-    Column("case", "case"),
-    Column("metric", "metric"),
-    Column("before", "before", numeric=True),
-    Column("after", "after", numeric=True),
-    Column("ratio", "ratio", numeric=True),
-    Column("rule", "rule"),
-    Column("verdict", "verdict"),
-)
-
 
 def table(judgement: Judgement) -> Table:
     """One row a verdict; `note` counts the rows that are left out."""
     shown = [verdict for verdict in judgement.verdicts if _is_shown(verdict, len(judgement.verdicts))]
     left_out = len(judgement.verdicts) - len(shown)
-    return Table(
-        title="Verdicts",
-        columns=_COLUMNS,
-        rows=tuple(_row(verdict) for verdict in shown),
-        note=f"{left_out} more exact metrics are unchanged." if left_out else "",
+    columns: tuple[Column[Verdict], ...] = (
+        Column("case", "case"),
+        Column("metric", "metric"),
+        Column("before", "before", numeric=True, get=lambda verdict: amount(verdict.metric, verdict.before)),
+        Column("after", "after", numeric=True, get=lambda verdict: amount(verdict.metric, verdict.after)),
+        Column("ratio", "ratio", numeric=True, get=lambda verdict: ratio(verdict.ratio)),
+        Column("rule", "rule", get=lambda verdict: verdict.rule or None),
+        Column("verdict", "verdict", get=word),
+    )
+    return Table.of(
+        "Verdicts", shown, columns, note=f"{left_out} more exact metrics are unchanged." if left_out else ""
     )
 
 
@@ -86,18 +82,6 @@ def ratio(interval: Interval | None) -> str | None:
     if interval.low == interval.high:
         return "1" if interval.estimate == 1 else f"{interval.estimate:.4g}"
     return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _row(verdict: Verdict) -> tuple[str | None, ...]:
-    return (
-        verdict.case,
-        verdict.metric,
-        amount(verdict.metric, verdict.before),
-        amount(verdict.metric, verdict.after),
-        ratio(verdict.ratio),
-        verdict.rule or None,
-        word(verdict),
-    )
 
 
 def _is_shown(verdict: Verdict, rows: int) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afftool.inspect.finding import SEVERITIES, Finding
+from afftool.report.exact import as_they_are, finite
 from afftool.report.model import Column, Report, Table
 
 _HEADINGS = {"severity": "severity", "check": "check", "what": "what", "why": "why it matters", "do": "what to do"}
@@ -35,7 +35,7 @@ def inspect_report(name: str, findings: Sequence[Finding], setting: Mapping[str,
             )
             if table.rows
         ),
-        data=_table("", ranked, tuple(_HEADINGS), exact=True),
+        data=as_they_are((dataclasses.asdict(f) for f in ranked), tuple(_HEADINGS)),
         document={
             "schema": 1,
             "fusion": name,
@@ -46,15 +46,6 @@ def inspect_report(name: str, findings: Sequence[Finding], setting: Mapping[str,
     )
 
 
-def finite(value: Any) -> Any:
-    """A value as JSON can hold it: infinities and not-a-numbers are None, however deep."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _table(title: str, findings: Sequence[Finding], names: tuple[str, ...], *, exact: bool = False) -> Table:
-    columns = tuple(Column(name, name if exact else _HEADINGS[name]) for name in names)
-    return Table(title=title, columns=columns, rows=tuple(tuple(getattr(f, n) for n in names) for f in findings))
+def _table(title: str, findings: Sequence[Finding], names: tuple[str, ...]) -> Table:
+    columns: list[Column[Finding]] = [Column(name, _HEADINGS[name]) for name in names]
+    return Table.of(title, findings, columns)

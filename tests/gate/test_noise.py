@@ -78,7 +78,7 @@ def test_the_smallest_failing_change_takes_rule_noise_and_floor_into_account():
     assert noise.fails_from == pytest.approx(1.05 / 0.98 - 1)
     tiny = Noise(case="a", step_ms=0.02, rounds=72, floor=0.02, rule="5%", allowed=0.05, least=0.25)
     assert tiny.fails_from == 0.25
-    assert noises.table([noise]).rows[0][3] == 0.02
+    assert noises.table([noise]).values("floor") == [0.02]
 
 
 def test_a_rule_without_a_change_is_no_reason_to_warn():

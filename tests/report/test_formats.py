@@ -126,6 +126,11 @@ def test_suffix_and_formats_decide_the_files(tmp_path: Path, out: str, formats: 
     assert all(path.stat().st_size for _, path in files)
 
 
+@pytest.mark.parametrize("name", catalog.FORMATS)
+def test_a_formats_name_is_the_suffix_of_its_files(tmp_path: Path, name: str) -> None:
+    assert destinations(tmp_path / f"r.{name}", [], stem="bench") == [(name, tmp_path / f"r.{name}")]
+
+
 def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for out, formats in (("r.xyz", []), ("file/r.md", []), ("file/in", ["md"])):

@@ -57,7 +57,7 @@ def rising(name: str, seed: int) -> float:
 
 def table(report: Any, title: str) -> list[dict[str, Any]]:
     found = next(t for t in report.tables if t.title.startswith(title))
-    return [dict(zip((c.name for c in found.columns), row, strict=True)) for row in found.rows]
+    return found.named_rows()
 
 
 def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> None:
@@ -65,7 +65,7 @@ def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> 
     assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
     assert any("aff is better than global-global here" in note for note in report.notes)
     beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
-    assert [row[2] for row in beside.rows] == [0.754, 0.754, 0.763]
+    assert beside.values("published") == [0.754, 0.754, 0.763]
     assert "Different data" in beside.note
     assert "tau = +0.82" in beside.note  # two of the paper's three are tied
 
@@ -91,9 +91,9 @@ def test_the_csv_holds_every_pair_once_and_the_baselines_in_the_usual_columns() 
     spec = study("joining")
     plan, known = made(spec, lambda name, seed: 0.5 + 0.01 * len(name) + 0.001 * (seed * len(name) % 5))
     alone, paired = (study_report(outcome(plan, known, pairs=pairs), HERE) for pairs in (False, True))
-    columns = [[column.name for column in report.data.columns] for report in (alone, paired)]
+    columns = [list(report.data.columns) for report in (alone, paired)]
     assert columns[1][: len(columns[0])] == columns[0]
-    rows = {row[1]: dict(zip(columns[1], row, strict=True)) for row in paired.data.rows}
+    rows = {row["variant"]: row for row in paired.data.to_dict("records")}
     assert [name for name, row in rows.items() if row["against"] is None] == ["aff"]
     for row in rows.values():
         filled = {row[name] is None for name in ("difference", "difference_low", "p_corrected", "claim")}

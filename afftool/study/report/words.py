@@ -1,12 +1,74 @@
-"""What can be claimed, what cannot, and why, in words."""
+"""A study in words: what was trained and how, what can be claimed and what cannot, and how its numbers are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from afftool import units
+from afftool.record import Environment
+from afftool.spec import show_size
 from afftool.study.outcome import Outcome
-from afftool.study.report.show import counted, p_value, points
 from afftool.study.significance import FEWEST, LEVEL, Comparison, fewest_seeds, smallest_p
+
+
+def percent(value: float) -> str:
+    """A share: `71.25%`."""
+    return units.percent(value, 2)
+
+
+def points(value: float | None) -> str:
+    """A difference between shares, in points and with its sign: `+1.20`."""
+    return "" if value is None else f"{100 * value:+.2f}"
+
+
+def points_plain(value: float) -> str:
+    """A distance between shares, in points: `1.20`."""
+    return f"{100 * value:.2f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, with the digits that matter near the level."""
+    return "" if value is None else ("<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}")
+
+
+def counted(number: int, what: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def study_facts(outcome: Outcome, environment: Environment) -> tuple[tuple[str, str], ...]:
+    """Name and text of each line, in order."""
+    study, plan = outcome.study, outcome.plan
+    recipe = study.recipe
+    done = sum(cell.finished for cell in outcome.cells.values())
+    left = {"missing": len(plan["cells"]) - len(outcome.cells), "broken off": len(outcome.cells) - done}
+    some = next(iter(outcome.cells.values()), None)
+    how = (
+        f"{some.cell.device}, {some.cell.dtype}, {some.cell.threads} thread(s) a cell, "
+        f"{'compiled' if some.cell.compiled else 'not compiled'}, torch {some.cell.torch}"
+        if some
+        else "nothing trained yet"
+    )
+    seconds = sum(cell.train_s or 0 for cell in outcome.cells.values())
+    changes = ", ".join(f"{key}={value}" for key, value in recipe.changes().items())
+    facts = [
+        ("question", study.summary),
+        ("host", study.host),
+        (
+            "data",
+            f"{study.data}: {plan['train_images']:,} training and {plan['test_images']:,} test images of "
+            f"{show_size(plan['size'])}, {plan['classes']} classes",
+        ),
+        ("recipe", f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}{'; ' + changes if changes else ''}"),
+        ("seeds", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))}), the same for every variant"),
+        (
+            "cells",
+            ", ".join([f"{done} of {len(plan['cells'])} done", *(f"{n} {what}" for what, n in left.items() if n)]),
+        ),
+        ("trained with", f"{how}; {units.seconds(seconds)} of training in all"),
+        ("machine", f"{environment.gpu or environment.cpu}, {environment.cores} cores"),
+    ]
+    return tuple(facts + ([("data source", plan["citation"])] if plan.get("citation") else []))
 
 
 def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
