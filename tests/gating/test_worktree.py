@@ -12,6 +12,7 @@ import pytest
 from afftool.errors import UserError
 from afftool.gating.config import parse
 from afftool.gating.imports import plan_worktree, targets
+from afftool.gating.signals import terminations_raise
 from afftool.gating.worktree import find_repository
 
 
@@ -196,3 +197,17 @@ def test_an_interruption_while_git_makes_the_worktree_leaves_nothing(repository,
     assert "made" not in out
     assert list(temporary.iterdir()) == []
     assert git(repository, "worktree", "list").count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_termination_ends_the_work_unless_it_was_started_to_ignore_it(number):
+    """`nohup afftool check --against main &` goes on when the terminal closes."""
+    found = signal.signal(number, signal.SIG_IGN)
+    try:
+        with terminations_raise():
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_DFL)
+        with pytest.raises(KeyboardInterrupt), terminations_raise():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, found)
