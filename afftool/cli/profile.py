@@ -188,8 +188,9 @@ def _open(log: Path, port: int) -> None:
     from afftool.profile.board import tensorboard
 
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal or a stopped job must not leave the server behind
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     with suppress(KeyboardInterrupt), tensorboard(log, port=port) as address:
         console.write(f"TensorBoard: {address} (Ctrl-C stops it)\n")
         while True:

@@ -149,8 +149,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def terminations_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed."""
-    previous = _handle(_TERMINATIONS, _interrupt)
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed.
+
+    One that this process was started to ignore, as `nohup` has it ignore SIGHUP, stays ignored.
+    """
+    heeded = [number for number in _TERMINATIONS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = _handle(heeded, _interrupt)
     try:
         yield
     finally:

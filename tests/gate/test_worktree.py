@@ -11,7 +11,7 @@ import pytest
 
 from afftool.errors import UserError
 from afftool.gate.config import parse
-from afftool.gate.worktree import find_repository, plan_worktree, targets
+from afftool.gate.worktree import find_repository, plan_worktree, targets, terminations_raise
 
 
 def git(folder, *arguments, **environment):
@@ -195,3 +195,17 @@ def test_an_interruption_while_git_makes_the_worktree_leaves_nothing(repository,
     assert "made" not in out
     assert list(temporary.iterdir()) == []
     assert git(repository, "worktree", "list").count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_termination_ends_the_work_unless_it_was_started_to_ignore_it(number):
+    """`nohup afftool check --against main &` goes on when the terminal closes."""
+    found = signal.signal(number, signal.SIG_IGN)
+    try:
+        with terminations_raise():
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_DFL)
+        with pytest.raises(KeyboardInterrupt), terminations_raise():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, found)
