@@ -8,7 +8,6 @@ bare fusion's inputs get gradients too, as they would inside a network; a host's
 
 from __future__ import annotations
 
-import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from afftool.backends.outputs import Outputs
 from afftool.build import Case
+from afftool.copying import real_copy
 from afftool.spec import MODULE
 
 SPACER_BYTES = 2**20
@@ -47,7 +47,7 @@ class Workload:
 
     def _copy_case(self) -> None:
         case, dtype = self._case, self._dtype
-        self.module: nn.Module = copy.deepcopy(case.module)
+        self.module: nn.Module = real_copy(case.module)
         if dtype:
             self.module = self.module.to(dtype)
         needs_gradient = self.training and case.spec.host == MODULE

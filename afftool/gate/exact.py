@@ -6,7 +6,6 @@ and its graphs run as they are, so no compiler is needed and the counts are the 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 import os
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from afftool.build import Case, build_case
+from afftool.copying import real_copy
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gate.reading import Reading, small
 from afftool.gate.side import CaseError
@@ -163,11 +163,11 @@ def count_graph(case: Case) -> GraphReading:
     from torch import _dynamo as dynamo
 
     with torch.set_grad_enabled(case.spec.mode == "train"), torch.random.fork_rng(devices=[]):
-        first, recompiles = _count_graphs(copy.deepcopy(case.module), case.inputs)
+        first, recompiles = _count_graphs(real_copy(case.module), case.inputs)
         breaks: Counter[str] = Counter()
         if first != 1:  # where and why is only worth a second trace if there is something to say
             dynamo.reset()
-            explained: Any = dynamo.explain(copy.deepcopy(case.module))(*case.inputs)
+            explained: Any = dynamo.explain(real_copy(case.module))(*case.inputs)
             breaks.update(_describe(reason) for reason in explained.break_reasons)
             if not breaks and first == 0 and _runs_operators(case):
                 breaks["nothing of it is compiled: its forward is excluded from torch.compile"] += 1
@@ -199,7 +199,7 @@ def _count_graphs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
 
 def _runs_operators(case: Case) -> bool:
     """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
-    module = copy.deepcopy(case.module)
+    module = real_copy(case.module)
     with counting.Counter() as operators:
         module(*case.inputs)
     return bool(operators.rows())

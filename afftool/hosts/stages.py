@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from afftool.copying import meta_copy
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import FusionFactory
-from afftool.meta import meta_copy
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from afftool.backends.workload import Workload
 from afftool.measure.allocations import Block, Timeline
+from afftool.measure.called import followed
 from afftool.measure.saved import addresses
 
 CAUSES = (
@@ -42,14 +43,11 @@ def output_addresses(workload: Workload) -> Iterator[set[int]]:
     """Collect where the module's outputs begin, without keeping them alive."""
     found: set[int] = set()
 
-    def note(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+    def note(_path: str, output: Any) -> None:
         found.update(addresses(leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)))
 
-    handle = workload.module.register_forward_hook(note)
-    try:
+    with followed({"": workload.module}, enter=lambda _path: None, leave=note):
         yield found
-    finally:
-        handle.remove()
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ module that looks at values cannot run there; it is counted on a real copy on th
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -19,11 +18,11 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from afftool.build import Case, build_case
+from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
 from afftool.measure.cost_reading import CostReading, OperatorCost, Part, Totals
 from afftool.measure.counting import Counter
 from afftool.measure.gradients import reached_parameters
-from afftool.meta import meta_copy
 from afftool.spec import MODULE, CaseSpec, Mode
 
 Copy = tuple[nn.Module, tuple[Any, ...]]
@@ -59,7 +58,7 @@ def count_module(
     original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
 
     def fresh(device: str) -> Copy:
-        twin = meta_copy(original) if device == "meta" else copy.deepcopy(original).to(device)
+        twin = meta_copy(original) if device == "meta" else real_copy(original).to(device)
         moved = tree_map(lambda x: x.detach().to(device) if isinstance(x, torch.Tensor) else x, tuple(inputs))
         return twin.train(mode == "train"), moved
 
@@ -101,6 +100,13 @@ def _count_on(
 ) -> CostReading:
     reached = _reached(device, fresh)
     module, inputs = fresh(device)
+    with _as_written():
+        rows = _watched(module, inputs, mode, input_gradients)
+    return _reading(module, rows, reached, mode, device)
+
+
+def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool) -> tuple[OperatorCost, ...]:
+    """The operators of one pass."""
     counter = Counter()
     if mode == "train":
         wanted = [x for x in tree_leaves(inputs) if _is_float(x)] if input_gradients else []
@@ -118,17 +124,26 @@ def _count_on(
     else:
         with counter.watch(module), torch.no_grad(), counter:
             module(*inputs)
-    return _reading(module, counter.rows(), reached, mode, device)
+    return counter.rows()
 
 
 def _reached(device: str, fresh: Callable[[str], Copy]) -> set[str]:
     """Parameters that a gradient reaches in eval mode, in training mode, or in both."""
     module, inputs = fresh(device)
-    reached = reached_parameters(module.eval(), inputs)
-    try:
-        return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
-    except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
-        return reached
+    with _as_written():
+        reached = reached_parameters(module.eval(), inputs)
+        try:
+            return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
+        except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
+            return reached
+
+
+def _as_written() -> AbstractContextManager[None]:
+    """A scripted module runs its operators one by one, whatever its compiler has learnt from runs before.
+
+    Only while it runs: freezing one, as a factory may, needs the compiler.
+    """
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
 
 
 def _doubled(x: Any) -> Any:

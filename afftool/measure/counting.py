@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from afftool.measure.called import followed
 from afftool.measure.cost_reading import Direction, OperatorCost
 from afftool.measure.formulas import Formula, formula_for
 from afftool.measure.operator_work import Call, Work
@@ -55,17 +56,12 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def watch(self, module: nn.Module) -> Iterator[None]:
-        """Follow which of `module`'s modules is running, through hooks that are gone afterwards."""
-        handles = []
-        for path, child in module.named_modules():
-            handles.append(child.register_forward_pre_hook(lambda *_, path=path: self._inside.append(path)))
-            handles.append(child.register_forward_hook(lambda *_: self._leave(), always_call=True))
+        """Follow which of `module`'s modules is running; a scripted one is a whole, whatever it calls inside."""
+        modules = dict(module.named_modules())
+        for path, child in modules.items():
             self._owner |= {id(p): path for p in child.parameters(recurse=False)}
-        try:
+        with followed(modules, enter=self._inside.append, leave=lambda _path, _output: self._leave()):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def rows(self) -> tuple[OperatorCost, ...]:
         """One row an operator, module and direction, in the order they were first seen."""

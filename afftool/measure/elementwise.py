@@ -30,7 +30,7 @@ PER_OUTPUT: dict[str, int] = {
         (2, "rrelu_with_noise_backward"),
         # Three: a + w (b - a); log(exp a + exp b); g (1 - s) s; (x - y)^2 and its sum; log(p / (1 - p)).
         (3, "lerp logaddexp logaddexp2 sigmoid_backward tanh_backward mse_loss logit elu celu softplus_backward"),
-        (3, "hardsigmoid_backward mse_loss_backward l1_loss_backward log_sigmoid_backward _prelu_kernel_backward"),
+        (3, "hardsigmoid_backward mse_loss_backward log_sigmoid_backward _prelu_kernel_backward"),
         # relu6(x + 3) / 6; x tanh(log(1 + exp x)); a square or a distance, chosen by a comparison.
         (4, "hardsigmoid mish smooth_l1_loss huber_loss elu_backward smooth_l1_loss_backward huber_loss_backward"),
         (5, "hardswish hardswish_backward binary_cross_entropy binary_cross_entropy_backward"),

@@ -72,7 +72,7 @@ _BATCH_NORM_BACKWARD_SAYS = "9 per element in training; in eval 1 for the input,
 _ROW_NORM_SAYS = "6 per element (mean 1, variance 3, subtract, scale), 2 more with a weight and bias"
 _SPECIAL: dict[str, Formula] = {
     **_each_of(
-        "convolution work.convolution convolution_overrideable cudnn_convolution mkldnn_convolution",
+        "convolution _convolution convolution_overrideable cudnn_convolution mkldnn_convolution",
         Formula(work.convolution, "outputs x kernel x (in / groups) multiply-adds, 1 more per output with a bias"),
     ),
     **_each_of(

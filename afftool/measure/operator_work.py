@@ -84,8 +84,9 @@ def per_input(call: Call, each: int) -> Work:
 
 def convolution(call: Call) -> Work:
     """The terms of a convolution, transposed or not, in any number of dimensions; the bias is added."""
-    meets = call["input"] if call["transposed"] else call.outputs[0]
-    return Work(_terms(meets, call["weight"]), call.size if call["bias"] is not None else 0)
+    given = call.arguments  # the vendors' kernels call the map `self`, are never transposed here and may know no bias
+    meets = given.get("input", given.get("self")) if given.get("transposed") else call.outputs[0]
+    return Work(_terms(meets, call["weight"]), call.size if given.get("bias") is not None else 0)
 
 
 def convolution_backward(call: Call) -> Work:

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from afftool.measure.called import followed
+
 ITSELF = ""
 """The path of the outermost module: what it keeps outside all of its submodules."""
 
@@ -68,19 +70,11 @@ class SavedTensors:
 def watch_saved(module: nn.Module, device: torch.device) -> Iterator[SavedTensors]:
     """Watch the forward passes of `module` made in the `with` block. Its hooks are gone afterwards."""
     saved = SavedTensors(device, addresses((*module.parameters(), *module.buffers())))
-    handles = []
-    for name, child in module.named_modules():
-        if child is module:
-            continue
-        enter = child.register_forward_pre_hook(lambda _child, _inputs, name=name: saved._running.append(name))
-        leave = child.register_forward_hook(lambda _child, _inputs, _output: _pop(saved._running), always_call=True)
-        handles += [enter, leave]
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(saved._pack, lambda packed: packed.tensor):
-            yield saved
-    finally:
-        for handle in handles:
-            handle.remove()
+    with (
+        followed(dict(module.named_modules()), enter=saved._running.append, leave=lambda *_: _pop(saved._running)),
+        torch.autograd.graph.saved_tensors_hooks(saved._pack, lambda packed: packed.tensor),
+    ):
+        yield saved
 
 
 def saved_by_graph(leaves: Iterable[torch.Tensor], device: torch.device, alive_anyway: frozenset[int]) -> int | None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from afftool.measure import elementwise, explain, formulas, operator_work, traffic
 from afftool.measure.cost import count_module
 
 
@@ -214,3 +215,50 @@ def test_a_grouped_convolution_has_its_forward_s_products_twice_in_backward(laye
     reading = count_module(layer, [torch.randn(2, 8, 6, 6)], mode="train")
     assert reading.backward_macs == 2 * reading.macs
     assert sum(row.torch_flops for row in reading.rows if row.direction == "backward") > 4 * reading.macs
+
+
+def is_operator(name: str) -> bool:
+    return hasattr(torch.ops.aten, name)
+
+
+KNOWN_BY_NAME = {
+    "special": formulas._SPECIAL,
+    "per output": elementwise.PER_OUTPUT,
+    "per input": elementwise.PER_INPUT,
+    "metadata": elementwise.METADATA,
+    "moves": elementwise.MOVES,
+}
+"""Looked up by an operator's name, and by that of an operator in place without its underscore."""
+
+
+@pytest.mark.parametrize("names", KNOWN_BY_NAME)
+def test_every_key_of_the_operator_table_is_an_operator_of_torch(names: str) -> None:
+    assert [name for name in KNOWN_BY_NAME[names] if not is_operator(name) and not is_operator(name + "_")] == []
+
+
+def test_no_operator_has_two_formulas() -> None:
+    names = [name for group in KNOWN_BY_NAME.values() for name in group]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        traffic._WRITTEN_ONLY,
+        traffic._POOL_BACKWARD,
+        traffic._LOOKED_UP,
+        traffic._SCATTERED,
+        operator_work._SCALABLE,
+        {name for family in explain._FVCORE_NAMES.values() for name in family},
+    ],
+)
+def test_what_is_looked_up_as_it_is_written_is_an_operator_of_torch(names: set[str]) -> None:
+    assert [name for name in names if not is_operator(name)] == []
+
+
+def test_the_convolutions_of_vendors_count_as_the_one_they_stand_for() -> None:
+    x, weight = torch.randn(2, 8, 6, 6), torch.randn(4, 8, 3, 3)
+    where = {"padding": [1, 1], "stride": [1, 1], "dilation": [1, 1], "groups": 1}
+    reading = count_module(Of(lambda x, w: torch.ops.aten.mkldnn_convolution(x, w, None, **where)), [x, weight])
+    assert reading.uncounted_ops == {}
+    assert reading.macs == 2 * 4 * 36 * 8 * 9
