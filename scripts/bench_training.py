@@ -29,10 +29,11 @@ from torch.utils.data import DataLoader, Dataset
 from afftool.data import load
 from afftool.environment import read
 from afftool.study.arrays import Arrays, arrays
+from afftool.study.cells import CellSpec
 from afftool.study.network import build_network
 from afftool.study.plan import Conditions, plan
 from afftool.study.recipe import Recipe, recipe
-from afftool.study.spec import CellSpec, StudySpec, Variant
+from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import train
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,11 +16,12 @@ from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.extras import need
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
-from afftool.study.arrays import Arrays, Task, arrays
+from afftool.study.arrays import Arrays, arrays
+from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
 from afftool.study.code import code_of
 from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.recipe import Recipe
-from afftool.study.spec import CellSpec, StudySpec, Variant
+from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import TRAINING
 
 Compile = Literal["auto", "always", "never"]
@@ -52,16 +52,6 @@ class Conditions:
         return "bfloat16" if self.device == "cuda" else "float32"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of a variant before training: its host as text, its cost for one image, whether it fuses."""
-
-    host: str
-    params: int
-    macs: int | None = None
-    fuses: bool = True
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
@@ -76,20 +66,20 @@ class Plan:
     citation: str = ""
     note: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """What a report needs besides the cells' records, as JSON takes it."""
-        return {
-            "study": self.study.to_toml(),
-            "cells": [[name, seed, cell.identity] for name, seed, cell in self.cells],
-            "facts": {name: dataclasses.asdict(facts) for name, facts in self.facts.items()},
-            "train_images": len(self.data.train_images),
-            "test_images": len(self.data.test_images),
-            "size": list(self.data.size),
-            "classes": self.data.classes,
-            "task": self.data.task,
-            "citation": self.citation,
-            "note": self.note,
-        }
+    def stored(self) -> StoredPlan:
+        """The plan as the store keeps it."""
+        return StoredPlan(
+            study=self.study.to_toml(),
+            cells=tuple((name, seed, cell.identity) for name, seed, cell in self.cells),
+            facts=self.facts,
+            train_images=len(self.data.train_images),
+            test_images=len(self.data.test_images),
+            size=self.data.size,
+            classes=self.data.classes,
+            task=self.data.task,
+            citation=self.citation,
+            note=self.note,
+        )
 
 
 def plan(study: StudySpec, conditions: Conditions) -> Plan:
@@ -280,4 +270,4 @@ def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:
             )
 
 
-__all__ = ["Conditions", "Facts", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]
+__all__ = ["Conditions", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]

@@ -19,13 +19,12 @@ from torch.nn import functional
 from afftool.data.splits import IGNORE
 from afftool.study.arrays import Arrays
 from afftool.study.augment import Batch, batches
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import Checkpoint
 from afftool.study.evaluate import Scores, evaluate
 from afftool.study.network import Network, build_network, signal
 from afftool.study.recipe import Recipe
 from afftool.study.seeding import key, seeded
-from afftool.study.spec import CellSpec
 
 TRAINING = 3
 """Version of what a cell computes: raise it by hand when this loop, a host or a fusion changes, so that finished cells

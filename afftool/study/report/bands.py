@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from afftool.report.model import Column, Table
-from afftool.study.outcome import Outcome
 from afftool.study.report.show import percent
+from afftool.study.results import Results
 
 
-def bands_table(outcome: Outcome) -> Table | None:
+def bands_table(results: Results) -> Table | None:
     """The mean of every variant in each band; None where no cell has bands."""
-    bands = list(dict.fromkeys(band for cell in outcome.cells.values() for band in cell.bands))
+    bands = list(dict.fromkeys(band for cell in results.cells.values() for band in cell.bands))
     if not bands:
         return None
     rows = []
-    for variant in outcome.study.variants:
-        mine = [cell.bands for cell in outcome.cells_of(variant.name) if cell.bands]
+    for variant in results.study.variants:
+        mine = [cell.bands for cell in results.cells_of(variant.name) if cell.bands]
         means = (_mean([scores[band] for scores in mine if band in scores]) for band in bands)
         rows.append((variant.name, *means))
     columns = (Column("variant", "variant"), *(Column(band, band, percent, numeric=True) for band in bands))
     return Table(
-        title=f"{outcome.measure.capitalize() if outcome.measure == 'accuracy' else outcome.measure} by object size",
+        title=f"{results.measure.capitalize() if results.measure == 'accuracy' else results.measure} by object size",
         columns=columns,
         rows=tuple(rows),
         note="Means over seeds; for reading, not for claims: these differences are not tested.",

@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from afftool.report.model import Column, Table
-from afftool.study.outcome import Outcome
+from afftool.study.results import Results
 from afftool.study.significance import Comparison, Summary
 
 
-def data_table(outcome: Outcome, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]) -> Table:
+def data_table(results: Results, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]) -> Table:
     """One row a variant with exact numbers, its comparison with its baseline, every seed's score, and further pairs.
 
     A pair stands once, in the row of its `variant`.
     """
-    seeds = outcome.study.seeds
-    baselines = dict(outcome.study.comparisons())
+    seeds = results.study.seeds
+    baselines = dict(results.study.comparisons())
     by_variant = {c.variant: c for c in comparisons if baselines.get(c.variant) == c.against}
     compared = [f.name for f in dataclasses.fields(Comparison) if f.name not in ("variant", "seeds")]
     renamed = {"low": "difference_low", "high": "difference_high"}
@@ -32,27 +32,27 @@ def data_table(outcome: Outcome, summaries: Mapping[str, Summary], comparisons: 
         *(f"{renamed.get(name, name)}_vs_{other}" for other in others for name in apart),
     )
     rows = []
-    for variant in outcome.study.variants:
-        summary, facts = summaries.get(variant.name), outcome.plan["facts"][variant.name]
+    for variant in results.study.variants:
+        summary, facts = summaries.get(variant.name), results.plan.facts[variant.name]
         comparison = by_variant.get(variant.name)
-        failed = sum(cell.status == "failed" for cell in outcome.cells_of(variant.name))
-        timed = outcome.latency.get(variant.name)
+        failed = sum(cell.status == "failed" for cell in results.cells_of(variant.name))
+        timed = results.latency.get(variant.name)
         rows.append(
             (
-                outcome.study.name,
+                results.study.name,
                 variant.name,
                 variant.fusion,
-                facts["host"],
-                outcome.study.data,
-                outcome.study.recipe_of(variant).epochs,
-                outcome.measure,
+                facts.host,
+                results.study.data,
+                results.study.recipe_of(variant).epochs,
+                results.measure,
                 summary.mean if summary else None,
                 summary.low if summary else None,
                 summary.high if summary else None,
                 len(summary.values) if summary else 0,
                 failed,
-                facts["params"],
-                facts["macs"],
+                facts.params,
+                facts.macs,
                 timed.latency_ms if timed else None,
                 *(getattr(comparison, name) if comparison else None for name in compared),
                 *((summary.values.get(seed) if summary else None) for seed in seeds),

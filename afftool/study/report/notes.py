@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from afftool.study.outcome import Outcome
 from afftool.study.report.show import counted, p_value, points
+from afftool.study.results import Results
 from afftool.study.significance import FEWEST, LEVEL, Comparison, fewest_seeds, smallest_p
 
 
-def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Too few seeds first, then every claim, then what the reader has to keep in mind."""
     notes = _too_few(comparisons)
     shown = [c for c in comparisons if c.claim != "cannot tell"]
@@ -20,13 +20,13 @@ def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[st
         )
     if not shown and comparisons:
         notes.append("No difference can be claimed. That is not the same as no difference: see the intervals.")
-    if any(cell.status == "failed" for cell in outcome.cells.values()):
+    if any(cell.status == "failed" for cell in results.cells.values()):
         notes.append(
             "Some cells failed. They have no score, so means and differences are over the seeds that survived, which "
             "flatters a variant that diverges."
         )
-    if outcome.plan.get("note"):
-        notes.append(outcome.plan["note"])
+    if results.plan.note:
+        notes.append(results.plan.note)
     notes.append(
         "This was trained on one data set, with one recipe, tuned for none of the variants; seeds vary initialisation, "
         "order and augmentation, not the data."

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from afftool.report.model import Column, Table
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.outcome import Outcome
 from afftool.study.report.show import percent
+from afftool.study.results import Results
 from afftool.study.significance import Summary, kendall
 
 
-def paper_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table | None:
+def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | None:
     """Scores here and there, and how far their orders agree; None where the paper has no such table."""
-    key = outcome.study.published
+    key = results.study.published
     if key is None or not published.known(key):
         return None
-    rows, ours, theirs, host = [], [], [], HostSpec.parse(outcome.study.host)
-    for variant in outcome.study.variants:
-        paper = published.score(key, variant.name, outcome.study.host_of(variant))
+    rows, ours, theirs, host = [], [], [], HostSpec.parse(results.study.host)
+    for variant in results.study.variants:
+        paper = published.score(key, variant.name, results.study.host_of(variant))
         mean = summaries[variant.name].mean if variant.name in summaries else None
         if paper is not None:
             rows.append((variant.name, mean, paper))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from afftool.report.model import Column, Table
-from afftool.study.outcome import Outcome
 from afftool.study.report.show import percent
+from afftool.study.results import Results
 from afftool.study.significance import Summary
 
 
-def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
+def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
     """The mean of every variant, with the seeds that have a score and those that failed."""
     columns = (
         Column("variant", "variant"),
         Column("fusion", "fusion"),
-        Column("score", outcome.measure, percent, numeric=True),
+        Column("score", results.measure, percent, numeric=True),
         Column("low", "95% low", percent, numeric=True),
         Column("high", "95% high", percent, numeric=True),
         Column("seeds", "seeds", numeric=True),
@@ -23,9 +23,9 @@ def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
         Column("note", "note"),
     )
     rows = []
-    for variant in outcome.study.variants:
+    for variant in results.study.variants:
         summary = summaries.get(variant.name)
-        failures = [cell for cell in outcome.cells_of(variant.name) if cell.status == "failed"]
+        failures = [cell for cell in results.cells_of(variant.name) if cell.status == "failed"]
         rows.append(
             (
                 variant.name,
@@ -41,15 +41,15 @@ def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
     best = max((s.mean for s in summaries.values()), default=None)
     marked = frozenset((i, 2) for i, row in enumerate(rows) if best is not None and row[2] == best)
     note = (
-        f"{outcome.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
+        f"{results.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
         "The highest mean is marked; whether it is higher than another is for the next table."
     )
     return Table(title="Scores", columns=columns, rows=tuple(rows), best=marked, note=note)
 
 
-def seeds_table(outcome: Outcome, scores: Mapping[str, Mapping[int, float]]) -> Table:
+def seeds_table(results: Results, scores: Mapping[str, Mapping[int, float]]) -> Table:
     """Every score there is, so that nobody has to take the means on trust."""
-    seeds = outcome.study.seeds
+    seeds = results.study.seeds
     columns = (Column("variant", "variant"), *(Column(f"seed {s}", f"seed {s}", percent, numeric=True) for s in seeds))
     rows = tuple((name, *(values.get(seed) for seed in seeds)) for name, values in scores.items())
     return Table(title="Every seed", columns=columns, rows=rows)

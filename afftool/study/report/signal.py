@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from afftool import units
 from afftool.report.model import Column, Table
-from afftool.study.outcome import Outcome
+from afftool.study.results import Results
 
 
-def signal_table(outcome: Outcome) -> Table | None:
+def signal_table(results: Results) -> Table | None:
     """The mean of every variant at each fusion, in the order of the forward pass; None where no one asked."""
-    if not outcome.study.signal:
+    if not results.study.signal:
         return None
     rows = []
-    for variant in outcome.study.variants:
-        mine = [cell.signal for cell in outcome.cells_of(variant.name) if cell.signal]
+    for variant in results.study.variants:
+        mine = [cell.signal for cell in results.cells_of(variant.name) if cell.signal]
         if mine:
             means = [sum(values) / len(values) for values in zip(*mine, strict=True)]
             first, last = means[0], means[-1]

@@ -1,7 +1,8 @@
-"""Latencies that were benched of a study's networks, so that a report can set them beside the scores."""
+"""What came out of a study: its plan, the cells that are known, the latencies benched of its networks."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from afftool import catalog
 from afftool.record import Environment, Record
 from afftool.spec import FusionSpec, HostSpec
+from afftool.study.cells import CellRecord, StoredPlan
+from afftool.study.spec import StudySpec
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,48 @@ class Benched:
 
     latency_ms: float
     how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A study's plan as it is stored, and what is known of its cells by variant and seed."""
+
+    study: StudySpec
+    plan: StoredPlan
+    cells: Mapping[tuple[str, int], CellRecord]
+    pairs: bool = False
+    latency: Mapping[str, Benched] = dataclasses.field(default_factory=dict)
+
+    @property
+    def measure(self) -> str:
+        """What the score is: accuracy, or mIoU."""
+        return "mIoU" if self.plan.task == "segment" else "accuracy"
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Scores by variant and seed, of the cells that have one."""
+        found: dict[str, dict[int, float]] = {variant.name: {} for variant in self.study.variants}
+        for (name, seed), cell in self.cells.items():
+            if cell.score is not None:
+                found[name][seed] = cell.score
+        return found
+
+    def cells_of(self, variant: str) -> list[CellRecord]:
+        """What is known of one variant's cells, whatever became of them."""
+        return [cell for (name, _), cell in self.cells.items() if name == variant]
+
+
+def results(
+    plan: StoredPlan,
+    known: Mapping[str, CellRecord],
+    *,
+    pairs: bool = False,
+    records: Sequence[tuple[Environment, Record]] = (),
+) -> Results:
+    """Match a stored plan with the cells known by identity, and with latencies benched of the same networks."""
+    study = StudySpec.from_toml(plan.study)
+    cells = {(name, seed): known[identity] for name, seed, identity in plan.cells if identity in known}
+    variants = {variant.name: (variant.fusion, plan.facts[variant.name].host) for variant in study.variants}
+    return Results(study=study, plan=plan, cells=cells, pairs=pairs, latency=benched(variants, records))
 
 
 def benched(
