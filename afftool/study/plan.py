@@ -15,7 +15,7 @@ from afftool.data import DataSpec, load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.extras import need
-from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
 from afftool.study.code import code_of
@@ -105,7 +105,7 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    codes = {v.name: code_of(FusionSpec.parse(v.fusion).target, study.host_of(v).target) for v in study.variants}
+    codes = {v.name: code_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
@@ -172,17 +172,17 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     """Whether the host classifies images or pixels: by its output, which is right for a user's host too."""
     classes = len(splits.classes or splits.mask_classes)
     host = with_classes(study.host_of(study.variants[0]), classes)
-    network = build_network(host.text, study.variants[0].fusion, seed=0)
+    network = build_network(host, study.variants[0].fusion_spec, seed=0)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
-    output, _ = probe(network, sample, fusion=study.variants[0].fusion, host=host.text)
+    output, _ = probe(network, sample)
     return "segment" if output.ndim == 4 else "classify"
 
 
 def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start]:
     host = with_classes(study.host_of(variant), data.classes)
-    network = build_network(host.text, variant.fusion, seed=0, init=study.recipe_of(variant).init)
+    network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init)
     start = network.host_start()
-    output, fused = probe(network, sample, fusion=variant.fusion, host=host.text)
+    output, fused = probe(network, sample)
     if output.shape[1] != data.classes:
         raise LoadError(
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
@@ -210,9 +210,7 @@ def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> i
     """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
     from afftool.measure.cost import count
 
-    case = CaseSpec(
-        fusion=FusionSpec.parse(variant.fusion), host=host, channels=None, size=data.size, batch=1, device="meta"
-    )
+    case = CaseSpec(fusion=variant.fusion_spec, host=host, channels=None, size=data.size, batch=1, device="meta")
     try:
         return int(count(case).macs)
     except (AfftoolError, RuntimeError, NotImplementedError):
@@ -223,7 +221,6 @@ def _cell(
     study: StudySpec, variant: Variant, seed: int, facts: Facts, code: str, splits: Splits, conditions: Conditions
 ) -> CellSpec:
     recipe = study.recipe_of(variant)
-    fusion, host = FusionSpec.parse(variant.fusion), HostSpec.parse(facts.host)
     images = recipe.epochs * len(splits.train)
     compiled = {
         "always": True,
@@ -231,8 +228,8 @@ def _cell(
         "auto": pays_to_compile(conditions.device, facts.macs, images),
     }[conditions.compiled]
     return CellSpec(
-        fusion=fusion.text,
-        host=host.text,
+        fusion=variant.fusion_spec.text,
+        host=facts.host,
         data=DataSpec.parse(study.data).text,
         fingerprint=splits.fingerprint,
         train_images=study.train_images,

@@ -6,10 +6,11 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from afftool import catalog
 from afftool.record import Environment, Record
-from afftool.spec import FusionSpec, HostSpec
+from afftool.spec import HostSpec
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.spec import StudySpec
 
@@ -60,19 +61,19 @@ def results(
     """Match a stored plan with the cells known by identity, and with latencies benched of the same networks."""
     study = StudySpec.from_toml(plan.study)
     cells = {(name, seed): known[identity] for name, seed, identity in plan.cells if identity in known}
-    variants = {variant.name: (variant.fusion, plan.facts[variant.name].host) for variant in study.variants}
+    variants = {v.name: (v.fusion_spec.text, plan.facts[v.name].host) for v in study.variants}
     return Results(study=study, plan=plan, cells=cells, pairs=pairs, latency=benched(variants, records))
 
 
 def benched(
     variants: Mapping[str, tuple[str, str]], records: Sequence[tuple[Environment, Record]]
 ) -> dict[str, Benched]:
-    """The latest latency of each variant (name -> fusion, host), all taken alike: one machine, backend, batch and size.
+    """The latest latency of each variant (name -> texts of fusion and host), where all were taken alike.
 
-    Of several such ways the one that covers most variants is taken, the latest of equals; hosts that differ in nothing
-    but their number of classes count as the same.
+    That is on one machine, by one backend, at one batch and size. Of several such ways the one that covers most
+    variants is taken, the latest of equals; hosts that differ in nothing but their number of classes count as the same.
     """
-    wanted = {(FusionSpec.parse(fusion).text, _network(host)): name for name, (fusion, host) in variants.items()}
+    wanted = {(fusion, _network(host)): name for name, (fusion, host) in variants.items()}
     ways: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for environment, record in records:
         if record.status != "ok" or record.latency_ms is None or record.mode != "infer":
@@ -91,6 +92,7 @@ def benched(
     return {name: Benched(latency, how) for name, latency in found.items()}
 
 
+@cache
 def _network(host: str) -> str:
     """The host's text without what does not change its time to speak of: the number of classes."""
     try:

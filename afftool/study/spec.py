@@ -10,12 +10,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from afftool.errors import LoadError, SpecError
 from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
 from afftool.registry import unknown
-from afftool.spec import FusionSpec, HostSpec
+from afftool.spec import Grammar, HostSpec
 from afftool.study import published
 from afftool.study.crossing import crossed
 from afftool.study.recipe import Recipe, recipe
@@ -116,9 +117,14 @@ class StudySpec:
             if variant.against is not None or variant.name not in baselines
         ]
 
+    @cached_property
+    def host_spec(self) -> HostSpec:
+        """The host that the text names. Raises what `HostSpec.parse` does."""
+        return HostSpec.parse(self.host)
+
     def host_of(self, variant: Variant) -> HostSpec:
         """The host a variant sits in: the study's, with the variant's own knobs."""
-        return HostSpec.parse(self.host).with_settings(**dict(variant.knobs))
+        return self.host_spec.with_settings(**dict(variant.knobs))
 
     def recipe_of(self, variant: Variant) -> Recipe:
         """The recipe a variant trains by: the study's, with what it changes."""
@@ -138,7 +144,7 @@ class StudySpec:
         names = [variant.name for variant in variants]
         budget = self.budget
         if budget:
-            free = [v.name for v in variants if v.name not in own and not _attends(v.fusion)]
+            free = [v.name for v in variants if v.name not in own and not _attends(v.fusion_spec.grammar)]
             kept = [name for name in budget.exempt if name in names]
             budget = dataclasses.replace(budget, exempt=tuple(dict.fromkeys([*kept, *free])))
         variants = tuple(v if v.against in names else dataclasses.replace(v, against=None) for v in variants)
@@ -162,8 +168,7 @@ class StudySpec:
         return toml(fields | {"variant": list(entries)})
 
 
-def _attends(fusion: str) -> bool:
-    grammar = FusionSpec.parse(fusion).grammar
+def _attends(grammar: Grammar | None) -> bool:
     return grammar is not None and grammar.attends
 
 

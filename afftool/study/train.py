@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afftool.data.splits import IGNORE
+from afftool.spec import FusionSpec, HostSpec
 from afftool.study.arrays import Arrays
 from afftool.study.augment import Batch, batches
 from afftool.study.cells import CellRecord, CellSpec
@@ -92,7 +93,8 @@ def _train(
     cell: CellSpec, data: Arrays, where: torch.device, checkpoint: Checkpoint, report: Callable[[Tick], None]
 ) -> CellRecord:
     recipe = cell.recipe
-    network = build_network(cell.host, cell.fusion, seed=cell.seed, draw=cell.draw, init=recipe.init)
+    host, fusion = HostSpec.parse(cell.host), FusionSpec.parse(cell.fusion)
+    network = build_network(host, fusion, seed=cell.seed, draw=cell.draw, init=recipe.init)
     network.module.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, targets = (torch.from_numpy(a).to(where) for a in (data.train_images, data.train_targets))
     prepare = _Prepare(data, where)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from afftool.report.model import Column, Table
-from afftool.spec import HostSpec
 from afftool.study import published
 from afftool.study.report.show import percent
 from afftool.study.results import Results
@@ -17,7 +16,7 @@ def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | N
     key = results.study.published
     if key is None or not published.known(key):
         return None
-    rows, ours, theirs, host = [], [], [], HostSpec.parse(results.study.host)
+    rows, ours, theirs, host = [], [], [], results.study.host_spec
     for variant in results.study.variants:
         paper = published.score(key, variant.name, results.study.host_of(variant))
         mean = summaries[variant.name].mean if variant.name in summaries else None
