@@ -15,8 +15,8 @@ from afftool.errors import SpecError, UnknownKey
 from afftool.plain import Plain, check_choices, digest, from_plain, from_user, later, to_plain, toml, unsaid
 from afftool.record import Environment
 from afftool.spec import CaseSpec, FusionSpec
+from afftool.study.cells import CellSpec
 from afftool.study.recipe import RECIPES, Recipe
-from afftool.study.spec import CellSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from afftool.study.cells import CellRecord
-from afftool.study.spec import CellSpec
+from afftool.study.cells import CellRecord, CellSpec
 
 if TYPE_CHECKING:
     from afftool.study.train import Tick

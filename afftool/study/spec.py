@@ -1,7 +1,6 @@
-"""What an ablation asks: a study (a grid of variants and seeds) and its cells, frozen, valid or not built.
+"""What an ablation asks: a study, which is a grid of variants and seeds, frozen, valid or not built.
 
-A study is read from TOML and written as TOML; a cell's identity is a hash over everything that changes its result.
-Nothing here imports torch.
+A study is read from TOML and written as TOML. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from afftool.errors import LoadError, SpecError
-from afftool.plain import Plain, digest, field_names, from_user, refuse_unknown, to_plain, toml
+from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
 from afftool.registry import unknown
-from afftool.spec import FusionSpec, HostSpec
+from afftool.spec import Grammar, HostSpec
 from afftool.study import published
 from afftool.study.crossing import crossed
 from afftool.study.recipe import Recipe, recipe
@@ -117,9 +117,14 @@ class StudySpec:
             if variant.against is not None or variant.name not in baselines
         ]
 
+    @cached_property
+    def host_spec(self) -> HostSpec:
+        """The host that the text names. Raises what `HostSpec.parse` does."""
+        return HostSpec.parse(self.host)
+
     def host_of(self, variant: Variant) -> HostSpec:
         """The host a variant sits in: the study's, with the variant's own knobs."""
-        return HostSpec.parse(self.host).with_settings(**dict(variant.knobs))
+        return self.host_spec.with_settings(**dict(variant.knobs))
 
     def recipe_of(self, variant: Variant) -> Recipe:
         """The recipe a variant trains by: the study's, with what it changes."""
@@ -139,7 +144,7 @@ class StudySpec:
         names = [variant.name for variant in variants]
         budget = self.budget
         if budget:
-            free = [v.name for v in variants if v.name not in own and not _attends(v.fusion)]
+            free = [v.name for v in variants if v.name not in own and not _attends(v.fusion_spec.grammar)]
             kept = [name for name in budget.exempt if name in names]
             budget = dataclasses.replace(budget, exempt=tuple(dict.fromkeys([*kept, *free])))
         variants = tuple(v if v.against in names else dataclasses.replace(v, against=None) for v in variants)
@@ -163,43 +168,7 @@ class StudySpec:
         return toml(fields | {"variant": list(entries)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellSpec(Plain):
-    """One variant trained with one seed. Two cells with equal fields give equal results, bit for bit on the CPU.
-
-    Texts are in their shortest form. `fingerprint` is the data's, `code` that of modules of the user's own. `threads`,
-    `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added; so do
-    the release of `torch` and the vector instructions it uses (`capability`, on the CPU). `training` is
-    the version of afftool's loop.
-    """
-
-    fusion: str
-    host: str
-    data: str
-    fingerprint: str
-    train_images: int | None
-    data_seed: int
-    recipe: Recipe
-    seed: int
-    draw: str = ""
-    device: str = "cpu"
-    threads: int = 1
-    dtype: str = "float32"
-    compiled: bool = False
-    torch: str = ""
-    capability: str = ""
-    training: int = 0
-    code: str = ""
-
-    @property
-    def identity(self) -> str:
-        """A short hash over every field that can change the result; where the data came from cannot."""
-        fields = self.to_dict() | {"recipe": self.recipe.effective()}
-        return digest(self, fields, without=("data", "train_images", "data_seed"))
-
-
-def _attends(fusion: str) -> bool:
-    grammar = FusionSpec.parse(fusion).grammar
+def _attends(grammar: Grammar | None) -> bool:
     return grammar is not None and grammar.attends
 
 
@@ -241,4 +210,4 @@ def _variant(entry: Any) -> Variant:
     return from_user(Variant, fields, "a variant", hint=_SHOWN)
 
 
-__all__ = ["Budget", "CellSpec", "StudySpec", "Variant"]
+__all__ = ["Budget", "StudySpec", "Variant"]

@@ -9,17 +9,17 @@ from afftool import units
 from afftool.report.model import Column, Table
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.outcome import Outcome
 from afftool.study.report.words import counted, p_value, percent, points, points_plain
+from afftool.study.results import Results
 from afftool.study.significance import Comparison, Summary, dominated, kendall
 from afftool.study.spec import Variant
 
 
-def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
+def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
     """The mean of every variant, with the seeds that have a score and those that failed."""
 
     def failures(variant: Variant) -> list[str]:
-        cells = outcome.cells_of(variant.name)
+        cells = results.cells_of(variant.name)
         return [cell.reason or "failed" for cell in cells if cell.status == "failed"]
 
     def seeds(variant: Variant) -> int:
@@ -28,7 +28,7 @@ def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
     columns: tuple[Column[Variant], ...] = (
         _variant(),
         Column("fusion", "fusion"),
-        Column("score", outcome.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
+        Column("score", results.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
         Column("low", "95% low", percent, numeric=True, get=_summarized(summaries, "low")),
         Column("high", "95% high", percent, numeric=True, get=_summarized(summaries, "high")),
         Column("seeds", "seeds", numeric=True, get=seeds),
@@ -36,10 +36,10 @@ def scores_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
         Column("note", "note", get=lambda variant: "; ".join(dict.fromkeys(failures(variant))) or None),
     )
     note = (
-        f"{outcome.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
+        f"{results.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
         "The highest mean is marked; whether it is higher than another is for the next table."
     )
-    return Table.of("Scores", outcome.study.variants, columns, note).mark_best("score", "more")
+    return Table.of("Scores", results.study.variants, columns, note).mark_best("score", "more")
 
 
 def _variant() -> Column[Variant]:
@@ -51,16 +51,16 @@ def _summarized(summaries: Mapping[str, Summary], field: str) -> Callable[[Varia
     return lambda variant: getattr(summaries.get(variant.name), field, None)
 
 
-def seeds_table(outcome: Outcome, scores: Mapping[str, Mapping[int, float]]) -> Table:
+def seeds_table(results: Results, scores: Mapping[str, Mapping[int, float]]) -> Table:
     """Every score there is, so that nobody has to take the means on trust."""
 
     def score(seed: int, variant: Variant) -> float | None:
         return scores[variant.name].get(seed)
 
     columns: list[Column[Variant]] = [_variant()]
-    for seed in outcome.study.seeds:
+    for seed in results.study.seeds:
         columns.append(Column(f"seed {seed}", f"seed {seed}", percent, numeric=True, get=partial(score, seed)))
-    return Table.of("Every seed", outcome.study.variants, columns)
+    return Table.of("Every seed", results.study.variants, columns)
 
 
 def differences_table(comparisons: Sequence[Comparison]) -> Table:
@@ -86,37 +86,36 @@ def differences_table(comparisons: Sequence[Comparison]) -> Table:
     return Table.of("Differences", comparisons, columns, note)
 
 
-def cost_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
+def cost_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
     """Whole networks: parameters, MACs, and latencies where they were benched; a dominated variant says by which."""
-    facts, latency = outcome.plan["facts"], outcome.latency
+    facts, latency = results.plan.facts, results.latency
+    macs = {name: count for name in summaries if (count := facts[name].macs) is not None}
     timed = {name for name in summaries if name in latency}
     points = {}
     for name, summary in summaries.items():
-        costs = [float(facts[name]["params"])]
-        if all(facts[n]["macs"] is not None for n in summaries):
-            costs.append(float(facts[name]["macs"]))
-        if len(timed) == len(summaries):
-            costs.append(latency[name].latency_ms)
+        costs: list[float] = [facts[name].params]
+        costs += [macs[name]] if len(macs) == len(summaries) else []
+        costs += [latency[name].latency_ms] if len(timed) == len(summaries) else []
         points[name] = (summary.mean, costs)
     losers = dominated(points)
-    base = facts[outcome.study.baseline]["params"]
+    base = facts[results.study.baseline].params
 
     def speed(variant: Variant) -> float | None:
-        known = [cell.images_per_s for cell in outcome.cells_of(variant.name) if cell.images_per_s]
+        known = [cell.images_per_s for cell in results.cells_of(variant.name) if cell.images_per_s]
         return sum(known) / len(known) if known else None
 
     def milliseconds(variant: Variant) -> float | None:
         return latency[variant.name].latency_ms if variant.name in latency else None
 
     def more_params(variant: Variant) -> float:
-        return float(facts[variant.name]["params"] / base - 1)
+        return facts[variant.name].params / base - 1
 
     columns: tuple[Column[Variant], ...] = (
         _variant(),
-        Column("score", outcome.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
-        Column("params", "params", units.count, numeric=True, get=lambda variant: facts[variant.name]["params"]),
-        Column("params_vs_baseline", f"vs {outcome.study.baseline}", "{:+.2%}".format, numeric=True, get=more_params),
-        Column("macs", "MACs", units.scaled, numeric=True, get=lambda variant: facts[variant.name]["macs"]),
+        Column("score", results.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
+        Column("params", "params", units.count, numeric=True, get=lambda variant: facts[variant.name].params),
+        Column("params_vs_baseline", f"vs {results.study.baseline}", "{:+.2%}".format, numeric=True, get=more_params),
+        Column("macs", "MACs", units.scaled, numeric=True, get=lambda variant: facts[variant.name].macs),
         Column("latency_ms", "latency", units.milliseconds, numeric=True, get=milliseconds),
         Column("images_per_s", "trained images/s", units.count, numeric=True, get=speed),
         Column("dominated_by", "dominated by", get=lambda variant: losers.get(variant.name)),
@@ -126,38 +125,38 @@ def cost_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table:
     )
     if latency:
         note += f" Latency as benched: {next(iter(latency.values())).how}."
-    return Table.of("Cost beside score", outcome.study.variants, columns, note).without_empty_columns()
+    return Table.of("Cost beside score", results.study.variants, columns, note).without_empty_columns()
 
 
-def bands_table(outcome: Outcome) -> Table | None:
+def bands_table(results: Results) -> Table | None:
     """The mean of every variant in each band; None where no cell has bands."""
-    bands = list(dict.fromkeys(band for cell in outcome.cells.values() for band in cell.bands))
+    bands = list(dict.fromkeys(band for cell in results.cells.values() for band in cell.bands))
     if not bands:
         return None
 
     def mean(band: str, variant: Variant) -> float | None:
-        scores = [cell.bands[band] for cell in outcome.cells_of(variant.name) if band in cell.bands]
+        scores = [cell.bands[band] for cell in results.cells_of(variant.name) if band in cell.bands]
         return sum(scores) / len(scores) if scores else None
 
     columns = [_variant(), *(Column(band, band, percent, numeric=True, get=partial(mean, band)) for band in bands)]
     return Table.of(
-        f"{outcome.measure.capitalize() if outcome.measure == 'accuracy' else outcome.measure} by object size",
-        outcome.study.variants,
+        f"{results.measure.capitalize() if results.measure == 'accuracy' else results.measure} by object size",
+        results.study.variants,
         columns,
         "Means over seeds; for reading, not for claims: these differences are not tested.",
     )
 
 
-def signal_table(outcome: Outcome) -> Table | None:
+def signal_table(results: Results) -> Table | None:
     """The mean of every variant at each fusion, in the order of the forward pass; None where no one asked."""
-    if not outcome.study.signal:
+    if not results.study.signal:
         return None
 
     def means(variant: Variant) -> list[float]:
-        mine = [cell.signal for cell in outcome.cells_of(variant.name) if cell.signal]
+        mine = [cell.signal for cell in results.cells_of(variant.name) if cell.signal]
         return [sum(values) / len(values) for values in zip(*mine, strict=True)]
 
-    found = [(variant, signal) for variant in outcome.study.variants if (signal := means(variant))]
+    found = [(variant, signal) for variant in results.study.variants if (signal := means(variant))]
     columns: tuple[Column[tuple[Variant, list[float]]], ...] = (
         Column("variant", "variant", get=lambda row: row[0].name),
         Column("first", "first fusion", units.significant, numeric=True, get=lambda row: row[1][0]),
@@ -174,13 +173,13 @@ def _growth(signal: Sequence[float]) -> float | None:
     return last / first if first and last else None
 
 
-def paper_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table | None:
+def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | None:
     """Scores here and there, and how far their orders agree; None where the paper has no such table."""
-    key = outcome.study.published
+    key = results.study.published
     if key is None or not published.known(key):
         return None
-    scores = {v.name: published.score(key, v.name, outcome.study.host_of(v)) for v in outcome.study.variants}
-    shown = [variant for variant in outcome.study.variants if scores[variant.name] is not None]
+    scores = {v.name: published.score(key, v.name, results.study.host_of(v)) for v in results.study.variants}
+    shown = [variant for variant in results.study.variants if scores[variant.name] is not None]
     if not shown:
         return None
     ranked = [
@@ -188,7 +187,7 @@ def paper_table(outcome: Outcome, summaries: Mapping[str, Summary]) -> Table | N
     ]
     tau = kendall([ours for ours, _ in ranked], [theirs for _, theirs in ranked])
     agreement = "too few variants to rank" if tau is None else f"Kendall's tau = {tau:+.2f} over {len(ranked)} variants"
-    host = HostSpec.parse(outcome.study.host)
+    host = HostSpec.parse(results.study.host)
     columns: tuple[Column[Variant], ...] = (
         _variant(),
         Column("score", "here", percent, numeric=True, get=_summarized(summaries, "mean")),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from afftool import units
 from afftool.record import Environment
 from afftool.spec import show_size
-from afftool.study.outcome import Outcome
+from afftool.study.results import Results
 from afftool.study.significance import FEWEST, LEVEL, Comparison, fewest_seeds, smallest_p
 
 
@@ -36,42 +36,42 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def study_facts(outcome: Outcome, environment: Environment) -> tuple[tuple[str, str], ...]:
+def study_facts(results: Results, environment: Environment) -> tuple[tuple[str, str], ...]:
     """Name and text of each line, in order."""
-    study, plan = outcome.study, outcome.plan
+    study, plan = results.study, results.plan
     recipe = study.recipe
-    done = sum(cell.finished for cell in outcome.cells.values())
-    left = {"missing": len(plan["cells"]) - len(outcome.cells), "broken off": len(outcome.cells) - done}
-    some = next(iter(outcome.cells.values()), None)
+    done = sum(cell.finished for cell in results.cells.values())
+    left = {"missing": len(plan.cells) - len(results.cells), "broken off": len(results.cells) - done}
+    some = next(iter(results.cells.values()), None)
     how = (
         f"{some.cell.device}, {some.cell.dtype}, {some.cell.threads} thread(s) a cell, "
         f"{'compiled' if some.cell.compiled else 'not compiled'}, torch {some.cell.torch}"
         if some
         else "nothing trained yet"
     )
-    seconds = sum(cell.train_s or 0 for cell in outcome.cells.values())
+    seconds = sum(cell.train_s or 0 for cell in results.cells.values())
     changes = ", ".join(f"{key}={value}" for key, value in recipe.changes().items())
     facts = [
         ("question", study.summary),
         ("host", study.host),
         (
             "data",
-            f"{study.data}: {plan['train_images']:,} training and {plan['test_images']:,} test images of "
-            f"{show_size(plan['size'])}, {plan['classes']} classes",
+            f"{study.data}: {plan.train_images:,} training and {plan.test_images:,} test images of "
+            f"{show_size(plan.size)}, {plan.classes} classes",
         ),
         ("recipe", f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}{'; ' + changes if changes else ''}"),
         ("seeds", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))}), the same for every variant"),
         (
             "cells",
-            ", ".join([f"{done} of {len(plan['cells'])} done", *(f"{n} {what}" for what, n in left.items() if n)]),
+            ", ".join([f"{done} of {len(plan.cells)} done", *(f"{n} {what}" for what, n in left.items() if n)]),
         ),
         ("trained with", f"{how}; {units.seconds(seconds)} of training in all"),
         ("machine", f"{environment.gpu or environment.cpu}, {environment.cores} cores"),
     ]
-    return tuple(facts + ([("data source", plan["citation"])] if plan.get("citation") else []))
+    return tuple(facts + ([("data source", plan.citation)] if plan.citation else []))
 
 
-def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Too few seeds first, then every claim, then what the reader has to keep in mind."""
     notes = _too_few(comparisons)
     shown = [c for c in comparisons if c.claim != "cannot tell"]
@@ -82,13 +82,13 @@ def study_notes(outcome: Outcome, comparisons: Sequence[Comparison]) -> tuple[st
         )
     if not shown and comparisons:
         notes.append("No difference can be claimed. That is not the same as no difference: see the intervals.")
-    if any(cell.status == "failed" for cell in outcome.cells.values()):
+    if any(cell.status == "failed" for cell in results.cells.values()):
         notes.append(
             "Some cells failed. They have no score, so means and differences are over the seeds that survived, which "
             "flatters a variant that diverges."
         )
-    if outcome.plan.get("note"):
-        notes.append(outcome.plan["note"])
+    if results.plan.note:
+        notes.append(results.plan.note)
     notes.append(
         "This was trained on one data set, with one recipe, tuned for none of the variants; seeds vary initialisation, "
         "order and augmentation, not the data."
