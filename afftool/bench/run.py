@@ -96,9 +96,13 @@ def bench(
     """Measure every case under every backend and yield a record each; cost alone gives one record a case.
 
     `clock` is the device's own unless given; `follow` hears how far it is, in rows (one that is ready to be timed is
-    half done). Raises `SpecError` before anything is measured.
+    half done). Raises `SpecError` or `LoadError` before anything is measured.
     """
     options = options or Options()
+    if "cost" in options.measures:
+        from afftool.measure.own_formulas import own_formulas
+
+        own_formulas()
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
     devices = [group.specs[0].device for group in groups]
     isolation = options.isolation_on(devices)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from afftool import console
+from afftool import console, project
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
@@ -144,14 +144,14 @@ def check(
 
 def _configured(here: Path, file: Path | None, words: Words, device: str, backends: Sequence[str]) -> GateConfig:
     """The project's configuration, with the command line's cases in place of its own if there are any."""
-    path = file or configs.find(here)
-    own = configs.read(path) if path else None
+    path = file or project.find(here)
+    own = configs.read(path, needs_cases=not words.fusion) if path else None
     if words.fusion:
         asked = configs.from_words(words, device=check_device(device), backends=backends, directory=here)
         return asked if own is None else replace(own, cases=asked.cases, skipped=asked.skipped)
     if own is None:
         raise UserError(
-            f"there is no {configs.FILE} and no [tool.afftool] in pyproject.toml here",
+            f"there is no {project.FILE} and no [tool.afftool] in pyproject.toml here",
             hint="`afftool check --init` writes one to start from, or name fusions with --fusion",
         )
     if any((words.host, words.channels, words.size, words.batch, words.mode)):

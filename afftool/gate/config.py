@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afftool import catalog
+from afftool import catalog, project
 from afftool.errors import SpecError, UserError
 from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
@@ -19,10 +18,9 @@ from afftool.registry import unknown
 from afftool.spec import CaseSpec
 from afftool.spec.sweep import CASE_WORDS, Words, sweep
 
-FILE = "afftool.toml"
 REFERENCE = "afftool-baseline.json"
 
-_KEYS = ("case", "rules", "baseline", "metrics")
+_KEYS = ("case", "rules", "baseline", "metrics", "formulas")
 _CASE_KEYS = (*CASE_WORDS, "device", "backend", "rules")
 
 STARTING_FILE = """\
@@ -73,28 +71,18 @@ class GateConfig:
     file: Path | None = None
 
 
-def find(directory: Path) -> Path | None:
-    """The file that configures the gate in `directory`, or None."""
-    if (own := directory / FILE).is_file():
-        return own
-    project = directory / "pyproject.toml"
-    return project if project.is_file() and "afftool" in _read(project).get("tool", {}) else None
-
-
-def read(file: Path) -> GateConfig:
+def read(file: Path, *, needs_cases: bool = True) -> GateConfig:
     """Read `afftool.toml` or `pyproject.toml`. Raises `UserError` or a `SpecError` that names the place."""
-    document = _read(file)
-    table = document.get("tool", {}).get("afftool", {}) if file.name == "pyproject.toml" else document
-    return parse(table, file)
+    return parse(project.read(file), file, needs_cases=needs_cases)
 
 
-def parse(table: Mapping[str, Any], file: Path) -> GateConfig:
-    """The configuration in a TOML table that was read from `file`."""
+def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> GateConfig:
+    """The configuration in a TOML table that was read from `file`; without cases only where none is needed."""
     _refuse_unknown(table, _KEYS, file.name)
     entries = table.get("case", [])
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise SpecError(f"case in {file.name} is not a list of tables", hint="write [[case]], with two brackets")
-    if not entries:
+    if needs_cases and not entries:
         raise SpecError(
             f"{file.name} names no case",
             hint='add [[case]] with fusion = "..." below it, or see `afftool check --init`',
@@ -131,9 +119,9 @@ def from_words(words: Words, *, device: str, backends: Sequence[str], directory:
 
 def write_starting_file(directory: Path) -> Path:
     """Write a commented `afftool.toml`. Raises `UserError` if the project has a configuration already."""
-    if existing := find(directory):
+    if existing := project.find(directory):
         raise UserError(f"{existing.name} configures the gate already", hint="edit it, or remove it first")
-    path = directory / FILE
+    path = directory / project.FILE
     path.write_text(STARTING_FILE, encoding="utf-8")
     return path
 
@@ -182,12 +170,3 @@ def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) 
     for key in table:
         if key not in known:
             raise unknown(f"key in {where}:", key, known)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}", hint="`afftool check --init` writes one") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not TOML: {error}", hint="a string needs quotes, a table name brackets") from error

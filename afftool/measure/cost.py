@@ -124,6 +124,8 @@ def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradi
     else:
         with counter.watch(module), torch.no_grad(), counter:
             module(*inputs)
+    if counter.failure:
+        raise counter.failure
     return counter.rows()
 
 

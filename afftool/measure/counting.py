@@ -21,6 +21,7 @@ from afftool.measure.called import followed
 from afftool.measure.cost_reading import Direction, OperatorCost
 from afftool.measure.formulas import Formula, formula_for
 from afftool.measure.operator_work import Call, Work
+from afftool.measure.own_formulas import own_formulas
 from afftool.measure.traffic import moved_bytes
 
 
@@ -42,12 +43,15 @@ class _Tally:
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, counts every operator; `rows()` gives the sums.
 
-    `watch(module)` first, so that operators are put down to modules. Set `direction` before a backward pass.
+    `watch(module)` first, so that operators are put down to modules. Set `direction` before a backward pass. The first
+    error of a formula of the user's own is kept in `failure`. Raises as `own_formulas` does when it is made.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.direction: Direction = "forward"
+        self.failure: Exception | None = None
+        self._own = own_formulas()
         self._tallies: dict[tuple[str, str, Direction], _Tally] = {}
         self._inside: list[str] = []
         self._owner: dict[int, str] = {}
@@ -84,7 +88,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        formula = formula_for(func)
+        formula = formula_for(func) or self._own.get(func._schema.name)
         if formula is None:
             with self:  # a composite operator that inference mode left whole
                 parts = func.decompose(*args, **kwargs)
@@ -92,15 +96,29 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return parts
         result = func(*args, **kwargs)
         module = self._where()
-        call = Call(func._schema.name.partition("::")[2], _arguments(func, args, kwargs), tuple(_tensors(result)))
+        name = func._schema.name.partition("::")[2]
+        call = Call(name, _arguments(func, args, kwargs), result, tuple(_tensors(result)))
         key = (module, str(func.overloadpacket), self.direction)
         tally = self._tallies.setdefault(key, _Tally(formula.says if formula else None))
-        work = _work(formula, call)
+        work = self._work(formula, call)
         if work is None:
             tally.formula = None
         moved = moved_bytes(func, call.arguments, call.outputs)
         tally.add(work or Work(), moved, _torch_flops(func, args, kwargs, result))
         return result
+
+    def _work(self, formula: Formula | None, call: Call) -> Work | None:
+        """The work of a call, or None if it cannot be told: no formula, or an overload the formula does not fit."""
+        if formula is None:
+            return None
+        if not call.outputs and not formula.is_own:
+            return Work()
+        try:
+            return formula.count(call)
+        except Exception as error:  # reported as an uncounted operator, which beats no reading at all
+            if formula.is_own:  # to be raised when the module is done: on the way through it may be caught or renamed
+                self.failure = self.failure or error
+            return None
 
     def _leave(self) -> None:
         self._inside.pop()
@@ -125,24 +143,13 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._modules[place] if place >= 0 else ""
 
 
-def _work(formula: Formula | None, call: Call) -> Work | None:
-    """The work of a call, or None if it cannot be told: no formula, or an overload the formula does not fit."""
-    if formula is None:
-        return None
-    if not call.outputs:
-        return Work()
-    try:
-        return formula.count(call)
-    except Exception:  # reported as an uncounted operator, which beats no reading at all
-        return None
-
-
 def _arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's arguments by name, defaults filled in."""
+    """The call's arguments by name, in the order of the schema, defaults filled in."""
     schema = func._schema.arguments
     found = {a.name: a.default_value for a in schema if a.has_default_value()}
     found |= {a.name: value for a, value in zip(schema, args, strict=False)}
-    return found | dict(kwargs)
+    found |= kwargs
+    return {a.name: found[a.name] for a in schema if a.name in found}
 
 
 def _tensors(result: Any) -> Iterator[torch.Tensor]:

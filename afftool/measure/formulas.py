@@ -23,10 +23,11 @@ from afftool.measure.operator_work import Call, Work
 
 @dataclass(frozen=True)
 class Formula:
-    """A counting function and its convention in words."""
+    """A counting function and its convention in words; `is_own` if it is the user's."""
 
     count: Callable[[Call], Work]
     says: str
+    is_own: bool = False
 
 
 def formula_for(operator: torch._ops.OpOverload) -> Formula | None:

@@ -18,10 +18,14 @@ from afftool.measure import elementwise
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator: its arguments by their names in the schema, and the tensors it gave."""
+    """One call of an operator: its arguments by their names and in the order of the schema, and what it gave.
+
+    `outputs` are the tensors in its `result`.
+    """
 
     name: str
     arguments: Mapping[str, Any]
+    result: Any
     outputs: tuple[torch.Tensor, ...]
 
     def __getitem__(self, name: str) -> Any:

@@ -4,6 +4,7 @@ import pytest
 
 from afftool.errors import UnknownName, UserError
 from afftool.gate import config
+from afftool.project import find
 
 
 def write(folder, text, name="afftool.toml"):
@@ -50,15 +51,15 @@ def test_the_starting_file_never_overwrites(tmp_path):
 
 def test_pyproject_is_read_and_afftool_toml_goes_before_it(tmp_path):
     project = write(tmp_path, '[[tool.afftool.case]]\nfusion = "iaff"\n', "pyproject.toml")
-    assert config.find(tmp_path) == project
+    assert find(tmp_path) == project
     assert config.read(project).cases[0].spec.fusion.text == "iaff"
     own = write(tmp_path, '[[case]]\nfusion = "add"\n')
-    assert config.find(tmp_path) == own
+    assert find(tmp_path) == own
 
 
 def test_a_pyproject_of_another_tool_configures_nothing(tmp_path):
     write(tmp_path, "[tool.other]\nx = 1\n", "pyproject.toml")
-    assert config.find(tmp_path) is None
+    assert find(tmp_path) is None
 
 
 def test_lists_make_every_combination_with_its_own_rules(tmp_path):
@@ -126,3 +127,15 @@ def test_a_case_s_name_tells_everything_that_is_not_the_default():
         config.Path("afftool.toml"),
     ).cases
     assert case.name == "aff in resnet:b=1 size=32x32 batch=2 mode=train dtype=bfloat16"
+
+
+def test_formulas_for_operators_may_stand_beside_the_cases(tmp_path):
+    file = write(tmp_path, '[[case]]\nfusion = "add"\n[formulas]\n"mylib::op" = "pkg.mod:function"\n')
+    assert [case.spec.fusion.text for case in config.read(file).cases] == ["add"]
+
+
+def test_a_file_without_cases_will_do_where_the_command_line_names_them(tmp_path):
+    file = write(tmp_path, '[formulas]\n"mylib::op" = "pkg.mod:function"\n')
+    with pytest.raises(UserError, match="names no case"):
+        config.read(file)
+    assert config.read(file, needs_cases=False).cases == ()
