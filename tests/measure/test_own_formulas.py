@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from afftool.report.cost import operator_table
+from afftool.report.breakdown import operator_table
 from torch import nn
 
 from afftool import registry
