@@ -54,7 +54,7 @@ class Noise:
         if self.allowed >= self.visible:
             return None
         return (
-            f"the rule {self.rule} of {self.case} is below the {100 * self.visible:.1f}% that this runner can see: "
+            f"the rule {self.rule} of {self.case} is below the {units.percent(self.visible)} that this runner can see: "
             "such changes will come out inconclusive; raise the rule or the --budget, or use --metric instructions"
         )
 
