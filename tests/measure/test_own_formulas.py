@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from afftool.report.breakdown import operator_table
 from torch import nn
 
 from afftool import registry
@@ -15,6 +14,7 @@ from afftool.errors import LoadError, SpecError, UserError
 from afftool.measure.cost import count, count_module
 from afftool.measure.explain import explain
 from afftool.measure.own_formulas import own_formulas
+from afftool.report.breakdown import operator_table
 from afftool.spec import CaseSpec, FusionSpec
 
 FORMULAS = '''
