@@ -1,18 +1,20 @@
-"""Runs a case under torch.profiler and writes what it saw."""
+"""Runs a case under torch.profiler, with every module's forward marked by its path, and writes what it saw."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from afftool import backends
 from afftool.build import Case
 from afftool.errors import Unavailable
-from afftool.profile.annotate import annotated
+from afftool.profile.trace import MODULE
 
 PROFILER_WARMUP = 2
 """Steps with the profiler on whose events are thrown away: its own start-up belongs to nobody's step."""
@@ -67,3 +69,31 @@ def _kernels_timed() -> Any:
 def _wait(case: Case) -> None:
     if case.spec.device.startswith("cuda"):
         torch.cuda.synchronize(case.spec.device)
+
+
+@contextmanager
+def annotated(module: nn.Module) -> Iterator[None]:
+    """While open, each call of `module` and of its submodules is a block named `nn.Module: path (Type)`.
+
+    The module itself has the path `.`; hooks only, nothing about it changes and all are gone afterwards.
+    """
+    handles = []
+    blocks: list[Any] = []
+    for path, submodule in module.named_modules():
+        name = f"{MODULE}{path or '.'} ({type(submodule).__name__})"
+
+        def enter(_module: nn.Module, _inputs: Any, name: str = name) -> None:
+            block = record_function(name)
+            block.__enter__()  # type: ignore[no-untyped-call]
+            blocks.append(block)
+
+        def leave(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            blocks.pop().__exit__(None, None, None)
+
+        handles.append(submodule.register_forward_pre_hook(enter, prepend=True))
+        handles.append(submodule.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -13,13 +13,10 @@ from typing import Any
 from afftool.errors import LoadError
 from afftool.plain import from_plain, to_plain
 from afftool.profile import plugin
-from afftool.profile.memory import memory_curves
-from afftool.profile.modules import modules
-from afftool.profile.operators import kernels, operators
+from afftool.profile.operators import kernels, modules, operators
 from afftool.profile.rows import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Tables
-from afftool.profile.timeline import categories, gaps, step_windows
-from afftool.profile.trace import Trace, parse
-from afftool.profile.tree import Forest, grow
+from afftool.profile.timeline import categories, gaps, memory_curves, step_windows
+from afftool.profile.trace import Forest, Trace, grow, parse
 
 SCHEMA = 1
 OWN = "afftool's own reader"

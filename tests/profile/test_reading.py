@@ -15,8 +15,7 @@ from afftool.errors import LoadError
 from afftool.profile import plugin
 from afftool.profile.operators import kind_of
 from afftool.profile.summary import OWN, Profile, load, save, summarise
-from afftool.profile.trace import load_document, parse
-from afftool.profile.tree import grow
+from afftool.profile.trace import grow, load_document, parse
 
 CASE = {"fusion": "net", "backend": "eager"}
 
