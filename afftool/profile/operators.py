@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable
 from typing import Any
 
-from afftool.profile.rows import KernelRow, ModuleRow, OperatorRow
+from afftool.profile.summary import KernelRow, ModuleRow, OperatorRow
 from afftool.profile.trace import Forest, Span, Trace
 
 # The first row whose pattern is found in the operator's name decides; names are ATen's, autograd's and inductor's.

@@ -25,7 +25,7 @@ from typing import Any
 
 from afftool.errors import LoadError
 from afftool.profile.operators import kind_of, sort_operators
-from afftool.profile.rows import CategoryRow, KernelRow, OperatorRow, Tables
+from afftool.profile.summary import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
 from afftool.quiet import quiet

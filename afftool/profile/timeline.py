@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from afftool.profile.operators import is_operator
-from afftool.profile.rows import CategoryRow, GapRow, MemoryCurve
+from afftool.profile.summary import CategoryRow, GapRow, MemoryCurve
 from afftool.profile.trace import Allocation, Forest, Span, Trace
 
 CATEGORIES = ("Kernel", "Memcpy", "Memset", "Communication", "Runtime", "DataLoader", "CPU Exec", "Other")

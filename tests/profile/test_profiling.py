@@ -18,8 +18,8 @@ from afftool.profile import plugin
 from afftool.profile.capture import capture
 from afftool.profile.diff import diff_report, operator_differences
 from afftool.profile.report import memory_csv, profile_report, sparkline
-from afftool.profile.run import TRACE, Profiled
-from afftool.profile.summary import OWN, load, summarise
+from afftool.profile.run import OWN, TRACE, Profiled, summarise
+from afftool.profile.summary import load
 from afftool.profile.trace import load_document
 from afftool.spec import CaseSpec, FusionSpec
 

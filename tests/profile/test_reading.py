@@ -14,7 +14,8 @@ from cuda_trace import cuda_trace
 from afftool.errors import LoadError
 from afftool.profile import plugin
 from afftool.profile.operators import kind_of
-from afftool.profile.summary import OWN, Profile, load, save, summarise
+from afftool.profile.run import OWN, summarise
+from afftool.profile.summary import Profile, load, save
 from afftool.profile.trace import grow, load_document, parse
 
 CASE = {"fusion": "net", "backend": "eager"}
