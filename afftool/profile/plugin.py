@@ -23,12 +23,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from afftool.console import quiet
 from afftool.errors import LoadError
 from afftool.profile.operators import kind_of, sort_operators
 from afftool.profile.summary import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
-from afftool.quiet import quiet
 
 PACKAGE = "torch-tb-profiler"
 WORKER = "afftool"
