@@ -12,8 +12,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from afftool import backends
+from afftool.backends.getting_ready import wait
 from afftool.build import Case
 from afftool.errors import Unavailable
+from afftool.measure.called import followed
 from afftool.profile.trace import MODULE
 
 PROFILER_WARMUP = 2
@@ -35,15 +37,15 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             raise Unavailable("this PyTorch was built without CUPTI, so it sees no kernels", hint="use --device cpu")
         activities.append(ProfilerActivity.CUDA)
     with ExitStack() as stack:
-        if backend == "eager":
-            stack.enter_context(annotated(case.module))
-        else:
+        if backend != "eager":
             stack.enter_context(_kernels_timed())
             notes.append(f"Under {backend} there are no modules inside to be seen; profile eager for a module table.")
         prepared = backends.load(backend)(case)
         stack.callback(prepared.close)
+        if backend == "eager" and prepared.workload is not None:
+            stack.enter_context(annotated(prepared.workload.module))  # a copy of the case's: what really runs
         prepared.run(warmup)
-        _wait(case)
+        wait(case.spec.device)
         with profile(
             activities=activities,
             schedule=schedule(wait=0, warmup=PROFILER_WARMUP, active=steps, repeat=1),
@@ -53,7 +55,7 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             for _ in range(PROFILER_WARMUP + steps):
                 prepared.step()
                 profiler.step()
-            _wait(case)
+            wait(case.spec.device)
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
     return notes
@@ -66,34 +68,22 @@ def _kernels_timed() -> Any:
     return inductor.patch({"cpp.enable_kernel_profile": True})
 
 
-def _wait(case: Case) -> None:
-    if case.spec.device.startswith("cuda"):
-        torch.cuda.synchronize(case.spec.device)
-
-
 @contextmanager
 def annotated(module: nn.Module) -> Iterator[None]:
     """While open, each call of `module` and of its submodules is a block named `nn.Module: path (Type)`.
 
     The module itself has the path `.`; hooks only, nothing about it changes and all are gone afterwards.
     """
-    handles = []
+    names = {path: f"{MODULE}{path or '.'} ({type(part).__name__})" for path, part in module.named_modules()}
     blocks: list[Any] = []
-    for path, submodule in module.named_modules():
-        name = f"{MODULE}{path or '.'} ({type(submodule).__name__})"
 
-        def enter(_module: nn.Module, _inputs: Any, name: str = name) -> None:
-            block = record_function(name)
-            block.__enter__()  # type: ignore[no-untyped-call]
-            blocks.append(block)
+    def enter(path: str) -> None:
+        block = record_function(names[path])
+        block.__enter__()  # type: ignore[no-untyped-call]
+        blocks.append(block)
 
-        def leave(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            blocks.pop().__exit__(None, None, None)
+    def leave(_path: str, _output: Any) -> None:
+        blocks.pop().__exit__(None, None, None)
 
-        handles.append(submodule.register_forward_pre_hook(enter, prepend=True))
-        handles.append(submodule.register_forward_hook(leave, always_call=True))
-    try:
+    with followed(dict(module.named_modules()), enter=enter, leave=leave, around_hooks=True):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
