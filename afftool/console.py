@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -55,6 +57,23 @@ def stdout_kept(wanted: bool = True) -> Iterator[None]:
             ctypes.CDLL(None).fflush(None)
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def quiet(logger: str, level: int) -> Iterator[None]:
+    """Silence for a library that talks while it is tried: no warnings, and of its log only what is at `level` or above.
+
+    `logger` is the log's name.
+    """
+    talking = logging.getLogger(logger)
+    before = talking.level
+    talking.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        talking.setLevel(before)
 
 
 def note(text: str) -> None:

@@ -46,7 +46,7 @@ def inspect(
     import torch
 
     from afftool.inspect.checks import CHECKS, review
-    from afftool.inspect.report import inspect_report
+    from afftool.inspect.finding import inspect_report
     from afftool.inspect.subject import subject_of
 
     torch.set_num_threads(1)  # The maps are small, and so every run says the same.

@@ -185,7 +185,7 @@ def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
 def _open(log: Path, port: int) -> None:
     import signal
 
-    from afftool.profile.board import tensorboard
+    from afftool.profile.plugin import tensorboard
 
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal or a stopped job must not leave the server behind
         number = getattr(signal, name, None)

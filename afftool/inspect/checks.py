@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from afftool.console import quiet
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject
-from afftool.quiet import quiet
 from afftool.registry import load
 
 Check = Callable[[Subject], list[Finding]]

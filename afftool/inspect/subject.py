@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from afftool.console import quiet
 from afftool.errors import LoadError
-from afftool.quiet import quiet
 from afftool.spec import FusionSpec
 
 SEED = 20210101

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from afftool.console import quiet
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject, call, first_line, rms
-from afftool.quiet import quiet
 
 
 def graph_breaks(subject: Subject) -> list[Finding]:

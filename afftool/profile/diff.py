@@ -9,8 +9,7 @@ from typing import Any
 
 from afftool import units
 from afftool.profile.report import column, facts, first_rows, microseconds
-from afftool.profile.rows import CategoryRow
-from afftool.profile.summary import Profile
+from afftool.profile.summary import CategoryRow, Profile
 from afftool.report.exact import as_they_are
 from afftool.report.model import Column, Report, Table
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from afftool import units
-from afftool.profile.rows import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow
-from afftool.profile.summary import Profile
+from afftool.profile.summary import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Profile
 from afftool.record import Environment
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine, software

@@ -14,7 +14,7 @@ from afftool import catalog, registry
 from afftool.data import DataSpec, load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
-from afftool.extras import need
+from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task

@@ -15,10 +15,9 @@ from planted_fusions import planted
 from afftool.formats import renderer
 from afftool.inspect.attention import attention_weights
 from afftool.inspect.checks import CHECKS, review
-from afftool.inspect.finding import Finding
+from afftool.inspect.finding import Finding, inspect_report
 from afftool.inspect.gradients import dead_parameters, x_and_y
 from afftool.inspect.output import batch_of_1, mismatched_shapes, output, state_in_eval
-from afftool.inspect.report import inspect_report
 from afftool.inspect.scale import output_scale, ten_blocks
 from afftool.inspect.subject import Subject, subject_of
 from afftool.inspect.tracing import export, graph_breaks

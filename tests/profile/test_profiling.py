@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from afftool.profile import plugin
 from afftool.profile.capture import capture
 from afftool.profile.diff import diff_report, operator_differences
 from afftool.profile.report import memory_csv, profile_report, sparkline
-from afftool.profile.run import TRACE, Profiled
-from afftool.profile.summary import OWN, load, summarise
+from afftool.profile.run import OWN, TRACE, Profiled, summarise
+from afftool.profile.summary import load
 from afftool.profile.trace import load_document
 from afftool.spec import CaseSpec, FusionSpec
 
@@ -118,6 +119,20 @@ def test_profiling_leaves_no_hook_and_no_change_behind(tmp_path: Path) -> None:
     capture(case, "eager", tmp_path / "trace.json", steps=1, warmup=1)
     assert all(torch.equal(before[name], tensor) for name, tensor in case.module.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in case.module.modules())
+
+
+def test_a_scripted_module_is_a_row_too_though_it_takes_no_hooks(tmp_path: Path) -> None:
+    case = build_case(_small("add"))
+    scripted = replace(case, module=torch.jit.script(Sum()))
+    capture(scripted, "eager", tmp_path / "trace.json", steps=2, warmup=1)
+    profile = summarise(load_document(tmp_path / "trace.json"), None, case={"fusion": "sum"}, environment={})
+    (row,) = profile.modules
+    assert (row.path, row.calls) == (".", 2)
+
+
+class Sum(torch.nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
 
 
 def test_two_variants_differ_operator_by_operator(traced: Profiled, traced_addition: Profiled) -> None:

@@ -14,9 +14,9 @@ from cuda_trace import cuda_trace
 from afftool.errors import LoadError
 from afftool.profile import plugin
 from afftool.profile.operators import kind_of
-from afftool.profile.summary import OWN, Profile, load, save, summarise
-from afftool.profile.trace import load_document, parse
-from afftool.profile.tree import grow
+from afftool.profile.run import OWN, summarise
+from afftool.profile.summary import Profile, load, save
+from afftool.profile.trace import grow, load_document, parse
 
 CASE = {"fusion": "net", "backend": "eager"}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from afftool.profile.board import tensorboard
+from afftool.profile.plugin import tensorboard
 from afftool.profile.run import Profiled
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

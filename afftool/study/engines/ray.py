@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.device import count_gpus
 from afftool.errors import LoadError
-from afftool.extras import need
+from afftool.registry import need
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import FileCheckpoint

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from afftool.profile.intervals import intersect, length, merge, subtract
+from afftool.profile.timeline import intersect, length, merge, subtract
 
 
 def test_merging_joins_what_touches_and_drops_what_is_empty() -> None:
