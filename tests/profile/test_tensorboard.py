@@ -165,10 +165,13 @@ class _Pages:
         return Counter(self._wait(lambda: self.browser.execute_script(script)))
 
     def _show(self, view: str) -> None:
-        if view not in self._chosen():
-            current = next(text for text in self._chosen() if text in ("Overview", "Operator", "Module", "Trace"))
+        current = self._wait(self._view)  # there is none while the page changes to another run
+        if current != view:
             self._wait(lambda: self._choose(current, view))
-            self._wait(lambda: view in self._chosen())
+            self._wait(lambda: self._view() == view)
+
+    def _view(self) -> str | None:
+        return next((text for text in self._chosen() if text in ("Overview", "Operator", "Module", "Trace")), None)
 
     def _chosen(self) -> list[str]:
         return [e.text.strip() for e in self.browser.find_elements(By.CSS_SELECTOR, ".MuiSelect-root")]
