@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from afftool.inspect.subject import Subject
+from afftool.inspect.subject import Subject, subject_of
+from afftool.spec import FusionSpec
 
 
 def planted(name: str, channels: int = 8) -> Subject:
@@ -22,6 +23,12 @@ def planted(name: str, channels: int = 8) -> Subject:
         return module
 
     return Subject(name=name, make=make, channels=channels, size=(6, 5), batch=8)
+
+
+def ours(text: str, **settings: Any) -> Subject:
+    """A fusion of our own, small, as something to inspect."""
+    fusion = FusionSpec.parse(text)
+    return subject_of(fusion, **{"channels": 16, "size": (6,) * fusion.ndim, "batch": 8} | settings)
 
 
 class Plain(nn.Module):

@@ -101,6 +101,7 @@ class _Note(nn.Module):
 
 def _units(host: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     children = list(host.named_children())
+    # What only wraps the network (`self.net = ...`) is looked through; a lone sequence or a lone fusion is a stage.
     if len(children) == 1 and any(True for _ in children[0][1].children()):
         name, only = children[0]
         if not isinstance(only, nn.Sequential | _Note):

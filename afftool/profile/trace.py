@@ -23,13 +23,13 @@ from typing import Any, Literal
 
 from afftool.errors import LoadError
 
-Kind = Literal["operator", "annotation", "module", "step", "runtime", "kernel", "memcpy", "memset"]
+SpanKind = Literal["operator", "annotation", "module", "step", "runtime", "kernel", "memcpy", "memset"]
 
 STEP = "ProfilerStep#"
 MODULE = "nn.Module: "
 """How a module's annotation begins: `nn.Module: path (Type)`."""
 
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, SpanKind] = {
     "cpu_op": "operator",
     "user_annotation": "annotation",
     "cuda_runtime": "runtime",
@@ -47,7 +47,7 @@ class Span:
     """Something with a start and an end; `lane` is the host thread or the device stream it ran on."""
 
     name: str
-    kind: Kind
+    kind: SpanKind
     start: float
     end: float
     lane: tuple[Any, Any]
@@ -144,7 +144,7 @@ def parse(document: dict[str, Any]) -> Trace:
     )
 
 
-def _span(event: dict[str, Any], kind: Kind) -> Span:
+def _span(event: dict[str, Any], kind: SpanKind) -> Span:
     name, args = str(event["name"]), event.get("args") or {}
     if kind == "annotation":
         kind = "step" if name.startswith(STEP) else "module" if name.startswith(MODULE) else kind

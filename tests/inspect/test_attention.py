@@ -7,20 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from planted_fusions import planted
+from planted_fusions import ours, planted
 from torch import nn
 from torch.nn import functional
 
 from afftool.inspect.attention import FAR_APART, attention_weights, statistics
-from afftool.inspect.subject import Subject, subject_of
-from afftool.spec import FusionSpec
+from afftool.inspect.subject import Subject
 
 Squash = Callable[[torch.Tensor], torch.Tensor]
-
-
-def ours(text: str) -> Subject:
-    fusion = FusionSpec.parse(text)
-    return subject_of(fusion, channels=16, size=(6,) * fusion.ndim, batch=8)
 
 
 class Own(nn.Module):

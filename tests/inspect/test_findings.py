@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import pytest
-from planted_fusions import planted
+from planted_fusions import ours, planted
 
 from afftool.formats import renderer
 from afftool.inspect.attention import attention_weights
@@ -19,16 +19,9 @@ from afftool.inspect.finding import Finding, inspect_report
 from afftool.inspect.gradients import dead_parameters, x_and_y
 from afftool.inspect.output import batch_of_1, mismatched_shapes, output, state_in_eval
 from afftool.inspect.scale import output_scale, ten_blocks
-from afftool.inspect.subject import Subject, subject_of
 from afftool.inspect.tracing import export, graph_breaks
-from afftool.spec import FusionSpec
 
 BAD = ("fault", "warning")
-
-
-def ours(text: str, **settings: Any) -> Subject:
-    fusion = FusionSpec.parse(text)
-    return subject_of(fusion, **{"channels": 16, "size": (6,) * fusion.ndim, "batch": 8} | settings)
 
 
 def worst(findings: list[Finding]) -> Finding:
