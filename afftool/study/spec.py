@@ -18,9 +18,8 @@ from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
 from afftool.registry import unknown
 from afftool.spec import Grammar, HostSpec
 from afftool.study import published
-from afftool.study.crossing import crossed
 from afftool.study.recipe import Recipe, recipe
-from afftool.study.variant import Variant
+from afftool.study.variant import Variant, crossed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,8 @@ from torch.nn import functional
 
 from afftool.data.splits import IGNORE
 from afftool.spec import FusionSpec, HostSpec
-from afftool.study.arrays import Arrays
-from afftool.study.augment import Batch, batches
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import Checkpoint
+from afftool.study.arrays import Arrays, Batch, batches
+from afftool.study.cells import CellRecord, CellSpec, Checkpoint
 from afftool.study.evaluate import Scores, evaluate
 from afftool.study.network import Network, build_network, signal
 from afftool.study.recipe import Recipe

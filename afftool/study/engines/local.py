@@ -1,7 +1,7 @@
-"""Cells on the cores and GPUs of one machine: N fresh processes, each training one cell at a time.
+"""Cells on one machine: in this process one after the other, or on its cores and GPUs in N fresh processes.
 
-A worker that dies is replaced and its cell goes on from the last epoch; if this process dies, the workers end too.
-`concurrent.futures` is no help here: one killed worker breaks its whole pool.
+Each process trains one cell at a time. A worker that dies is replaced and its cell goes on from the last epoch; if
+this process dies, the workers end too. `concurrent.futures` is no help here: one killed worker breaks its whole pool.
 """
 
 from __future__ import annotations
@@ -22,13 +22,27 @@ from typing import Any
 import numpy as np
 
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
 
 ATTEMPTS = 3
 """How often a cell is tried whose worker dies; a cell that kills its worker every time is the cell's own fault."""
 _ARRAYS = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
+
+
+def run_here(
+    cells: Sequence[CellSpec], data: Arrays, folder: Path, *, device: str | None = None
+) -> Iterator[Tick | CellRecord]:
+    """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between.
+
+    `device` is the one of the cells' kind to use, for example `cuda:1`.
+    """
+    for cell in cells:
+        ticks: list[Tick] = []
+        kept = FileCheckpoint(folder, cell.identity)
+        record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
+        yield from ticks
+        yield record
 
 
 @dataclasses.dataclass(frozen=True)

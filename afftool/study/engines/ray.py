@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afftool.device import count_gpus
+from afftool.environment import cores
 from afftool.errors import LoadError
 from afftool.registry import need
 from afftool.spec import FusionSpec, HostSpec
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
-from afftool.study.engines.cores import cores
 
 if TYPE_CHECKING:
     from afftool.study.arrays import Arrays
