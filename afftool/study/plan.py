@@ -96,6 +96,8 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     task = _task(study, splits)
     data = arrays(splits, task)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
+    # would otherwise be found after hours.
     tried = {v.name: _try(study, v, data, sample) for v in study.variants}
     facts = {name: found for name, (found, _) in tried.items()}
     _check_same_start(facts, {name: start for name, (_, start) in tried.items()})

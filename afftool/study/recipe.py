@@ -94,7 +94,7 @@ class Recipe(Plain):
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of one step, counted from 0: a linear warm-up to `lr`, then the schedule."""
         total, warm = self.epochs * steps_per_epoch, min(self.warmup, self.epochs / 2) * steps_per_epoch
-        if step < warm:
+        if step < warm:  # the first step has a rate above 0, the first after the warm-up the whole of it
             return self.lr * (step + 1) / (warm + 1)
         done = (step - warm) / max(1.0, total - warm)
         if self.schedule == "cosine":

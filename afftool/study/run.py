@@ -43,6 +43,7 @@ class Shard:
     def of_cells(self, cells: Sequence[CellSpec], variants: int = 1) -> list[CellSpec]:
         """This part of the cells, in their order: every `of`-th, where each seed's `variants` are counted from another
         one on, so that no part gets all cells of the slowest variant."""
+        # Without the turning, where `of` divides the number of variants, a part had the same variants at every seed.
         rows = [cells[i : i + variants] for i in range(0, len(cells), variants)]
         turned = [row[(v + n) % len(row)] for n, row in enumerate(rows) for v in range(len(row))]
         mine = {cell.identity for cell in turned[self.part - 1 :: self.of]}
@@ -51,6 +52,7 @@ class Shard:
 
 def todo(plan: Plan, known: Mapping[str, CellRecord], shard: Shard) -> list[CellSpec]:
     """The cells of this shard that are not finished, in training order."""
+    # Shared out before the finished ones are left out, so that a shard has the same cells however far the others are.
     unique = list({cell.identity: cell for _, _, cell in plan.cells}.values())
     mine = shard.of_cells(unique, len(plan.study.variants))
     return [cell for cell in mine if cell.identity not in known]
@@ -70,6 +72,8 @@ def run(
     for event in engine(cells, plan.data, folder):
         if isinstance(event, CellRecord):
             yield dataclasses.replace(event, macs=macs[event.identity])
+            # Here again, the caller has stored the record: only now may the checkpoint go. A cell that is not finished
+            # (its worker was lost) keeps it, and the next run goes on from there.
             if event.finished:
                 FileCheckpoint(folder, event.identity).drop()
         else:

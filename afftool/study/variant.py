@@ -66,7 +66,10 @@ def crossed(variants: Sequence[Variant], baseline: str, across: str, texts: Sequ
     own = {variant.name: variant for variant in variants}
     first = own[baseline]
     others = [variant for variant in variants if variant is not first]
+    # A baseline that is alone at its value and with its fusion, as placement's `none`, is what all are compared with,
+    # and stays one variant. Otherwise (depth's `add`) the baseline's fusion is crossed like every other.
     alone = not any(_value(v, across) == _value(first, across) or v.fusion_spec == first.fusion_spec for v in others)
+    # The knobs of a value are those of the first variant there (the dictionary keeps the last one it is given).
     at = {_value(v, across): v.knobs for v in reversed(variants) if not (alone and v is first)}
     values = [value for value in dict.fromkeys(_value(v, across) for v in variants) if value is not None]
     fusions = {text: FusionSpec.parse(text) for text in texts if text not in own}
@@ -77,7 +80,7 @@ def crossed(variants: Sequence[Variant], baseline: str, across: str, texts: Sequ
             if value in at and not (alone and fusion == first.fusion_spec):
                 new = Variant(name=f"{text} {label(across, value)}", fusion=text, knobs=at[value])
                 made.append(_same(own, new))
-    made = list({variant.name: variant for variant in made}.values())
+    made = list({variant.name: variant for variant in made}.values())  # one that was named and crossed too stands once
     return tuple(made) if alone else _against_their_own(made, first.fusion_spec, across)
 
 

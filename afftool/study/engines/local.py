@@ -71,11 +71,11 @@ class LocalEngine:
                             continue
                         lost = worker.cell
                         worker.restart()
-                        if lost is None:
+                        if lost is None:  # it died between two cells: nothing is lost with it
                             continue
                         attempts[lost.identity] += 1
                         if attempts[lost.identity] < ATTEMPTS:
-                            waiting.appendleft(lost)
+                            waiting.appendleft(lost)  # goes on next, from its checkpoint
                         else:
                             yield _lost(lost)
             finally:
@@ -155,6 +155,7 @@ def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any]
 
 
 def _end_with_parent() -> None:
+    # A killed parent stops nobody, and in the middle of an epoch a worker does not look at its pipe.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -144,7 +144,7 @@ class RayEngine:
                     placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
                     waiting[placed.remote(cell.to_dict(), shared, board)] = cell
                 done, _ = ray.wait(list(waiting), timeout=POLL_S)
-                yield from ray.get(board.told.remote())
+                yield from ray.get(board.told.remote())  # ticks before records, so that a cell's end is its last event
                 for reference in done:
                     yield _result(ray, reference, waiting.pop(reference))
         finally:
