@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from afftool.catalog import STUDIES
-from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
 from afftool.spec import MODULE
@@ -60,7 +59,7 @@ def requested(request: Request) -> StudySpec:
     if request.baseline is not None:
         changes["baseline"] = request.baseline
     spec = dataclasses.replace(spec, **changes)
-    DataSpec.parse(spec.data)
+    _ = spec.data_spec  # read now, so that a bad name is refused before any work
     if spec.host_spec == MODULE:
         raise SpecError(
             "--host module, the bare fusion, answers nothing to train", hint="use --host resnet:b=1, for example"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
 from afftool.registry import unknown
@@ -120,6 +121,11 @@ class StudySpec:
     def host_spec(self) -> HostSpec:
         """The host that the text names. Raises what `HostSpec.parse` does."""
         return HostSpec.parse(self.host)
+
+    @cached_property
+    def data_spec(self) -> DataSpec:
+        """The data that the text names. Raises what `DataSpec.parse` does."""
+        return DataSpec.parse(self.data)
 
     def host_of(self, variant: Variant) -> HostSpec:
         """The host a variant sits in: the study's, with the variant's own knobs."""

@@ -103,20 +103,19 @@ class _Worker:
         """Have it train a cell; if it is dead by now, `take` will tell."""
         self.cell = cell
         try:
-            self.connection.send(cell.to_dict())
+            self.connection.send(cell)
         except OSError:
             return
 
     def take(self) -> Tick | CellRecord | None:
         """What it has to say; None if it died."""
         try:
-            kind, fields = self.connection.recv()
+            event: Tick | CellRecord = self.connection.recv()
         except (EOFError, OSError):
             return None
-        if kind == "tick":
-            return Tick(**fields)
-        self.cell = None
-        return CellRecord.from_dict(fields)
+        if isinstance(event, CellRecord):
+            self.cell = None
+        return event
 
     def restart(self) -> None:
         """A new process in place of a dead one."""
@@ -143,15 +142,11 @@ def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any]
     data = _load(Path(shared), rest)
     while True:
         try:
-            cell = CellSpec.from_dict(connection.recv())
+            cell: CellSpec = connection.recv()
         except (EOFError, OSError):
             return
-
-        def tell(tick: Tick) -> None:
-            connection.send(("tick", dataclasses.asdict(tick)))
-
-        record = train(cell, data, checkpoint=FileCheckpoint(Path(folder), cell.identity), report=tell, device=device)
-        connection.send(("record", record.to_dict()))
+        kept = FileCheckpoint(Path(folder), cell.identity)
+        connection.send(train(cell, data, checkpoint=kept, report=connection.send, device=device))
 
 
 def _end_with_parent() -> None:
