@@ -28,7 +28,7 @@ class CellSpec(Plain):
     Texts are in their shortest form. `fingerprint` is the data's, `code` that of modules of the user's own. `threads`,
     `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added; so do
     the release of `torch` and the vector instructions it uses (`capability`, on the CPU). `training` is
-    the version of afftool's loop.
+    the version of afftool's loop. A field that is added is declared by `plain.later`, for identities are stored.
     """
 
     fusion: str

@@ -26,7 +26,8 @@ class Recipe(Plain):
     `crop` is the share of the image's size that is padded on each side before a random crop back (1/8 is 4 of 32
     pixels); `flip` mirrors half of the images; `mixup` is the alpha of its beta distribution, 0 for none. `init` is how
     the weights of convolutions and linear layers are drawn: `host` is as the
-    host's own builder does it. `clip` bounds the gradient's norm, 0 for no bound.
+    host's own builder does it. `clip` bounds the gradient's norm, 0 for no bound. A field that is added is declared by
+    `plain.later`, for recipes are hashed.
     """
 
     name: str = "short"
