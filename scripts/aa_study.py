@@ -25,8 +25,7 @@ from afftool.study.cells import CellRecord
 from afftool.study.engines.local import LocalEngine
 from afftool.study.plan import Conditions
 from afftool.study.recipe import recipe
-from afftool.study.run import Shard
-from afftool.study.session import begin
+from afftool.study.run import Shard, begin
 from afftool.study.significance import Comparison, compare
 from afftool.study.spec import StudySpec, Variant
 from afftool.study.stored import finished
@@ -82,11 +81,11 @@ def main() -> int:
     with Store.open(options.store) as store:
         for repeat in range(options.repeats):
             spec = study(repeat, options)
-            session = begin(spec, store, Conditions(), shard=Shard(), fresh=False, command=" ".join(sys.argv))
-            for event in session.events(LocalEngine(("cpu",) * options.workers)):
+            ablation = begin(spec, store, Conditions(), shard=Shard(), fresh=False, command=" ".join(sys.argv))
+            for event in ablation.events(LocalEngine(("cpu",) * options.workers)):
                 if isinstance(event, CellRecord) and event.score is None:
                     print(f"repeat {repeat}: {event.reason}", file=sys.stderr)
-            cells = [(name, seed, cell.identity) for name, seed, cell in session.plan.cells]
+            cells = [(name, seed, cell.identity) for name, seed, cell in ablation.plan.cells]
             same, handicap = judge(spec, finished(store.cells()), cells)
             claimed += same.claim != "cannot tell"
             found += handicap.claim == "worse"

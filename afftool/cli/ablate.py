@@ -17,11 +17,10 @@ from afftool.report.model import Report
 from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
-from afftool.study.request import Words, requested
+from afftool.study.request import Request, requested
 
 if TYPE_CHECKING:
-    from afftool.study.run import Engine
-    from afftool.study.session import Session
+    from afftool.study.run import Ablation, Engine
 
 FOLDER = Path("ablations")
 """Where reports go unless --out says otherwise."""
@@ -74,7 +73,7 @@ def ablate(
     on from the last epoch. The report is written to `ablations/` unless --out says otherwise.
     """
     spec = requested(
-        Words(
+        Request(
             study=study,
             host=host,
             data=data,
@@ -99,8 +98,7 @@ def ablate(
 
         make_folder(tensorboard)
     from afftool.study.plan import Conditions
-    from afftool.study.run import Shard
-    from afftool.study.session import begin
+    from afftool.study.run import Shard, begin
     from afftool.study.stored import stored_report
 
     part, where = Shard.parse(shard), device_of(engine, device, gpus)
@@ -109,10 +107,10 @@ def ablate(
     with Store.open(store) as opened:
         command = shlex.join(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
-            session = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
-            train = build_engine(engine, session.plan, device=where, workers=workers, address=address, gpus=gpus)
-            _follow(session, train, tensorboard, quiet=as_json)
-        report = stored_report(opened, session.run_id, pairs=pairs)
+            ablation = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
+            train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
+            _follow(ablation, train, tensorboard, quiet=as_json)
+        report = stored_report(opened, ablation.run_id, pairs=pairs)
         assert report is not None
         output.write(report)
         if as_json:
@@ -120,29 +118,29 @@ def ablate(
         else:
             _show(report)
         output.tell()
-        session.check()
+        ablation.check()
     if part.of > 1:
         console.note(f"shard {shard} is done; join the stores by `afftool runs merge`, then run without --shard")
 
 
-def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet: bool) -> None:
+def _follow(ablation: Ablation, engine: Engine, tensorboard: Path | None, *, quiet: bool) -> None:
     """Train what is missing and tell how far it is. Ctrl-C ends with exit 130; everything finished is stored."""
     from afftool.study.cells import CellRecord
     from afftool.study.progress import Progress
 
-    progress = Progress(session.cells, session.names)
-    done, total = len(session.names) - len(session.cells), len(session.names)
+    progress = Progress(ablation.cells, ablation.names)
+    done, total = len(ablation.names) - len(ablation.cells), len(ablation.names)
     log = None
     if tensorboard is not None:
         from afftool.study.tensorboard import Log
 
-        log = Log(tensorboard, session.names)
-        for record in session.kept():
+        log = Log(tensorboard, ablation.names)
+        for record in ablation.kept():
             log.replay(record)
     with console.following(to_stderr=quiet) as following, log or nullcontext():
-        following.line(f"{session.plan.study.name}: {done} of {total} cells are done, {len(session.cells)} to train")
+        following.line(f"{ablation.plan.study.name}: {done} of {total} cells are done, {len(ablation.cells)} to train")
         try:
-            for event in session.events(engine):
+            for event in ablation.events(engine):
                 if isinstance(event, CellRecord):
                     following.line(progress.end(event))
                 else:

@@ -14,7 +14,7 @@ mynets.py, `--host mynets:Net:width=64` names it:
             return self.head(self.fuse(x, self.branch(x)).mean((2, 3)))
 
 A builder calls the factory once for every place that fuses, with the channels of the maps there. `ablate placement`
-also needs a key `stages` of it, which `afftool/study/stages.py` describes.
+also needs a key `stages` of it, which `afftool/study/grids.py` describes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,25 @@
-"""The data of one cell as plain arrays, so that it travels to any process as it is."""
+"""The data of one cell as plain arrays, so that it travels to any process as it is, and the batches of an epoch.
+
+Whole batches are cropped, flipped and mixed where the images lie; every draw of an epoch is made at once, from one key.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
 
 from afftool.data.splits import IGNORE
 from afftool.errors import DataError
 from afftool.study.cells import Task
+from afftool.study.recipe import Recipe
+from afftool.study.seeding import generator, key
 
 if TYPE_CHECKING:
     from afftool.data.splits import Split, Splits
@@ -88,3 +97,55 @@ def _moments(images: NDArray[np.uint8]) -> tuple[tuple[float, float, float], tup
     variance = (counts @ values**2) / totals - mean**2
     std = np.sqrt(np.maximum(variance, 1.0))
     return tuple(map(float, mean)), tuple(map(float, std))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Raw images `(B, H, W, 3)` uint8 with targets; with mixup, each image is `share` itself, the rest its partner."""
+
+    images: Tensor
+    targets: Tensor
+    share: float = 1.0
+
+
+def batches(images: Tensor, targets: Tensor, recipe: Recipe, seed: int, epoch: int) -> Iterator[Batch]:
+    """One epoch's batches in the order of `seed` and `epoch`; an incomplete last batch is left out.
+
+    The draws are made on the CPU, so that the order is the same on every device.
+    """
+    count, device = len(images), images.device
+    random = generator(seed, "batches", epoch)
+    order = torch.randperm(count, generator=random).to(device)
+    crop = round(recipe.crop * min(images.shape[1:3]))
+    span = 2 * crop + 1
+    tops = torch.randint(span, (count,), generator=random).to(device)
+    lefts = torch.randint(span, (count,), generator=random).to(device)
+    flips = (torch.rand(count, generator=random) < 0.5).to(device)
+    shares = np.random.default_rng(key(seed, "mixup", epoch))
+    for start in range(0, count - recipe.batch + 1, recipe.batch):
+        part = order[start : start + recipe.batch]
+        flip = flips[part] if recipe.flip else None
+        cut = (tops[part], lefts[part], flip, crop)
+        chosen = targets[part]
+        share = float(shares.beta(recipe.mixup, recipe.mixup)) if recipe.mixup else 1.0
+        yield Batch(
+            _cut(images[part], *cut, fill=0), _cut(chosen, *cut, fill=IGNORE) if chosen.ndim > 1 else chosen, share
+        )
+
+
+def _cut(maps: Tensor, tops: Tensor, lefts: Tensor, flips: Tensor | None, crop: int, *, fill: int) -> Tensor:
+    """Pad `(B, H, W[, 3])` by `crop`, cut it back to its size at each map's own place, and mirror those to flip."""
+    if not crop and flips is None:
+        return maps
+    batch, height, width = maps.shape[:3]
+    if crop:
+        maps = pad(maps, (0, 0) * (maps.ndim - 3) + (crop, crop, crop, crop), value=fill)
+    else:
+        tops = lefts = torch.zeros_like(tops)
+    rows = tops[:, None] + torch.arange(height, device=maps.device)
+    across = torch.arange(width, device=maps.device).expand(batch, width)
+    if flips is not None:
+        across = torch.where(flips[:, None], width - 1 - across, across)
+    columns = lefts[:, None] + across
+    which = torch.arange(batch, device=maps.device)
+    return maps[which[:, None, None], rows[:, :, None], columns[:, None, :]]

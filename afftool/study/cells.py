@@ -1,10 +1,15 @@
-"""What a study stores, a row each: the plan that it began with, and what training a cell gave. No torch here."""
+"""What a study keeps: its plan, what each cell is, its last epoch while it trains, and what came of it.
+
+Plans and records are rows of the store; a checkpoint is a file a cell. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from afftool.plain import Plain, digest
 from afftool.study.recipe import Recipe
@@ -23,7 +28,7 @@ class CellSpec(Plain):
     Texts are in their shortest form. `fingerprint` is the data's, `code` that of modules of the user's own. `threads`,
     `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added; so do
     the release of `torch` and the vector instructions it uses (`capability`, on the CPU). `training` is
-    the version of afftool's loop.
+    the version of afftool's loop. A field that is added is declared by `plain.later`, for identities are stored.
     """
 
     fusion: str
@@ -49,6 +54,43 @@ class CellSpec(Plain):
         """A short hash over every field that can change the result; where the data came from cannot."""
         fields = self.to_dict() | {"recipe": self.recipe.effective()}
         return digest(self, fields, without=("data", "train_images", "data_seed"))
+
+
+class Checkpoint(Protocol):
+    """One cell's place for one checkpoint."""
+
+    def load(self) -> bytes | None:
+        """The last one saved, or None."""
+
+    def save(self, packed: bytes) -> None:
+        """Keep this one instead."""
+
+
+class FileCheckpoint:
+    """A checkpoint in a file. A kill during `save` leaves the one before."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.path = folder / f"{identity}.pt"
+
+    def load(self) -> bytes | None:
+        """The file's content, None if there is no file."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, packed: bytes) -> None:
+        """Write beside the file and rename over it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(packed)
+        part.replace(self.path)
+
+    def drop(self) -> None:
+        """Remove the file, and what killed processes left of it."""
+        self.path.unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"{self.path.stem}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,8 @@ def build_network(host: HostSpec, fusion: FusionSpec, *, seed: int, draw: str = 
             built.append(build_fusion(fusion, channels=channels))
         return built[-1]
 
+    # Two passes. The constructors draw first, each fusion inside a generator of its own (`factory`), so that the host's
+    # numbers do not depend on how many its fusions took; then every weight of ours is drawn anew by its name.
     with seeded(seed, "host"):
         module = build_host(host, factory)
     names = {id(part): name for name, part in module.named_modules()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from afftool import catalog, registry
-from afftool.data import DataSpec, load
+from afftool.data import load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.registry import need
@@ -90,12 +90,14 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     """
     for module in ("scipy", "torchmetrics"):
         need(module, "ablate")
-    splits = load(study.data, train_images=study.train_images, seed=study.data_seed)
+    splits = load(study.data_spec, train_images=study.train_images, seed=study.data_seed)
     for variant in study.variants:
         _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
     task = _task(study, splits)
     data = arrays(splits, task)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
+    # would otherwise be found after hours.
     tried = {v.name: _try(study, v, data, sample) for v in study.variants}
     facts = {name: found for name, (found, _) in tried.items()}
     _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
@@ -230,7 +232,7 @@ def _cell(
     return CellSpec(
         fusion=variant.fusion_spec.text,
         host=facts.host,
-        data=DataSpec.parse(study.data).text,
+        data=study.data_spec.text,
         fingerprint=splits.fingerprint,
         train_images=study.train_images,
         data_seed=study.data_seed,

@@ -26,7 +26,8 @@ class Recipe(Plain):
     `crop` is the share of the image's size that is padded on each side before a random crop back (1/8 is 4 of 32
     pixels); `flip` mirrors half of the images; `mixup` is the alpha of its beta distribution, 0 for none. `init` is how
     the weights of convolutions and linear layers are drawn: `host` is as the
-    host's own builder does it. `clip` bounds the gradient's norm, 0 for no bound.
+    host's own builder does it. `clip` bounds the gradient's norm, 0 for no bound. A field that is added is declared by
+    `plain.later`, for recipes are hashed.
     """
 
     name: str = "short"
@@ -94,7 +95,7 @@ class Recipe(Plain):
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of one step, counted from 0: a linear warm-up to `lr`, then the schedule."""
         total, warm = self.epochs * steps_per_epoch, min(self.warmup, self.epochs / 2) * steps_per_epoch
-        if step < warm:
+        if step < warm:  # the first step has a rate above 0, the first after the warm-up the whole of it
             return self.lr * (step + 1) / (warm + 1)
         done = (step - warm) / max(1.0, total - warm)
         if self.schedule == "cosine":

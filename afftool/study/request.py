@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from afftool.catalog import STUDIES
-from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
 from afftool.spec import MODULE
@@ -18,7 +17,7 @@ from afftool.study.spec import StudySpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class Request:
     """What the user said; None where nothing was said."""
 
     study: str
@@ -35,32 +34,32 @@ class Words:
     any_budget: bool = False
 
 
-def requested(words: Words) -> StudySpec:
+def requested(request: Request) -> StudySpec:
     """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches no data.
 
     Nor does it touch torch, unless a host of the user's own has to say how many stages it has.
     """
-    spec = _read(words.study, words.host)
+    spec = _read(request.study, request.host)
     changes: dict[str, Any] = {
-        name: getattr(words, name)
+        name: getattr(request, name)
         for name in ("host", "data", "train_images", "data_seed")
-        if getattr(words, name) is not None
+        if getattr(request, name) is not None
     }
-    if words.data is not None and words.train_images is None:
+    if request.data is not None and request.train_images is None:
         changes["train_images"] = None
-    if words.seeds is not None:
-        if words.seeds < 1:
-            raise SpecError(f"--seeds {words.seeds} trains nothing", hint="for example --seeds 7")
-        changes["seeds"] = tuple(range(words.seeds))
-    changes["recipe"] = _recipe(spec.recipe, words)
-    if words.any_budget:
+    if request.seeds is not None:
+        if request.seeds < 1:
+            raise SpecError(f"--seeds {request.seeds} trains nothing", hint="for example --seeds 7")
+        changes["seeds"] = tuple(range(request.seeds))
+    changes["recipe"] = _recipe(spec.recipe, request)
+    if request.any_budget:
         changes["budget"] = None
-    if words.variants:
-        spec = spec.with_variants(list(words.variants))
-    if words.baseline is not None:
-        changes["baseline"] = words.baseline
+    if request.variants:
+        spec = spec.with_variants(list(request.variants))
+    if request.baseline is not None:
+        changes["baseline"] = request.baseline
     spec = dataclasses.replace(spec, **changes)
-    DataSpec.parse(spec.data)
+    _ = spec.data_spec  # read now, so that a bad name is refused before any work
     if spec.host_spec == MODULE:
         raise SpecError(
             "--host module, the bare fusion, answers nothing to train", hint="use --host resnet:b=1, for example"
@@ -86,12 +85,12 @@ def _read(name: str, host: str | None) -> StudySpec:
     return StudySpec.from_toml(text, source=str(path))
 
 
-def _recipe(own: Recipe, words: Words) -> Recipe:
+def _recipe(own: Recipe, request: Request) -> Recipe:
     """The study's own recipe, or the named one, with the settings given."""
     chosen = own
-    if words.recipe is not None:
-        name, *parts = words.recipe.split(":")
-        settings = read_options(parts, words.recipe, "recipe")
+    if request.recipe is not None:
+        name, *parts = request.recipe.split(":")
+        settings = read_options(parts, request.recipe, "recipe")
         chosen = recipe(name, **settings) if name else own.with_settings(settings)
-    given = {"epochs": words.epochs, "batch": words.batch}
+    given = {"epochs": request.epochs, "batch": request.batch}
     return chosen.with_settings({key: value for key, value in given.items() if value is not None})

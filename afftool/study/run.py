@@ -1,24 +1,31 @@
-"""Carry a plan out: skip what is finished, train the rest on an engine, yield each event. The caller stores."""
+"""Carry a study out: skip what is finished, train the rest on an engine, store each record before it is told.
+
+`run` only yields what happens; an `Ablation` runs against a store, where records are safe before anybody hears of them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from afftool.errors import SpecError
+from afftool.environment import read
+from afftool.errors import NothingMeasured, SpecError
+from afftool.store import Store
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import FileCheckpoint
-from afftool.study.plan import Plan
+from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
+from afftool.study.plan import Conditions, Plan, plan
+from afftool.study.spec import StudySpec
+from afftool.study.stored import finished, latest
 from afftool.study.train import Tick
 
 Engine = Callable[[Sequence[CellSpec], Arrays, Path], Iterator[Tick | CellRecord]]
 """Trains cells, keeping checkpoints in a folder, and yields every epoch's end and every cell's record once."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Shard:
     """One of `of` parts of a study, `part` counted from 1."""
 
@@ -36,6 +43,7 @@ class Shard:
     def of_cells(self, cells: Sequence[CellSpec], variants: int = 1) -> list[CellSpec]:
         """This part of the cells, in their order: every `of`-th, where each seed's `variants` are counted from another
         one on, so that no part gets all cells of the slowest variant."""
+        # Without the turning, where `of` divides the number of variants, a part had the same variants at every seed.
         rows = [cells[i : i + variants] for i in range(0, len(cells), variants)]
         turned = [row[(v + n) % len(row)] for n, row in enumerate(rows) for v in range(len(row))]
         mine = {cell.identity for cell in turned[self.part - 1 :: self.of]}
@@ -44,6 +52,7 @@ class Shard:
 
 def todo(plan: Plan, known: Mapping[str, CellRecord], shard: Shard) -> list[CellSpec]:
     """The cells of this shard that are not finished, in training order."""
+    # Shared out before the finished ones are left out, so that a shard has the same cells however far the others are.
     unique = list({cell.identity: cell for _, _, cell in plan.cells}.values())
     mine = shard.of_cells(unique, len(plan.study.variants))
     return [cell for cell in mine if cell.identity not in known]
@@ -63,10 +72,76 @@ def run(
     for event in engine(cells, plan.data, folder):
         if isinstance(event, CellRecord):
             yield dataclasses.replace(event, macs=macs[event.identity])
+            # Here again, the caller has stored the record: only now may the checkpoint go. A cell that is not finished
+            # (its worker was lost) keeps it, and the next run goes on from there.
             if event.finished:
                 FileCheckpoint(folder, event.identity).drop()
         else:
             yield event
 
 
-__all__ = ["Engine", "Shard", "Tick", "run", "todo"]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ablation:
+    """A planned study and its run in the store.
+
+    `cells` are those still to train, `names` the (variant, seed) of every cell, `shard` the identities of this part.
+    """
+
+    plan: Plan
+    store: Store
+    run_id: int
+    cells: tuple[CellSpec, ...]
+    names: dict[str, tuple[str, int]]
+    shard: tuple[str, ...]
+    fresh: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints, beside the store, so that the same store finds them again."""
+        return self.store.path.parent / "cells"
+
+    def events(self, engine: Engine) -> Iterator[Tick | CellRecord]:
+        """Train on an engine; a record is in the store before it is yielded, and the run is finished at the end."""
+        for event in run(self.plan, self.cells, engine, self.checkpoints, fresh=self.fresh):
+            if isinstance(event, CellRecord):
+                self.store.append_cell(self.run_id, event.to_dict())
+            yield event
+        self.store.finish(self.run_id)
+
+    def kept(self) -> list[CellRecord]:
+        """What the store holds of the study's other cells, which need no training."""
+        known, training = finished(self.store.cells()), {cell.identity for cell in self.cells}
+        return [known[identity] for identity in self.names if identity in known and identity not in training]
+
+    def check(self) -> None:
+        """Raise `NothingMeasured` if no cell of this shard has a score, whichever run trained them."""
+        known = latest(self.store.cells())
+        mine = [known[identity] for identity in self.shard if identity in known]
+        if mine and all(record.score is None for record in mine):
+            failures = [record.reason or "failed" for record in mine]
+            raise NothingMeasured(
+                f"every cell failed, the first with: {failures[0]}",
+                hint="a smaller lr, as --recipe short:lr=0.01, or `afftool inspect` for a fusion",
+            )
+
+
+def begin(
+    spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard, fresh: bool, command: str
+) -> Ablation:
+    """Plan a study and enter it into the store as a run. Raises what `plan` raises, before anything is stored."""
+    planned = plan(spec, conditions)
+    known = {} if fresh else finished(store.cells())
+    run_id = store.begin(command, read(), spec.baseline)
+    store.append_cell(run_id, planned.stored().to_dict())
+    return Ablation(
+        plan=planned,
+        store=store,
+        run_id=run_id,
+        cells=tuple(todo(planned, known, shard)),
+        shard=tuple(cell.identity for cell in todo(planned, {}, shard)),
+        names={cell.identity: (name, seed) for name, seed, cell in planned.cells},
+        fresh=fresh,
+    )
+
+
+__all__ = ["Ablation", "Engine", "Shard", "Tick", "begin", "run", "todo"]

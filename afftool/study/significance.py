@@ -120,6 +120,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
     values = np.asarray(differences, dtype=np.float64)
     count = len(values)
     if count <= EXACT:
+        # Every number from 0 to 2^n - 1 is, bit by bit, one way to give the n differences signs.
         bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
         sums = np.abs((1 - 2 * bits) @ values)
         extra = 0
@@ -127,6 +128,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
         rng = np.random.default_rng(seed)
         sums = np.abs((1 - 2 * rng.integers(0, 2, (FLIPS, count), dtype=np.int8)) @ values)
         extra = 1  # the observed signs are one of the possible ones
+    # The observed signs must count as reaching themselves, whatever order their sum is rounded in.
     reached = sums >= abs(values.sum()) - 1e-7 * np.abs(values).sum()
     return float((reached.sum() + extra) / (len(sums) + extra))
 
@@ -138,6 +140,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     corrected: list[float | None] = [None] * total
     running = 0.0
     for rank, (p, i) in enumerate(order):
+        # The smallest p stands against all hypotheses, the next against one fewer; none comes out below one before.
         running = max(running, min(1.0, p * (total - rank)))
         corrected[i] = running
     return corrected
@@ -188,10 +191,12 @@ def _detectable_deviations(count: int, comparisons: int) -> float:
     level = LEVEL / comparisons
     if count > SIMULATED:  # there the test has nearly the t-test's power
         return float(t.ppf(1 - level / 2, count - 1) + t.ppf(POWER, count - 1)) / math.sqrt(count)
+    # For each draw z of n normal differences, the smallest shift d at which its test turns significant, in closed form
+    # (above); the power at d is then the share of draws whose own shift is below d, and d at 80% is their quantile.
     subsets = (np.arange(1, 2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
     subsets /= subsets.sum(axis=1, keepdims=True)
     means = np.random.default_rng(0).standard_normal((DRAWS, count)) @ subsets.T
-    rank = int(level * 2 ** (count - 1) + 1e-9)
+    rank = int(level * 2 ** (count - 1) + 1e-9)  # at least 1, for `detectable` asks only where a claim is possible
     shifts = -np.partition(means, rank - 1, axis=1)[:, rank - 1]
     return float(np.quantile(shifts, POWER))
 

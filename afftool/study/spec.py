@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
 from afftool.registry import unknown
 from afftool.spec import Grammar, HostSpec
 from afftool.study import published
-from afftool.study.crossing import crossed
 from afftool.study.recipe import Recipe, recipe
-from afftool.study.variant import Variant
+from afftool.study.variant import Variant, crossed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,11 @@ class StudySpec:
     def host_spec(self) -> HostSpec:
         """The host that the text names. Raises what `HostSpec.parse` does."""
         return HostSpec.parse(self.host)
+
+    @cached_property
+    def data_spec(self) -> DataSpec:
+        """The data that the text names. Raises what `DataSpec.parse` does."""
+        return DataSpec.parse(self.data)
 
     def host_of(self, variant: Variant) -> HostSpec:
         """The host a variant sits in: the study's, with the variant's own knobs."""

@@ -48,6 +48,7 @@ def latest(rows: Iterable[Mapping[str, Any]]) -> dict[str, CellRecord]:
     """
     records: dict[str, CellRecord] = {}
     for record in read_cells(rows):
+        # Of two finished ones the later counts (`--fresh` trains anew); on the CPU they differ in times alone.
         before = records.get(record.identity)
         if record.finished or before is None or not before.finished:
             records[record.identity] = record

@@ -18,10 +18,8 @@ from torch.nn import functional
 
 from afftool.data.splits import IGNORE
 from afftool.spec import FusionSpec, HostSpec
-from afftool.study.arrays import Arrays
-from afftool.study.augment import Batch, batches
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import Checkpoint
+from afftool.study.arrays import Arrays, Batch, batches
+from afftool.study.cells import CellRecord, CellSpec, Checkpoint
 from afftool.study.evaluate import Scores, evaluate
 from afftool.study.network import Network, build_network, signal
 from afftool.study.recipe import Recipe
@@ -100,12 +98,13 @@ def _train(
     prepare = _Prepare(data, where)
     optimizer = _optimizer(network.module, recipe)
     state = _resume(checkpoint, cell, network.module, optimizer)
-    if not state.signal:
+    if not state.signal:  # at the start only: what is resumed is no longer as it was initialised
         state.signal = list(signal(network, prepare(images[:SIGNAL_IMAGES])))
     step = _compiled(network.module) if cell.compiled else network.module
     for epoch in range(state.epoch, recipe.epochs):
         started = time.perf_counter()
-        torch.manual_seed(key(cell.seed, "layers", epoch))  # for layers that draw, such as dropout
+        # For layers that draw, such as dropout: by epoch, so that a training draws alike after it was interrupted.
+        torch.manual_seed(key(cell.seed, "layers", epoch))
         network.module.train()
         losses = _epoch(step, optimizer, recipe, cell, epoch, images, targets, prepare, data.classes)
         state.seconds += time.perf_counter() - started
@@ -162,9 +161,11 @@ def _epoch(
             nn.utils.clip_grad_norm_(step.parameters(), recipe.clip)
         optimizer.step()
         losses.append(loss.detach())
+        # Losses stay on the device until many are looked at, because each look waits for all its work. A training that
+        # diverged goes on for up to CHECK_EVERY steps, which costs time and changes nothing: the record names the step.
         if len(losses) == CHECK_EVERY or number == steps - 1:
             for value in torch.stack(losses).tolist():
-                if not value < limit:
+                if not value < limit:  # written so that NaN, which compares with nothing, is caught too
                     raise DivergedError(epoch * steps + len(kept), value)
                 kept.append(value)
             losses.clear()

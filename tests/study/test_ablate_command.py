@@ -146,10 +146,10 @@ def test_fusions_are_placed_in_the_stages_of_a_host_with_two(afftool: Run, tmp_p
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(afftool: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from afftool.study.engines import here
+    from afftool.study.engines import local
 
     def interrupted(cells, data, folder):  # type: ignore[no-untyped-def]
-        yield from here.run_here(cells[:1], data, folder)
+        yield from local.run_here(cells[:1], data, folder)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

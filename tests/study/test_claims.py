@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_cells import planned, small, train
 
-from afftool.study.engines.here import run_here
+from afftool.study.engines.local import run_here
 from afftool.study.significance import Comparison, compare
 from afftool.study.spec import Variant
 

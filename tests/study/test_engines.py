@@ -13,11 +13,9 @@ import pytest
 from small_cells import planned, results, train, two_cells, watched
 from watched import HOLD_AT, held, resumed, taken, whole
 
-from afftool.study.cells import CellRecord
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellRecord, FileCheckpoint
 from afftool.study.engines import build_engine
-from afftool.study.engines.here import run_here
-from afftool.study.engines.local import LocalEngine
+from afftool.study.engines.local import LocalEngine, run_here
 from afftool.study.run import Shard, run, todo
 
 TESTS = Path(__file__).parents[1]

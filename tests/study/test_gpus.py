@@ -12,7 +12,7 @@ from afftool.cli import main
 from afftool.device import resolve_device, resolve_devices
 from afftool.errors import SpecError
 from afftool.study import engines
-from afftool.study.engines import gpus, here
+from afftool.study.engines import gpus, local
 from afftool.study.engines.gpus import share
 from afftool.study.engines.local import LocalEngine
 from afftool.study.plan import Conditions, Plan, plan
@@ -74,7 +74,7 @@ def test_ablate_sends_its_cells_to_all_gpus_in_turns_or_to_the_one_named(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("afftool.study.session.read", _environment())
+    monkeypatch.setattr("afftool.study.run.read", _environment())
     monkeypatch.setattr("afftool.cli.ablate.build_engine", caught)
     study = ["ablate", "gain", "--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", ["afftool", *study, "--seeds", "1", *words])
@@ -101,7 +101,7 @@ def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pyte
     def noted(*_: Any, device: str | None, **__: Any) -> None:
         used.append(device)
 
-    monkeypatch.setattr(here, "train", noted)
+    monkeypatch.setattr(local, "train", noted)
     made = plan(small("gain"), Conditions(device="cuda"))
     for device in ("cuda:1", "cuda"):
         engine = engines.build_engine("local", made, device=device, workers=0, address=None, gpus=None)

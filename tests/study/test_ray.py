@@ -14,7 +14,7 @@ from watched import held, resumed, taken, whole
 from afftool.errors import SpecError
 from afftool.study.cells import CellRecord
 from afftool.study.engines import check_cluster
-from afftool.study.engines.here import run_here
+from afftool.study.engines.local import run_here
 from afftool.study.engines.ray import RayEngine
 from afftool.study.run import Shard, run, todo
 

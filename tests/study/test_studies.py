@@ -8,12 +8,11 @@ import pytest
 from afftool import catalog
 from afftool.errors import LoadError, SpecError, UnknownKey, UnknownName
 from afftool.study.cells import CellSpec
-from afftool.study.grids import study
+from afftool.study.grids import stage_choices, study
 from afftool.study.recipe import RECIPES, recipe
-from afftool.study.request import Words, requested
+from afftool.study.request import Request, requested
 from afftool.study.significance import fewest_seeds
 from afftool.study.spec import StudySpec
-from afftool.study.stages import choices
 
 
 @pytest.mark.parametrize("name", catalog.STUDIES)
@@ -100,7 +99,7 @@ def test_a_bad_toml_study_is_refused_with_what_is_wrong(text: str, error: type[E
 
 def test_words_change_a_study() -> None:
     spec = requested(
-        Words(
+        Request(
             study="scale",
             host="resnet:b=2",
             seeds=3,
@@ -115,7 +114,7 @@ def test_words_change_a_study() -> None:
 
 
 def test_variants_keep_the_studys_definition_and_add_others() -> None:
-    spec = requested(Words(study="integration", variants=("add", "aff", "mypkg.gates:MyGate", "se")))
+    spec = requested(Request(study="integration", variants=("add", "aff", "mypkg.gates:MyGate", "se")))
     assert [v.fusion for v in spec.variants] == ["add", "aff:reduction=2", "mypkg.gates:MyGate", "se"]
     assert spec.baseline == "add"
     assert spec.budget is not None
@@ -123,11 +122,11 @@ def test_variants_keep_the_studys_definition_and_add_others() -> None:
 
 
 def test_without_its_baseline_a_study_takes_the_first_variant() -> None:
-    assert requested(Words(study="scale", variants=("add", "aff"))).baseline == "add"
+    assert requested(Request(study="scale", variants=("add", "aff"))).baseline == "add"
 
 
 def test_other_fusions_are_tried_at_every_depth_each_against_the_baselines_fusion_there() -> None:
-    spec = requested(Words(study="depth", variants=("add", "aff", "own:Plain")))
+    spec = requested(Request(study="depth", variants=("add", "aff", "own:Plain")))
     named = {variant.name: variant for variant in spec.variants}
     assert list(named) == [f"{name} b={b}" for b in (1, 2, 3, 4) for name in ("add", "aff", "own:Plain")]
     assert [variant for name, variant in named.items() if "own" not in name] == [
@@ -140,7 +139,7 @@ def test_other_fusions_are_tried_at_every_depth_each_against_the_baselines_fusio
 
 
 def test_without_the_baselines_fusion_the_first_given_is_it_at_every_depth() -> None:
-    spec = requested(Words(study="depth", variants=("own:Plain", "iaff", "aff")))
+    spec = requested(Request(study="depth", variants=("own:Plain", "iaff", "aff")))
     assert spec.baseline == "own:Plain b=1"
     assert set(spec.comparisons()) == {
         (f"{name} b={b}", f"own:Plain b={b}") for b in (1, 2, 3, 4) for name in ("aff", "iaff")
@@ -148,13 +147,13 @@ def test_without_the_baselines_fusion_the_first_given_is_it_at_every_depth() -> 
 
 
 def test_the_baselines_fusion_is_what_others_are_compared_with_wherever_it_is_given() -> None:
-    spec = requested(Words(study="depth", variants=("own:Plain", "add")))
+    spec = requested(Request(study="depth", variants=("own:Plain", "add")))
     assert spec.baseline == "add b=1"
     assert spec.comparisons() == [(f"own:Plain b={b}", f"add b={b}") for b in (1, 2, 3, 4)]
 
 
 def test_other_fusions_are_placed_in_every_choice_of_stages_against_none() -> None:
-    spec = requested(Words(study="placement", variants=("aff", "own:Plain")))
+    spec = requested(Request(study="placement", variants=("aff", "own:Plain")))
     stages = ("stage 1", "stage 2", "stage 3", "stages 2-3", "stages 1-3")
     names = ["none", *(name for stage in stages for name in (stage, f"own:Plain {stage}"))]
     assert [variant.name for variant in spec.variants] == names
@@ -173,7 +172,7 @@ def test_other_fusions_are_placed_in_every_choice_of_stages_against_none() -> No
     ],
 )
 def test_placement_tries_each_stage_the_host_has_its_tail_and_all(host: str, names: list[str]) -> None:
-    spec = requested(Words(study="placement", host=host))
+    spec = requested(Request(study="placement", host=host))
     assert [variant.name for variant in spec.variants] == names
     assert [dict(variant.knobs)["stages"] for variant in spec.variants] == [name.split()[-1] for name in names]
     assert [variant.fusion for variant in spec.variants] == ["add"] + ["aff"] * (len(names) - 1)
@@ -182,7 +181,7 @@ def test_placement_tries_each_stage_the_host_has_its_tail_and_all(host: str, nam
 
 
 def test_a_host_of_one_stage_is_placed_in_it_or_not() -> None:
-    assert choices(1) == ("1",)
+    assert stage_choices(1) == ("1",)
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ def _own_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("host", "count"), [("text", 4), ("numbers", 2), ("silent:stages=1-3", 3), ("text:stages=2", 2)]
 )
 def test_a_host_of_ones_own_says_how_many_stages_it_has(host: str, count: int) -> None:
-    spec = requested(Words(study="placement", host=f"staged_own:{host}"))
+    spec = requested(Request(study="placement", host=f"staged_own:{host}"))
     assert [v.name for v in spec.variants if v.name.startswith("stage ")] == [f"stage {n + 1}" for n in range(count)]
 
 
@@ -213,24 +212,24 @@ def test_a_host_of_ones_own_says_how_many_stages_it_has(host: str, count: int) -
 )
 def test_a_host_that_does_not_say_its_stages_is_refused_with_what_to_do(host: str, says: str) -> None:
     with pytest.raises(SpecError, match=says) as refused:
-        requested(Words(study="placement", host=f"staged_own:{host}"))
+        requested(Request(study="placement", host=f"staged_own:{host}"))
     assert f"--host staged_own:{host.partition(':')[0]}:stages=1-3" in str(refused.value.hint)
 
 
 def test_addition_in_some_stages_is_addition_everywhere_and_placed_once() -> None:
-    placed = requested(Words(study="placement", variants=("add", "aff")))
+    placed = requested(Request(study="placement", variants=("add", "aff")))
     assert placed.variants == study("placement").variants
 
 
 def test_a_fusion_written_otherwise_is_still_the_studys_own() -> None:
-    spec = requested(Words(study="depth", variants=("add", "aff:reduction=2")))
+    spec = requested(Request(study="depth", variants=("add", "aff:reduction=2")))
     assert [variant.name for variant in spec.variants][:2] == ["add b=1", "aff b=1"]
 
 
 def test_a_crossed_studys_variants_can_be_chosen_by_their_names() -> None:
-    spec = requested(Words(study="depth", variants=("add b=2", "iaff b=2")))
+    spec = requested(Request(study="depth", variants=("add b=2", "iaff b=2")))
     assert spec.comparisons() == [("iaff b=2", "add b=2")]
-    assert [v.name for v in requested(Words(study="placement", variants=("none", "stage 2"))).variants] == [
+    assert [v.name for v in requested(Request(study="placement", variants=("none", "stage 2"))).variants] == [
         "none",
         "stage 2",
     ]
@@ -240,44 +239,44 @@ def test_a_crossed_studys_variants_can_be_chosen_by_their_names() -> None:
 def test_a_crossed_study_of_other_fusions_is_read_back_from_its_toml_and_crossed_again(
     name: str, tmp_path: Path
 ) -> None:
-    spec = requested(Words(study=name, variants=("add", "own:Plain")))
+    spec = requested(Request(study=name, variants=("add", "own:Plain")))
     (tmp_path / "mine.toml").write_text(spec.to_toml())
     mine = str(tmp_path / "mine.toml")
-    assert requested(Words(study=mine)) == spec
-    again = requested(Words(study=mine, variants=("add", "aff:reduction=8")))
-    assert again == requested(Words(study=name, variants=("add", "aff:reduction=8")))
+    assert requested(Request(study=mine)) == spec
+    again = requested(Request(study=mine, variants=("add", "aff:reduction=8")))
+    assert again == requested(Request(study=name, variants=("add", "aff:reduction=8")))
 
 
 @pytest.mark.parametrize(
-    ("words", "error", "message"),
+    ("asked", "error", "message"),
     [
-        (Words(study="sacle"), UnknownName, "scale"),
-        (Words(study="missing.toml"), LoadError, "missing.toml"),
-        (Words(study="scale", host="resnt"), UnknownName, "resnet"),
-        (Words(study="scale", data="cifar10"), SpecError, "needs a path"),
-        (Words(study="scale", data="mnist"), UnknownName, "mnist"),
-        (Words(study="scale", seeds=0), SpecError, "seeds"),
-        (Words(study="scale", epochs=0), SpecError, "epochs"),
-        (Words(study="scale", batch=1), SpecError, "batch"),
-        (Words(study="scale", train_images=0), SpecError, "images"),
-        (Words(study="scale", variants=("aff",)), SpecError, "compares nothing"),
-        (Words(study="scale", variants=("aff", "afff")), UnknownName, "aff"),
-        (Words(study="scale", baseline="add"), SpecError, "baseline"),
-        (Words(study="placement", variants=("add",)), SpecError, "compares nothing"),
-        (Words(study="depth", variants=("add", "afff")), UnknownName, "aff"),
-        (Words(study="scale", recipe="papr"), UnknownName, "papr"),
-        (Words(study="scale", recipe="short:lr=fast"), SpecError, "lr=fast"),
-        (Words(study="scale", recipe="short:lr"), SpecError, "key=value"),
-        (Words(study="scale", recipe="short:optimizer=adm"), SpecError, "choose from"),
-        (Words(study="depth", host="resnet50"), UnknownKey, "'b'"),
-        (Words(study="placement", host="module"), SpecError, "no stages"),
-        (Words(study="placement", host="resnt"), UnknownName, "resnet"),
-        (Words(study="placement", host="missing_nets:Net"), LoadError, "missing_nets"),
+        (Request(study="sacle"), UnknownName, "scale"),
+        (Request(study="missing.toml"), LoadError, "missing.toml"),
+        (Request(study="scale", host="resnt"), UnknownName, "resnet"),
+        (Request(study="scale", data="cifar10"), SpecError, "needs a path"),
+        (Request(study="scale", data="mnist"), UnknownName, "mnist"),
+        (Request(study="scale", seeds=0), SpecError, "seeds"),
+        (Request(study="scale", epochs=0), SpecError, "epochs"),
+        (Request(study="scale", batch=1), SpecError, "batch"),
+        (Request(study="scale", train_images=0), SpecError, "images"),
+        (Request(study="scale", variants=("aff",)), SpecError, "compares nothing"),
+        (Request(study="scale", variants=("aff", "afff")), UnknownName, "aff"),
+        (Request(study="scale", baseline="add"), SpecError, "baseline"),
+        (Request(study="placement", variants=("add",)), SpecError, "compares nothing"),
+        (Request(study="depth", variants=("add", "afff")), UnknownName, "aff"),
+        (Request(study="scale", recipe="papr"), UnknownName, "papr"),
+        (Request(study="scale", recipe="short:lr=fast"), SpecError, "lr=fast"),
+        (Request(study="scale", recipe="short:lr"), SpecError, "key=value"),
+        (Request(study="scale", recipe="short:optimizer=adm"), SpecError, "choose from"),
+        (Request(study="depth", host="resnet50"), UnknownKey, "'b'"),
+        (Request(study="placement", host="module"), SpecError, "no stages"),
+        (Request(study="placement", host="resnt"), UnknownName, "resnet"),
+        (Request(study="placement", host="missing_nets:Net"), LoadError, "missing_nets"),
     ],
 )
-def test_a_bad_request_is_refused_before_any_data_is_read(words: Words, error: type[Exception], message: str) -> None:
+def test_a_bad_request_is_refused_before_any_data_is_read(asked: Request, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
-        requested(words)
+        requested(asked)
     assert message in str(caught.value)
 
 

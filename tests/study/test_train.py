@@ -11,8 +11,7 @@ from small_cells import planned, small, two_cells
 
 from afftool.data import load
 from afftool.study.arrays import IGNORE, Arrays, arrays
-from afftool.study.cells import CellSpec
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
 
 

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from afftool.device import check_device, resolve_devices
+from afftool.environment import cores
 from afftool.errors import SpecError
 from afftool.registry import unknown
 from afftool.study.engines.cluster import check_address, check_room
-from afftool.study.engines.cores import cores
 
 if TYPE_CHECKING:
     from afftool.study.plan import Plan
@@ -74,12 +74,10 @@ def build_engine(
         from afftool.study.engines.ray import RayEngine
 
         return RayEngine(address=address, workers=workers, gpus=_gpus(gpus, cell.device))
+    from afftool.study.engines.local import LocalEngine, run_here
+
     if workers == 0:
-        from afftool.study.engines.here import run_here
-
         return partial(run_here, device=device)
-    from afftool.study.engines.local import LocalEngine
-
     if cell.device == "cuda":
         from afftool.study.engines.gpus import devices
 

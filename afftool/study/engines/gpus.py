@@ -30,6 +30,7 @@ def devices(plan: Plan, device: str, workers: int | None, cores: int) -> tuple[s
 def share(free_bytes: Sequence[int], cell_bytes: int, cores: int) -> tuple[int, ...]:
     """The position of each worker's GPU: in turns, as many on each as fit, at least one, in all at most one a core."""
     each = [max(1, int(0.9 * free) // (cell_bytes + CONTEXT_BYTES)) for free in free_bytes]
+    # Round by round over the GPUs, so that a limit on cores cuts the last round and not the last GPU.
     turns = ((turn, gpu) for turn in range(max(each)) for gpu in range(len(each)) if turn < each[gpu])
     return tuple(gpu for _, gpu in turns)[: max(1, cores)]
 

@@ -1,7 +1,7 @@
-"""Cells on the cores and GPUs of one machine: N fresh processes, each training one cell at a time.
+"""Cells on one machine: in this process one after the other, or on its cores and GPUs in N fresh processes.
 
-A worker that dies is replaced and its cell goes on from the last epoch; if this process dies, the workers end too.
-`concurrent.futures` is no help here: one killed worker breaks its whole pool.
+Each process trains one cell at a time. A worker that dies is replaced and its cell goes on from the last epoch; if
+this process dies, the workers end too. `concurrent.futures` is no help here: one killed worker breaks its whole pool.
 """
 
 from __future__ import annotations
@@ -22,13 +22,27 @@ from typing import Any
 import numpy as np
 
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
 
 ATTEMPTS = 3
 """How often a cell is tried whose worker dies; a cell that kills its worker every time is the cell's own fault."""
 _ARRAYS = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
+
+
+def run_here(
+    cells: Sequence[CellSpec], data: Arrays, folder: Path, *, device: str | None = None
+) -> Iterator[Tick | CellRecord]:
+    """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between.
+
+    `device` is the one of the cells' kind to use, for example `cuda:1`.
+    """
+    for cell in cells:
+        ticks: list[Tick] = []
+        kept = FileCheckpoint(folder, cell.identity)
+        record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
+        yield from ticks
+        yield record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +71,11 @@ class LocalEngine:
                             continue
                         lost = worker.cell
                         worker.restart()
-                        if lost is None:
+                        if lost is None:  # it died between two cells: nothing is lost with it
                             continue
                         attempts[lost.identity] += 1
                         if attempts[lost.identity] < ATTEMPTS:
-                            waiting.appendleft(lost)
+                            waiting.appendleft(lost)  # goes on next, from its checkpoint
                         else:
                             yield _lost(lost)
             finally:
@@ -89,20 +103,19 @@ class _Worker:
         """Have it train a cell; if it is dead by now, `take` will tell."""
         self.cell = cell
         try:
-            self.connection.send(cell.to_dict())
+            self.connection.send(cell)
         except OSError:
             return
 
     def take(self) -> Tick | CellRecord | None:
         """What it has to say; None if it died."""
         try:
-            kind, fields = self.connection.recv()
+            event: Tick | CellRecord = self.connection.recv()
         except (EOFError, OSError):
             return None
-        if kind == "tick":
-            return Tick(**fields)
-        self.cell = None
-        return CellRecord.from_dict(fields)
+        if isinstance(event, CellRecord):
+            self.cell = None
+        return event
 
     def restart(self) -> None:
         """A new process in place of a dead one."""
@@ -129,18 +142,15 @@ def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any]
     data = _load(Path(shared), rest)
     while True:
         try:
-            cell = CellSpec.from_dict(connection.recv())
+            cell: CellSpec = connection.recv()
         except (EOFError, OSError):
             return
-
-        def tell(tick: Tick) -> None:
-            connection.send(("tick", dataclasses.asdict(tick)))
-
-        record = train(cell, data, checkpoint=FileCheckpoint(Path(folder), cell.identity), report=tell, device=device)
-        connection.send(("record", record.to_dict()))
+        kept = FileCheckpoint(Path(folder), cell.identity)
+        connection.send(train(cell, data, checkpoint=kept, report=connection.send, device=device))
 
 
 def _end_with_parent() -> None:
+    # A killed parent stops nobody, and in the middle of an epoch a worker does not look at its pipe.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afftool.device import count_gpus
+from afftool.environment import cores
 from afftool.errors import LoadError
 from afftool.registry import need
 from afftool.spec import FusionSpec, HostSpec
-from afftool.study.cells import CellRecord, CellSpec
-from afftool.study.checkpoints import FileCheckpoint
+from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
-from afftool.study.engines.cores import cores
 
 if TYPE_CHECKING:
     from afftool.study.arrays import Arrays
@@ -145,7 +144,7 @@ class RayEngine:
                     placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
                     waiting[placed.remote(cell.to_dict(), shared, board)] = cell
                 done, _ = ray.wait(list(waiting), timeout=POLL_S)
-                yield from ray.get(board.told.remote())
+                yield from ray.get(board.told.remote())  # ticks before records, so that a cell's end is its last event
                 for reference in done:
                     yield _result(ray, reference, waiting.pop(reference))
         finally:

@@ -2,8 +2,7 @@
 
 import torch
 
-from afftool.study.arrays import IGNORE
-from afftool.study.augment import batches
+from afftool.study.arrays import IGNORE, batches
 from afftool.study.recipe import recipe
 
 
