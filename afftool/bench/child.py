@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from afftool.measure.contestant import Sample
+from afftool.measure.time.contestant import Sample
 from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
 
@@ -135,7 +135,7 @@ class _Inside:
 
         from afftool.bench.entry import EagerOutputs, enter
         from afftool.build import build_case
-        from afftool.measure.clock import clock_for
+        from afftool.measure.time.contestant import clock_for
 
         if question["threads"]:
             torch.set_num_threads(question["threads"])

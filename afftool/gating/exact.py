@@ -13,8 +13,9 @@ from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gating.graph import count_graph
 from afftool.gating.reading import Reading, small
 from afftool.gating.side import CaseError
-from afftool.measure import cost, memory
-from afftool.measure.cost_reading import CostReading
+from afftool.measure.cost import count as cost
+from afftool.measure.cost.reading import CostReading
+from afftool.measure.memory import peak as memory
 from afftool.registry import load
 from afftool.spec import MODULE, CaseSpec
 

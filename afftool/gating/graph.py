@@ -16,7 +16,7 @@ from torch import nn
 
 from afftool.build import Case
 from afftool.copying import real_copy
-from afftool.measure import counting
+from afftool.measure.cost.counter import Counter as OperatorCounter
 
 _REPEATS = 3
 """Calls with unchanged inputs after the first; a module that keeps count in an attribute recompiles in each."""
@@ -73,7 +73,7 @@ def _count_graphs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
 def _runs_operators(case: Case) -> bool:
     """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
     module = real_copy(case.module)
-    with counting.Counter() as operators:
+    with OperatorCounter() as operators:
         module(*case.inputs)
     return bool(operators.rows())
 

@@ -7,8 +7,8 @@ from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
 from afftool.errors import Rejected
 from afftool.gating.contest import BLOCK_MS
-from afftool.measure.clock import clock_for
-from afftool.measure.collector import no_collection
+from afftool.measure.running import no_collection
+from afftool.measure.time.contestant import clock_for
 from afftool.spec import CaseSpec
 
 _LEAD_IN = 0.1

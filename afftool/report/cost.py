@@ -8,7 +8,7 @@ from afftool import units
 from afftool.report.model import Column, Table
 
 if TYPE_CHECKING:
-    from afftool.measure.cost_reading import CostReading, Explanation
+    from afftool.measure.cost.reading import CostReading, Explanation
 
 
 def operator_table(name: str, explanation: Explanation) -> Table:
