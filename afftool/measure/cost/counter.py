@@ -124,10 +124,17 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._inside.pop()
 
     def _where(self) -> str:
-        """The module an operator belongs to."""
+        """The module an operator belongs to.
+
+        In forward that is the innermost that is running. Backward runs when none is, and what is known there is the node
+        of the graph that is being worked off. Nodes are numbered as they are made, one after another, so it is enough
+        to keep a sorted list of where each stretch of numbers began and in which module: the last beginning at or below
+        a node's number tells the module that made it.
+        """
         if self._inside:
             module = self._inside[-1]
             # The autograd node of this operator, if it got one, is the newest: its number is one below the next.
+            # Without one the newest belongs to an operator before, whose stretch has begun already.
             newest = torch.autograd._get_sequence_nr() - 1  # type: ignore[attr-defined]
             if not self._numbers or newest > self._numbers[-1]:
                 self._numbers.append(newest)
@@ -136,6 +143,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node: Any = torch._C._current_autograd_node()
         if node is None:
             return ""
+        # Nodes that add to a parameter's gradient are numbered apart, above all others: they go by the parameter.
         variable = getattr(node, "variable", None)
         if variable is not None:
             return self._owner.get(id(variable), "")

@@ -83,18 +83,26 @@ def label(timeline: Timeline, before: Held, after: Held, outputs: set[int]) -> d
     Addresses are used again and again, so each is looked up at a moment when its owner is known to be alive:
     between steps for what is held, and at the end of forward for what is saved.
     """
+    # A block is known by the event it was born at, which is unique; its address is not. The same address can be a
+    # gradient, then a temporary, then an output within one step, so a lookup by address is only right at a moment when
+    # the tensor whose address it is exists. There are four such moments, the surest first.
     steady = timeline.phases["steady"]
     labels: dict[int, str] = {}
+    # 1. As the step begins: what is held from before it (weights, inputs, the optimizer's state, the last gradients).
     for block in timeline.alive(steady.first):
         labels[block.born] = before.cause(block) or "workspace"
+    # 2. As it ends: what it made and left behind, such as its own gradients.
     for block in timeline.alive(steady.end):
         if block.born >= steady.first:
             labels[block.born] = after.cause(block) or "workspace"
+    # 3. As forward ends: what it made and still holds, and did not last until the end of the step, waits for backward.
     forward = timeline.phases.get("forward", steady)
     for block in timeline.alive(forward.end):
         if forward.first <= block.born and block.born not in labels:
             labels[block.born] = "saved"
-    for address in outputs:  # the last to live there before forward ended
+    # 4. Outputs, whose addresses were noted as forward returned: the last block born there is the one. One that is held
+    # for another reason (an input handed on, a buffer) keeps that label; one that backward needs too is an output.
+    for address in outputs:
         born = [b.born for b in timeline.blocks if b.address == address and forward.first <= b.born < forward.end]
         if born and labels.get(max(born), "saved") == "saved":
             labels[max(born)] = "outputs"

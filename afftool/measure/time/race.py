@@ -101,12 +101,17 @@ class _Lane:
         """One sample of warm-up: adjust the steps of a sample, and see whether the times have settled."""
         sample = self.contestant.sample(self.steps)
         self.overheads.append(sample.overhead_s)
+        # Only the last sample counts here: a compilation in an earlier one is what warm-up is for.
         self.quiet = sample.compilations == 0
         self.warm.append(sample.step_s)
         long_enough = sample.step_s * self.steps >= self.least_sample_s
         if not long_enough:
+            # A step's time is a guess until it is warm, so this converges over several samples. It only grows: the
+            # first calls are slow, and steps counted by them would be too few, never too many.
             self.steps = max(self.steps + 1, math.ceil(self.least_sample_s / max(sample.step_s, 1e-9)))
             self.steps = min(self.steps, 100 * len(self.warm) ** 4)  # one odd sample must not make an endless one
+        # Two windows side by side: times that still fall keep them apart, a single slow sample does not. Samples of
+        # fewer steps may be among them, since what is compared is the time of a step.
         recent, before = self.warm[-WARM_UP_WINDOW:], self.warm[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW]
         level = len(before) == WARM_UP_WINDOW and _level(before, recent, tolerance)
         self.settled = self.quiet and long_enough and level
@@ -162,6 +167,8 @@ def race(
     started = now()
     _warm_up(lanes, now, started + WARM_UP_SHARE * budget_s, 2 * precision)
     rounds, look, moves = 0, FEWEST_ROUNDS, _Moves(now)
+    # Moving and stopping happen between pairs of rounds: whenever the race stops, each contestant was before and after
+    # its neighbours equally often, and both rounds of a pair find their data in the same places.
     while live := [lane for lane in lanes if lane.failure is None]:
         if rounds % 2 == 0:
             moves.make(live)
@@ -175,6 +182,8 @@ def race(
             continue
         if now() - started >= budget_s:
             break
+        # Each look at the interval is one more chance to stop at a lucky moment, and is work over all samples, so looks
+        # grow rarer: one an eighth more rounds. All must be precise, since all share the rounds.
         if rounds >= look:
             if all(lane.precise(precision) for lane in lanes if lane.failure is None):
                 break
@@ -192,8 +201,10 @@ def _warm_up(lanes: Sequence[_Lane], now: Callable[[], float], deadline: float, 
             _attempt(lane, lambda lane=lane: lane.warm_up(tolerance))  # type: ignore[misc]
             lane.warmup_s += now() - before
         rounds += 1
+        # All warm up until the slowest has settled: who has settled and waits would cool down again.
         if all(lane.settled for lane in live if lane.failure is None) or now() >= deadline:
             break
+    # Times that have not settled are kept and said (`settled`); what still compiles has no time of its own to keep.
     for lane in lanes:
         if lane.failure is None and not lane.quiet:
             lane.failure = Rejected(
@@ -239,6 +250,7 @@ def _attempt(lane: _Lane, action: Callable[[], None]) -> None:
 
 def _level(before: Sequence[float], recent: Sequence[float], tolerance: float) -> bool:
     """Whether two windows are on one level: their medians agree within the tolerance or the noise inside them."""
+    # Noise excuses a difference of medians, but never more than a tenth: windows so wild tell nothing yet.
     a, b = statistics.median(before), statistics.median(recent)
     noise = max(max(window) - min(window) for window in (before, recent)) / 2
     return abs(a - b) <= max(tolerance * b, min(noise, 0.1 * b))
