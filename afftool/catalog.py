@@ -147,7 +147,7 @@ _CIFAR_KNOBS = {
 }
 
 HOSTS: dict[str, Host] = {
-    "module": Host("afftool.hosts.module:build", "the bare fusion, nothing around it", "", 56, 64),
+    "module": Host("afftool.hosts:bare_module", "the bare fusion, nothing around it", "", 56, 64),
     "resnet": Host(
         "afftool.hosts.resnet:build",
         "CIFAR ResNet-20-b: pre-activation basic blocks, fusion of shortcut and branch",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +59,23 @@ def stdout_kept(wanted: bool = True) -> Iterator[None]:
         os.close(kept)
 
 
+@contextmanager
+def quiet(logger: str, level: int) -> Iterator[None]:
+    """Silence for a library that talks while it is tried: no warnings, and of its log only what is at `level` or above.
+
+    `logger` is the log's name.
+    """
+    talking = logging.getLogger(logger)
+    before = talking.level
+    talking.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        talking.setLevel(before)
+
+
 def note(text: str) -> None:
     """Something about a result: where it was saved, what to do next."""
     print(text, file=sys.stderr)
@@ -88,15 +107,11 @@ def pairs(rows: Mapping[str, str] | list[tuple[str, str]], indent: int = 0) -> N
 
 def table(data: Table) -> None:
     """A table: styled on a terminal, plain and never cut off elsewhere."""
-    cells = [[column.text(value) for column, value in zip(data.columns, row, strict=True)] for row in data.rows]
     if _is_terminal(sys.stdout):
-        _rich_table(data, cells)
+        _rich_table(data)
         return
     headings = [column.heading for column in data.columns]
-    marked = [
-        [text + "*" if (row, i) in data.best else text for i, text in enumerate(texts)]
-        for row, texts in enumerate(cells)
-    ]
+    marked = [[text + "*" if best else text for _, text, best in row] for row in data.shown_rows()]
     widths = [max(len(line[i]) for line in (headings, *marked)) for i in range(len(headings))]
     for line in (headings, ["-" * width for width in widths], *marked):
         aligned = (
@@ -190,7 +205,7 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
-def _rich_table(data: Table, cells: list[list[str]]) -> None:
+def _rich_table(data: Table) -> None:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -198,6 +213,6 @@ def _rich_table(data: Table, cells: list[list[str]]) -> None:
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in data.columns:
         drawn.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
-    for row, texts in enumerate(cells):
-        drawn.add_row(*(Text(t, "bold green" if (row, i) in data.best else "") for i, t in enumerate(texts)))
+    for row in data.shown_rows():
+        drawn.add_row(*(Text(text, "bold green" if best else "") for _, text, best in row))
     _console().print(drawn)

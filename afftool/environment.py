@@ -47,7 +47,7 @@ def read() -> Environment:
         triton=_triton_version(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_model(),
-        cores=_cores(),
+        cores=cores(),
         threads=torch.get_num_threads(),
         memory_bytes=_memory_bytes(),
         gpu=properties.name if properties else None,
@@ -93,10 +93,16 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+def cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def load_per_core() -> float | None:
     """How many processes wanted a core in the last minute, per core; None where the system does not tell."""
     try:
-        return os.getloadavg()[0] / _cores()
+        return os.getloadavg()[0] / cores()
     except (OSError, AttributeError):
         return None
 
@@ -170,11 +176,11 @@ def _check_nvml() -> Check:
 def _check_threads() -> Check:
     import torch
 
-    threads, cores = torch.get_num_threads(), _cores()
-    found = f"{threads} of {cores} cores used by torch"
-    if threads > cores:
+    threads, room = torch.get_num_threads(), cores()
+    found = f"{threads} of {room} cores used by torch"
+    if threads > room:
         return Check("threads", "warn", found, "more threads than cores: set OMP_NUM_THREADS or --threads")
-    if threads < cores:
+    if threads < room:
         return Check("threads", "ok", found, "set OMP_NUM_THREADS or --threads to use more")
     return Check("threads", "ok", found)
 
@@ -214,12 +220,6 @@ def _triton_version() -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """A project's own settings: `afftool.toml`, or `[tool.afftool]` in `pyproject.toml`, in the directory afftool runs in.
 
-The gate's cases and rules stand there (`afftool.gating.config`), and formulas for operators of the user's own.
+The gate's cases and rules stand there (`afftool.gate.config`), and formulas for operators of the user's own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from afftool.gating.reading import Reading
+    from afftool.gate.reading import Reading
     from afftool.spec import CaseSpec
     from afftool.spec.sweep import Sweep
 
@@ -50,7 +50,7 @@ def _fusion_gate(fusion: str, /, **wanted: Any) -> Mapping[str, float]:
     words = {key: _as_words(value) for key, value in wanted.items() if key in options and key != "device"}
     planned = sweep(Words(fusion=[fusion], baseline=None, **words)).on_device(str(wanted.get("device", "cpu")))
     case = _only_case(planned, fusion)
-    from afftool.gating.exact import read_exact
+    from afftool.gate.exact import read_exact
 
     reading = read_exact(case, set(metrics.values()))
     broken = [text for key, value in limits.items() if (text := _broken(key, metrics[key], value, reading))]
@@ -84,7 +84,7 @@ def _only_case(planned: Sweep, fusion: str) -> CaseSpec:
 def _metric(key: str) -> str:
     """The metric that a limit is about. Raises `UnknownKey`."""
     from afftool.errors import UnknownKey
-    from afftool.gating.metrics import EXACT, METRICS
+    from afftool.gate.reading import EXACT, METRICS
     from afftool.registry import unknown
 
     name = key.removesuffix("_max").removesuffix("_min")

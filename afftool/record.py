@@ -7,11 +7,10 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from afftool.plain import Plain, digest
 
 SCHEMA = 1
 
@@ -21,7 +20,7 @@ Isolation = Literal["none", "process"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(Plain):
     """One case under one backend: what was asked, what was read, and if it was not, why.
 
     `latency_low_ms` and `latency_high_ms` bound the 95% interval of the median; `live_params` are the parameters a
@@ -123,21 +122,13 @@ class Record:
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row as JSON takes it, samples included."""
-        return dataclasses.asdict(self) | {"samples_ms": list(self.samples_ms)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Record:
-        """The row back from `to_dict`; fields a newer minor version added are left out."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        kept = {key: value for key, value in fields.items() if key in known}
-        return cls(**kept | {"samples_ms": tuple(kept.get("samples_ms", ()))})
-
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
-    """The machine and the software a run was made with. `fingerprint` names what makes times comparable."""
+class Environment(Plain):
+    """The machine and the software a run was made with. `fingerprint` names what makes times comparable.
+
+    Its hash is stored: a field that is added is declared by `plain.later`.
+    """
 
     afftool: str
     python: str
@@ -157,20 +148,7 @@ class Environment:
     @property
     def fingerprint(self) -> str:
         """Equal on machines whose times may be compared: hardware, threads and torch, not afftool itself."""
-        fields = self.to_dict()
-        for name in ("afftool", "memory_bytes", "gpu_memory_bytes"):
-            fields.pop(name)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The environment as JSON takes it."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Environment:
-        """The environment back from `to_dict`."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in fields.items() if key in known})
+        return digest(self, self.to_dict(), without=("afftool", "memory_bytes", "gpu_memory_bytes"), length=12)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from afftool.errors import LoadError, UnknownName
@@ -31,6 +32,15 @@ def entry_points(group: str) -> dict[str, str]:
     from importlib import metadata
 
     return {point.name: point.value for point in metadata.entry_points(group=group)}
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import what only some features need. Raises `LoadError`, naming the `extra` that brings it, without it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise LoadError(f"this needs {package}: {error}", hint=f"pip install 'afftool[{extra}]'") from error
 
 
 def load(path: str) -> Any:

@@ -50,6 +50,11 @@ def ratio(number: float) -> str:
     return f"{significant(number)}x" if number < 1000 else f"{number:,.0f}x"
 
 
+def percent(share: float, decimals: int = 1) -> str:
+    """A share as people read it: `12.3%`."""
+    return f"{share:.{decimals}%}"
+
+
 def significant(number: float, digits: int = 3) -> str:
     """A number with so many significant digits and no exponent where it can be helped."""
     if number == 0 or not math.isfinite(number):

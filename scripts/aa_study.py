@@ -21,7 +21,7 @@ from pathlib import Path
 
 from afftool.environment import read
 from afftool.store import Store
-from afftool.study.cells import CellRecord, finished
+from afftool.study.cells import CellRecord
 from afftool.study.engines.local import LocalEngine
 from afftool.study.plan import Conditions
 from afftool.study.recipe import recipe
@@ -29,6 +29,7 @@ from afftool.study.run import Shard
 from afftool.study.session import begin
 from afftool.study.significance import Comparison, compare
 from afftool.study.spec import StudySpec, Variant
+from afftool.study.stored import finished
 
 
 def study(repeat: int, options: argparse.Namespace) -> StudySpec:

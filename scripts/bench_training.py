@@ -28,11 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from afftool.data import load
 from afftool.environment import read
+from afftool.spec import FusionSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
+from afftool.study.cells import CellSpec
 from afftool.study.network import build_network
 from afftool.study.plan import Conditions, plan
 from afftool.study.recipe import Recipe, recipe
-from afftool.study.spec import CellSpec, StudySpec, Variant
+from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import train
 
 
@@ -74,7 +76,8 @@ class Images(Dataset[tuple[Tensor, int]]):
 def ordinary(cell: CellSpec, data: Arrays, device: str, workers: int) -> float:
     """Images a second of the ordinary loop, after one epoch that is not counted."""
     chosen = cell.recipe
-    network = build_network(cell.host, cell.fusion, seed=cell.seed).module.to(device).train()
+    host, fusion = HostSpec.parse(cell.host), FusionSpec.parse(cell.fusion)
+    network = build_network(host, fusion, seed=cell.seed).module.to(device).train()
     loader = DataLoader(
         Images(data, chosen),
         batch_size=chosen.batch,

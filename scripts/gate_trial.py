@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,8 @@ import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from afftool import environment
 
 GATE = '''\
 """A fusion of our own."""
@@ -120,8 +120,7 @@ def check(folder: Path, planted: str, options: list[str]) -> Run:
 
 def report(runs: list[Run], options: list[str]) -> str:
     """The result as Markdown."""
-    import torch
-
+    here = environment.read()
     lines = ["# The gate on time, tried out", ""]
     for planted, right in (("nothing", "no regression"), ("10% more", "regression")):
         mine = [run for run in runs if run.planted == planted]
@@ -132,12 +131,10 @@ def report(runs: list[Run], options: list[str]) -> str:
             f"- planted {planted}: {len(mine)} runs, {words.count(right)} right ({tally}); "
             f"{seconds[len(seconds) // 2]:.0f} s each (median), {seconds[-1]:.0f} s at most"
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     lines += [
         "",
-        f"Machine: {_cpu()}, {cores} cores, {platform.system()} {platform.machine()}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads; {date.today()}.",
+        f"Machine: {here.cpu}, {here.cores} cores, {here.platform}; "
+        f"Python {here.python}, torch {here.torch}, {here.threads} threads; {date.today()}.",
         "",
         f"Each run: `afftool check --against HEAD~1 --metric time --strict {' '.join(options)}`".rstrip("` ") + "`, "
         "a rule of 5%, the two kinds in turns. Written by `scripts/gate_trial.py`, which also holds the fusion. The "
@@ -152,14 +149,6 @@ def report(runs: list[Run], options: list[str]) -> str:
         cells = (number, run.planted, run.outcome, f"{estimate:.3f}", f"{low:.3f} to {high:.3f}", f"{run.seconds:.1f}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def test_progress_without_an_end_promises_no_time_left() -> None:
 
 def test_a_plain_table_is_aligned_and_marks_the_best(capsys) -> None:
     columns = (Column("a", "name"), Column("b", "number", numeric=True))
-    console.table(Table(title="", columns=columns, rows=(("x", 1), ("long", None)), best=frozenset({(0, 1)})))
+    console.table(Table(title="", columns=columns, rows=(("x", 1), ("long", None))).mark_best("b"))
     assert capsys.readouterr().out == "name  number\n----  ------\nx         1*\nlong\n"
 
 

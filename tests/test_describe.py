@@ -6,8 +6,8 @@ import pytest
 
 from afftool import catalog
 from afftool.cli.describe import MEANINGS
-from afftool.closed_form import Polynomial, closed_form
 from afftool.spec import CaseSpec, FusionSpec, Grammar
+from afftool.spec.closed_form import Polynomial, closed_form
 
 VARIANTS = [
     *catalog.FUSIONS,

@@ -19,8 +19,8 @@ import pytest
 from afftool.cli import main
 from afftool.record import Environment
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
+from afftool.study.cells import CellSpec
 from afftool.study.recipe import recipe
-from afftool.study.spec import CellSpec
 
 STORED = Path(__file__).parent / "stored"
 

@@ -37,3 +37,9 @@ def test_ratios_and_tiny_numbers_stay_readable() -> None:
     assert units.ratio(1234.5) == "1,234x"
     assert units.significant(1.7e-9, 2) == "1.7e-09"
     assert units.significant(float("inf")) == "inf"
+
+
+def test_a_share_is_shown_in_percent() -> None:
+    assert units.percent(0.1234) == "12.3%"
+    assert units.percent(0.71249, 2) == "71.25%"
+    assert units.percent(1, 0) == "100%"

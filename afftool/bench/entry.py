@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from afftool import backends, catalog
 from afftool.backends import Prepared
 from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
-from afftool.errors import AfftoolError, Unavailable
+from afftool.errors import Unavailable
+from afftool.failure import Failure
 from afftool.measure.time.caches import flusher, keep_freed_memory
 from afftool.measure.time.contestant import Clock, Contestant, Timed
-from afftool.record import Cache, Record, Status
+from afftool.record import Cache, Record
 from afftool.registry import load
 
 SEED = 0
@@ -92,7 +87,7 @@ def _read(name: str, measure: Measure, prepared: Prepared, case: Case, record: R
     except Unavailable as missing:
         if alone:
             raise
-        reasons = [record.reason, f"no {name}: {_sentence(missing)}"]
+        reasons = [record.reason, f"no {name}: {Failure.of(missing).reason}"]
         return replace(record, reason="; ".join(filter(None, reasons)))
 
 
@@ -115,59 +110,3 @@ def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Pre
         if case.spec.device.startswith(("cpu", "cuda")):
             raise
         return prepare(case), record  # a device without an allocator to ask can still be timed
-
-
-class ReportedError(Exception):
-    """A failure told by another process: a status and a reason."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-def outcome(error: BaseException) -> tuple[Status, str]:
-    """The status and the reason that an error becomes in a record."""
-    if isinstance(error, ReportedError):
-        return error.status, error.reason
-    if isinstance(error, Unavailable):
-        return "skipped", _sentence(error)
-    if isinstance(error, AfftoolError):
-        return "failed", _sentence(error)
-    if _is_out_of_memory(error):
-        return "oom", f"out of memory: {_first_line(error)}"
-    return "failed", f"{type(error).__name__}: {_first_line(error)}{_place(error)}"
-
-
-def _sentence(error: AfftoolError) -> str:
-    return f"{error.message} (hint: {error.hint})" if error.hint else error.message
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "DefaultCPUAllocator" in text or "CUDA out of memory" in text
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):  # "backend='inductor' raised:", and what it raised
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else "no message"
-
-
-def _place(error: BaseException) -> str:
-    """Where in the user's own code it happened: the last line outside of Python, torch and afftool, if any."""
-    libraries = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, Path(torch.__file__).parent))
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", *libraries)) and not _is_pythons(frame.filename):
-            return f" ({frame.filename}:{frame.lineno})"
-    return ""
-
-
-def _is_pythons(file: str) -> bool:
-    """Whether a file is of the standard library; packages may be installed below it, and are not."""
-    paths = sysconfig.get_paths()
-    inside = [file.removeprefix(f"{paths[name]}{os.sep}") for name in ("stdlib", "platstdlib")]
-    return any(rest != file and not rest.startswith(("site-packages", "dist-packages")) for rest in inside)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool import stats
 from afftool.errors import AfftoolError
+from afftool.failure import Failure
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.spec.sweep import baseline_of
@@ -93,10 +94,8 @@ class Row:
 
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
-        from afftool.bench.entry import outcome
-
-        status, reason = outcome(error)
-        self.record = replace(self.record, status=status, reason=reason)
+        failure = Failure.of(error)
+        self.record = replace(self.record, status=failure.status, reason=failure.reason)
 
     def close(self) -> None:
         """Let go of the case."""

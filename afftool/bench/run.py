@@ -21,7 +21,7 @@ from afftool.console import Follow, nobody
 from afftool.errors import LoadError, SpecError
 from afftool.record import Cache, Isolation, Record
 from afftool.spec import CaseSpec, FusionSpec
-from afftool.spec.sweep import DEFAULT_BASELINE
+from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION
 
 if TYPE_CHECKING:
     from afftool.bench.entry import EagerOutputs, Entrant
@@ -45,8 +45,8 @@ class Options:
 
     backends: tuple[str, ...] = ("eager",)
     measures: tuple[str, ...] = ("cost", "latency", "memory")
-    budget_s: float = 10.0
-    precision: float = 0.01
+    budget_s: float = DEFAULT_BUDGET_S
+    precision: float = DEFAULT_PRECISION
     isolate: Literal["auto", "none", "process"] = "auto"
     cache: Cache = "warm"
     baseline: FusionSpec | None = field(default_factory=lambda: FusionSpec.parse(DEFAULT_BASELINE))

@@ -8,7 +8,7 @@ from afftool.console import Following
 from afftool.errors import AfftoolError
 from afftool.record import Environment, Record, Run
 from afftool.report.breakdown import Breakdown
-from afftool.report.line import one_line
+from afftool.report.lines import one_line
 from afftool.spec import CaseSpec
 from afftool.store import Store
 

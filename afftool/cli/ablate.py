@@ -12,7 +12,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.formats import destinations, renderer, write
+from afftool.cli.output import Output
 from afftool.report.model import Report
 from afftool.spec import split_list
 from afftool.store import Store
@@ -93,7 +93,7 @@ def ablate(
         console.write(spec.to_toml())
         return
     check_engine(engine, workers=workers, address=address, gpus=gpus)
-    files = destinations(out or (FOLDER if shard == "1/1" else None), split_list(formats or []), stem=spec.name)
+    output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name)
     if tensorboard is not None:
         from afftool.study.tensorboard import make_folder
 
@@ -114,10 +114,12 @@ def ablate(
             _follow(session, train, tensorboard, quiet=as_json)
         report = stored_report(opened, session.run_id, pairs=pairs)
         assert report is not None
-        write(report, files)
-        _show(report, as_json)
-        for _, path in files:
-            console.note(f"wrote {path}")
+        output.write(report)
+        if as_json:
+            output.print(report)
+        else:
+            _show(report)
+        output.tell()
         session.check()
     if part.of > 1:
         console.note(f"shard {shard} is done; join the stores by `afftool runs merge`, then run without --shard")
@@ -154,10 +156,7 @@ def _follow(session: Session, engine: Engine, tensorboard: Path | None, *, quiet
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _show(report: Report, as_json: bool) -> None:
-    if as_json:
-        console.write(renderer("json")(report))
-        return
+def _show(report: Report) -> None:
     for table in report.tables[:3]:
         console.out(f"\n{table.title}")
         console.table(table)

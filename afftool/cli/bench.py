@@ -21,7 +21,7 @@ from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.registry import load, unknown
 from afftool.spec import split_list
-from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, sweep
+from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION, Sweep, Words, sweep
 
 if TYPE_CHECKING:
     from afftool.bench import Options
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from afftool.report.breakdown import Breakdown
     from afftool.report.model import Table
     from afftool.store import Store
-
-MEASURES = ["cost", "latency", "memory"]
 
 
 def bench(
@@ -49,10 +47,12 @@ def bench(
         list[str] | None,
         typer.Option("--measure", "-m", help="cost, latency, memory, energy [default: all]. Lists."),
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")] = 10.0,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")
+    ] = DEFAULT_BUDGET_S,
     precision: Annotated[
         float, typer.Option("--precision", help="Stop when the 95% interval of the median is within this share.")
-    ] = 0.01,
+    ] = DEFAULT_PRECISION,
     isolate: Annotated[
         Literal["auto", "none", "process"],
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
@@ -86,21 +86,21 @@ def bench(
     planned = sweep(
         Words(
             fusion=fusion,
-            host=host or (),
-            channels=channels or (),
-            size=size or (),
-            batch=batch or (),
-            mode=mode or (),
-            dtype=dtype or (),
-            memory_format=memory_format or (),
+            host=host,
+            channels=channels,
+            size=size,
+            batch=batch,
+            mode=mode,
+            dtype=dtype,
+            memory_format=memory_format,
             baseline=baseline,
         )
     )
     from afftool.bench import Options
 
     asked = Options(
-        backends=_known("backend", backend or [], catalog.BACKENDS),  # none: all that the device can run
-        measures=_known("measure", measure or MEASURES, catalog.MEASURES),
+        backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
+        measures=_known("measure", measure, catalog.MEASURES) or Options.measures,
         budget_s=budget,
         precision=precision,
         isolate=isolate,
@@ -109,29 +109,28 @@ def bench(
     )
     check_device(device)
 
-    from afftool.formats import destinations, renderer, write
+    from afftool.cli.output import Output
     from afftool.report import bench_report
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
-    wanted = split_list(formats or [])
-    files = destinations(out, wanted, stem="bench")
+    output = Output.of(out, formats, as_json, stem="bench")
     with console.stdout_kept(as_json):
         placed = _ready(planned, device, threads)
         with Store.open(store) as opened:
             run = _measure(placed, asked, opened, device=device, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
-        files = destinations(store.parent / "reports", wanted, stem=f"bench-{run.id}")
+        output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}")
     details = tuple(table for one in found for table in breakdown_tables(one))
     more = breakdown_document(found, explain=explain, per_module=per_module)
     built = bench_report(run, details, more)
-    write(built, files)
+    output.write(built)
     if as_json:
-        console.write(renderer("json")(built))
+        output.print(built)
     else:
         _print(run, details)
-    where = "".join(f", wrote {path}" for _, path in files)
+    where = "".join(f", wrote {path}" for _, path in output.files)
     console.note(f"saved as run {run.id} in {store}{where}")
     failed = [record for record in run.records if record.status in ("failed", "oom")]
     if not any(record.status == "ok" for record in run.records):
@@ -142,7 +141,7 @@ def bench(
         )
 
 
-def _known(kind: str, texts: list[str], known: Mapping[str, object]) -> tuple[str, ...]:
+def _known(kind: str, texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
     """The names given, each once; `all` stands for all there are."""
     names: list[str] = []
     for text in split_list(texts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +15,14 @@ from afftool import console, project
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
-from afftool.gate import Judgement, Missing
-from afftool.gating import config as configs
-from afftool.gating.check import Checking, against_baseline, against_ref, write_baseline
-from afftool.gating.config import GateConfig
-from afftool.gating.metrics import DEFAULT, METRICS, choose
-from afftool.gating.say.annotations import commands, refusal
-from afftool.gating.say.document import document, render
-from afftool.gating.say.document import refusal as refused
-from afftool.gating.say.table import headline, reasons, table
-from afftool.gating.signals import terminations_raise
+from afftool.formats import refuse_unwritable
+from afftool.gate import config as configs
+from afftool.gate.check import Checking, against_ref, against_reference, write_reference
+from afftool.gate.config import GateConfig
+from afftool.gate.judge import Judgement, Missing
+from afftool.gate.listeners import Checked, Listener, listeners_for
+from afftool.gate.reading import DEFAULT, METRICS, choose
+from afftool.gate.worktree import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
 from afftool.spec.sweep import Words
@@ -93,7 +90,8 @@ def check(
         console.out(f"wrote {configs.write_starting_file(here).name}: edit it, then `afftool check --write-baseline`")
         return
     started = time.monotonic()
-    with _errors_told(junit, started, as_json=as_json):
+    listeners = listeners_for(junit, as_json=as_json)
+    with _errors_told(listeners, started):
         if sum((against is not None, write, calibrate)) > 1:
             raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
         if file and baseline:
@@ -101,7 +99,7 @@ def check(
         if on_missing is not None and on_missing not in _MISSING:
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
-            _refuse_unwritable(junit)
+            refuse_unwritable(junit, option="--junit", error=UserError)
         if budget <= 0:
             raise UserError("--budget must be above 0", hint="for example --budget 20")
         words = Words(
@@ -115,7 +113,7 @@ def check(
         )
         found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
         metrics = _metrics(found, split_list(metric or []))
-        path = file or baseline or found.baseline
+        path = file or baseline or found.reference
         try:
             with terminations_raise(), console.following(to_stderr=True) as following:
                 checking = Checking(
@@ -127,10 +125,10 @@ def check(
                     threads=threads,
                 )
                 if calibrate:
-                    _calibrate(checking, as_json=as_json)
+                    _show_noise(checking, as_json=as_json)
                     return
                 if write:
-                    measured = write_baseline(checking, path)
+                    measured = write_reference(checking, path)
                     console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
                     return
                 judgement, missing = _judged(checking, path, against, on_missing)
@@ -138,14 +136,16 @@ def check(
             console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
             raise typer.Exit(INTERRUPTED) from None
     code = judgement.exit_code(strict=strict, on_missing=missing)
-    _tell(judgement, code, time.monotonic() - started, found, junit, strict=strict, as_json=as_json)
+    result = Checked(judgement, code, time.monotonic() - started, found.file, strict)
+    for listener in listeners:
+        listener.told(result)
     raise typer.Exit(code)
 
 
 def _configured(here: Path, file: Path | None, words: Words, device: str, backends: Sequence[str]) -> GateConfig:
     """The project's configuration, with the command line's cases in place of its own if there are any."""
     path = file or project.find(here)
-    own = configs.read(path) if path else None
+    own = configs.read(path, needs_cases=not words.fusion) if path else None
     if words.fusion:
         asked = configs.from_words(words, device=check_device(device), backends=backends, directory=here)
         return asked if own is None else replace(own, cases=asked.cases, skipped=asked.skipped)
@@ -172,115 +172,30 @@ def _judged(checking: Checking, path: Path, against: str | None, on_missing: str
         missing: Missing = next((word for word in _MISSING if word == on_missing), "skip")
         return against_ref(checking, against), missing
     missing = next((word for word in _MISSING if word == on_missing), "fail")
-    return against_baseline(checking, path, missing), missing
-
-
-def _tell(
-    judgement: Judgement,
-    code: int,
-    seconds: float,
-    found: GateConfig,
-    junit: Path | None,
-    *,
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Everywhere that wants to know: the terminal or stdout, the step summary, annotations, the JUnit file."""
-    if as_json:
-        console.write(render(document(judgement, exit_code=code, seconds=seconds)))
-    else:
-        _print(judgement)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        from afftool.gating.say import markdown
-
-        _append(Path(summary), markdown.render(judgement))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        config = found.file.relative_to(Path.cwd()) if found.file and found.file.is_relative_to(Path.cwd()) else None
-        for command in commands(judgement, config=config, strict=strict):
-            (console.note if as_json else console.out)(command)  # the runner reads commands from both streams
-    if junit is not None:
-        from afftool.gating.say import junit as xml
-
-        _write(junit, xml.render(judgement, seconds=seconds, strict=strict))
+    return against_reference(checking, path, missing), missing
 
 
 @contextmanager
-def _errors_told(junit: Path | None, started: float, *, as_json: bool) -> Iterator[None]:
+def _errors_told(listeners: Sequence[Listener], started: float) -> Iterator[None]:
     """An error of the block is told wherever a judgement would have been; `afftool.cli` then prints it and exits."""
     try:
         yield
     except AfftoolError as error:
-        seconds = time.monotonic() - started
-        if as_json:
-            console.write(render(refused(error, seconds=seconds)))
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            from afftool.gating.say import markdown
-
-            _append(Path(summary), markdown.refusal(error.message, error.hint))
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            (console.note if as_json else console.out)(refusal(str(error)))
-        if junit is not None:
-            from afftool.gating.say import junit as xml
-
-            try:
-                _write(junit, xml.refusal(error, seconds=seconds))
-            except UserError as unwritable:
-                if unwritable.message != error.message:  # what stopped the check is what matters
-                    console.note(unwritable.message)
+        for listener in listeners:
+            listener.refused(error, time.monotonic() - started)
         raise
 
 
-def _calibrate(checking: Checking, *, as_json: bool) -> None:
+def _show_noise(checking: Checking, *, as_json: bool) -> None:
     import json
 
-    from afftool.gating import calibrate
+    from afftool.gate import noise
 
-    noises = calibrate.calibrate(checking)
+    found = noise.read(checking)
     if as_json:
-        console.write(json.dumps([calibrate.fields(noise) for noise in noises], indent=1) + "\n")
+        console.write(json.dumps([noise.fields(case) for case in found], indent=1) + "\n")
     else:
-        console.table(calibrate.table(noises))
-    for noise in noises:
-        if noise.warning:
-            console.note(f"warning: {noise.warning}")
-
-
-def _print(judgement: Judgement) -> None:
-    shown = table(judgement)
-    if shown.rows:
-        console.table(shown)
-    if shown.note:
-        console.out(shown.note)
-    for what, why in reasons(judgement):
-        console.out(f"{what}\n    {why}")
-    for note in judgement.notes:
-        console.out(f"note: {note}")
-    console.out(f"compared {judgement.before} with {judgement.after}: {headline(judgement)}")
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:  # a summary that cannot be shown must not turn a build red
-        console.note(f"GITHUB_STEP_SUMMARY cannot be written: {error}")
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Raises `UserError` where a file cannot be written, before anything is measured for it."""
-    existed = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="name another file by --junit") from error
+        console.table(noise.table(found))
+    for case in found:
+        if case.warning:
+            console.note(f"warning: {case.warning}")

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from afftool import console
 from afftool.cli import options
+from afftool.cli.output import Output
 from afftool.errors import StoreError
-from afftool.formats import destinations, renderer, write
 from afftool.record import Run
 from afftool.report import comparison
-from afftool.spec import split_list
 from afftool.store import Store
 
 compare = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -31,16 +29,8 @@ def compare_runs(
     store: options.StorePath = options.STORE,
 ) -> None:
     """Put two or more stored runs side by side; ratios are to the first."""
-    names = split_list(formats or [])
-    files = destinations(out, names, stem="compare")
-    built = comparison([_find(word, store) for word in runs or ["-2", "-1"]])
-    if files:
-        write(built, files)
-        for _, path in files:
-            console.note(f"wrote {path}")
-    if not files or as_json:
-        for name in ["json"] if as_json else names or ["md"]:
-            console.write(renderer(name)(built))
+    output = Output.of(out, formats, as_json, stem="compare")
+    output.deliver(comparison([_find(word, store) for word in runs or ["-2", "-1"]]))
 
 
 def _find(word: str, store: Path) -> Run:

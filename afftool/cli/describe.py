@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,11 @@ from afftool import catalog, console, units
 from afftool.cli.list import kinds
 from afftool.errors import UnknownName
 from afftool.registry import entry_points, load, unknown
-from afftool.spec import FusionSpec, Grammar, HostSpec, parse_size
+from afftool.spec import FusionSpec, Grammar, HostSpec, parse_size, show_size
+from afftool.spec.text import show
+
+if TYPE_CHECKING:
+    from afftool.hosts.stages import Fused, Stage
 
 MEANINGS = {
     "strategy": "how the maps are joined: add, concat, refinement, modulation or selection (Table 1)",
@@ -65,7 +69,7 @@ def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> Non
     plain = FusionSpec.parse(fusion.name).grammar
     rows = []
     for knob, meaning in MEANINGS.items():
-        value = _show(getattr(fusion.grammar, knob))
+        value = show(getattr(fusion.grammar, knob))
         mark = "*" if getattr(fusion.grammar, knob) != getattr(plain, knob) else ""
         rows.append((knob, value + mark, meaning))
     width = max(len(value) for _, value, _ in rows)
@@ -76,7 +80,7 @@ def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> Non
 
 
 def _closed_form(grammar: Grammar, channels: int, size: tuple[int, ...]) -> None:
-    from afftool.closed_form import closed_form
+    from afftool.spec.closed_form import closed_form
 
     form = closed_form(grammar)
     positions = 1
@@ -120,7 +124,7 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
 
     extents = parse_size(size or "56", fusion.ndim)
     reading = count(CaseSpec(fusion=fusion, channels=channels, size=extents, batch=1))
-    console.out(f"\nCounted at C = {channels}, size {'x'.join(map(str, extents))}, one sample, forward")
+    console.out(f"\nCounted at C = {channels}, size {show_size(extents)}, one sample, forward")
     rows = [("params", units.count(reading.params)), ("MACs", units.count(reading.macs))]
     rows += [("FLOPs", units.count(reading.flops)), ("bytes moved", units.count(reading.moved_bytes))]
     if reading.uncounted_ops:
@@ -145,31 +149,27 @@ def _describe_host(host: HostSpec, size: str | None) -> None:
             console.out("\nKnobs, as name:knob=value")
             options = dict(host.options)
             console.pairs(
-                [(key, f"{_show(options[key])}  {knob.summary}") for key, knob in known.knobs.items()], indent=2
+                [(key, f"{show(options[key])}  {knob.summary}") for key, knob in known.knobs.items()], indent=2
             )
     pixels = parse_size(size or str(known.size if known else 64), 2)[0]
     stages = describe_host(host, pixels)
-    columns = (
+    columns: tuple[Column[Stage], ...] = (
         Column("name", "stage"),
         Column("blocks", "blocks", numeric=True),
         Column("channels", "channels out", numeric=True),
-        Column("size", "size out"),
-        Column("fuses", "fuses"),
-    )
-    lines = tuple(
-        (s.name, s.blocks, s.channels, None if s.size is None else _times(s.size) or "1", _places(s.fuses))
-        for s in stages
+        Column("size", "size out", get=lambda stage: None if stage.size is None else show_size(stage.size) or "1"),
+        Column("fuses", "fuses", get=lambda stage: _places(stage.fuses)),
     )
     console.out(f"\nStages, for an image of {pixels}x{pixels}")
-    console.table(Table(title="", columns=columns, rows=lines))
+    console.table(Table.of("", stages, columns))
     console.out(f"{sum(len(s.fuses) for s in stages)} fusions in all")
 
 
-def _places(fuses: tuple[object, ...]) -> str:
+def _places(fuses: tuple[Fused, ...]) -> str:
     """Where a stage fuses: equal places once, with how many there are."""
     places: dict[str, int] = {}
     for fused in fuses:
-        place = f"{getattr(fused, 'channels', '?')} channels at {_times(getattr(fused, 'size', ()))}"
+        place = f"{fused.channels} channels at {show_size(fused.size)}"
         places[place] = places.get(place, 0) + 1
     return ", ".join(f"{number} x {place}" for place, number in places.items()) or "-"
 
@@ -193,13 +193,3 @@ def _describe_dataset(name: str) -> None:
         console.pairs([("path", dataset.path)])
     console.out(f"\n--data {name}{':PATH' if dataset.path else ''}{'[:key=value]...' if dataset.knobs else ''}")
     console.pairs([(key, f"{knob.default or '-'}  {knob.summary}") for key, knob in dataset.knobs.items()], indent=2)
-
-
-def _show(value: object) -> str:
-    if isinstance(value, tuple):
-        return "+".join(map(str, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _times(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size))

@@ -66,8 +66,8 @@ def doctor(
 
 
 def _print_machine(machine: Environment) -> None:
-    from afftool.report.facts import machine as hardware
-    from afftool.report.facts import software
+    from afftool.report.lines import machine as hardware
+    from afftool.report.lines import software
 
     rows = [("machine", hardware(machine)), ("software", software(machine)), ("fingerprint", machine.fingerprint)]
     console.pairs(rows)

@@ -8,9 +8,9 @@ import typer
 
 from afftool import console
 from afftool.cli import options
+from afftool.cli.output import Output
 from afftool.errors import LoadError, SpecError
-from afftool.formats import destinations, renderer, write
-from afftool.spec import CaseSpec, FusionSpec, parse_size, split_list
+from afftool.spec import CaseSpec, FusionSpec, parse_size, show_size
 
 if TYPE_CHECKING:
     from afftool.inspect.finding import Finding
@@ -41,13 +41,12 @@ def inspect(
             "--size must be at least 2, so that there is something to look at", hint="for example --size 16"
         )
     CaseSpec(fusion=fusion, channels=channels, size=extents, batch=batch)
-    names = split_list(formats or [])
-    files = destinations(out, names, stem="inspection")
+    output = Output.of(out, formats, as_json, stem="inspection")
 
     import torch
 
     from afftool.inspect.checks import CHECKS, review
-    from afftool.inspect.report import inspect_report
+    from afftool.inspect.finding import inspect_report
     from afftool.inspect.subject import subject_of
 
     torch.set_num_threads(1)  # The maps are small, and so every run says the same.
@@ -56,17 +55,15 @@ def inspect(
         for finding in review(subject_of(fusion, channels=channels, size=extents, batch=batch)):
             found.append(finding)
             follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
-    setting: dict[str, object] = {"channels": channels, "size": "x".join(map(str, extents)), "batch": batch}
+    setting: dict[str, object] = {"channels": channels, "size": show_size(extents), "batch": batch}
     setting |= {"device": "cpu", "dtype": "float32"}
     report = inspect_report(fusion.text, found, setting)
     if as_json:
-        console.write(renderer("json")(report))
+        output.print(report)
     else:
         _print(report, found)
-    if files:
-        write(report, files)
-        for _, path in files:
-            console.note(f"wrote {path}")
+    output.write(report)
+    output.tell()
     for finding in found:
         if finding.measured.get("runs") is False:
             raise LoadError(f"{fusion.text} cannot be inspected: {finding.what}", hint=finding.do)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from afftool import catalog
+
 
 class RunsCommand(TyperCommand):
     """A command whose arguments are runs, so that `-2` is the last but one and not an option."""
@@ -75,8 +77,10 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Also write a report: a file (its suffix says the format) or a folder."),
 ]
+_FORMATS = " or ".join(", ".join(catalog.FORMATS).rsplit(", ", 1))  # md, csv, json or html
 Formats = Annotated[
-    list[str] | None, typer.Option("--format", help="md, csv, json or html [default: by suffix; md and csv]. Lists.")
+    list[str] | None,
+    typer.Option("--format", help=f"{_FORMATS} [default: by suffix; md and csv]. Lists."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else there.")]
 

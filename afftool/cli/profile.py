@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +17,8 @@ import typer
 from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
-from afftool.errors import AfftoolError, LoadError, NothingMeasured, SpecError, UserError
-from afftool.formats import renderer
+from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
+from afftool.formats import refuse_unwritable, renderer
 from afftool.registry import unknown
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import Words, sweep
@@ -90,7 +89,7 @@ def profile(
     check_device(device)
     done = _load(stored)
     if cases or len(stored) > 1:
-        _refuse_unwritable(out)
+        refuse_unwritable(out, option="--out", folder=True)
     if cases:
         with console.stdout_kept(as_json):
             done += _profile(cases, out, names, steps, resolve_device(device), threads)
@@ -98,16 +97,6 @@ def profile(
     _print(done, reports, as_json)
     if show:
         _open((stored[0].parent if stored and not cases else out) / "tensorboard", port)
-
-
-def _refuse_unwritable(out: Path) -> None:
-    """Raises `LoadError` where no folder can be made or written, before anything is measured for it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise LoadError(f"{out} cannot be written: {error.strerror}", hint="name another folder by --out") from error
 
 
 def _is_profile(folder: Path) -> bool:
@@ -143,7 +132,7 @@ def _profile(
     import torch
 
     from afftool import environment
-    from afftool.bench.entry import ReportedError, outcome
+    from afftool.failure import FailedError, Failure
     from afftool.profile.run import profile_case
 
     if threads:
@@ -156,15 +145,16 @@ def _profile(
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
                 done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
-            except (AfftoolError, ReportedError) as error:
-                status, reason = outcome(error)
-                follow.line(f"{'skipped' if status == 'skipped' else 'failed'} {case.fusion} ({name}): {reason}")
+            except (AfftoolError, FailedError) as error:
+                failure = Failure.of(error)
+                word = "skipped" if failure.status == "skipped" else "failed"
+                follow.line(f"{word} {case.fusion} ({name}): {failure.reason}")
                 failures.append(error)
     if done:
         return done
     if all(isinstance(error, UserError) for error in failures):
         raise failures[0]
-    raise NothingMeasured(f"nothing was profiled: {outcome(failures[0])[1]}")
+    raise NothingMeasured(f"nothing was profiled: {Failure.of(failures[0]).reason}")
 
 
 def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:
@@ -195,11 +185,12 @@ def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
 def _open(log: Path, port: int) -> None:
     import signal
 
-    from afftool.profile.board import tensorboard
+    from afftool.profile.plugin import tensorboard
 
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal or a stopped job must not leave the server behind
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     with suppress(KeyboardInterrupt), tensorboard(log, port=port) as address:
         console.write(f"TensorBoard: {address} (Ctrl-C stops it)\n")
         while True:

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from afftool import console
 from afftool.cli import options
-from afftool.formats import destinations, renderer, write
+from afftool.cli.output import Output
 from afftool.report import bench_report
-from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.stored import stored_report
 
@@ -27,14 +25,7 @@ def write_report(
     store: options.StorePath = options.STORE,
 ) -> None:
     """Write a stored run as Markdown, CSV, JSON or HTML; to stdout unless --out is given."""
-    names = split_list(formats or [])
-    files = destinations(out, names, stem="report")
+    output = Output.of(out, formats, as_json, stem="report")
     with Store.open(store, create=False) as opened:
         built = stored_report(opened, opened.find(run), pairs=pairs) or bench_report(opened.run(run))
-    if files:
-        write(built, files)
-        for _, path in files:
-            console.note(f"wrote {path}")
-    if not files or as_json:
-        for name in ["json"] if as_json else names or ["md"]:
-            console.write(renderer(name)(built))
+    output.deliver(built)

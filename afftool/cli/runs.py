@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +24,12 @@ def list_runs(context: typer.Context, store: options.StorePath = options.STORE, 
     if context.invoked_subcommand:
         return
     with Store.open(store, create=False) as opened:
-        rows = tuple(_row(run, len(opened.cells(run.id))) for run in opened.runs())
+        stored = [_Stored(run, len(opened.cells(run.id))) for run in opened.runs()]
+    table = Table.of("Runs", stored, _COLUMNS)
     if as_json:
-        names = [column.name for column in _COLUMNS]
-        document = [dict(zip(names, row, strict=True)) for row in rows]
-        console.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-        return
-    console.table(Table(title="Runs", columns=_COLUMNS, rows=rows))
+        console.write(json.dumps(table.named_rows(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        console.table(table)
 
 
 @runs.command()
@@ -45,19 +45,25 @@ def merge(
             console.out(f"{path}: {added} runs added to {store}")
 
 
-_COLUMNS = (
-    Column("run", "run", numeric=True),
-    Column("started", "started"),
-    Column("state", "state"),
+@dataclass(frozen=True)
+class _Stored:
+    """A run and how many rows of a study it holds."""
+
+    run: Run
+    cells: int
+
+    @property
+    def ok(self) -> int:
+        return sum(record.status == "ok" for record in self.run.records)
+
+
+_COLUMNS: tuple[Column[_Stored], ...] = (
+    Column("run", "run", numeric=True, get=lambda stored: stored.run.id),
+    Column("started", "started", get=lambda stored: stored.run.started),
+    Column("state", "state", get=lambda stored: "finished" if stored.run.finished else "not finished"),
     Column("ok", "ok", numeric=True),
-    Column("other", "not ok", numeric=True),
+    Column("other", "not ok", numeric=True, get=lambda stored: len(stored.run.records) - stored.ok),
     Column("cells", "study rows", numeric=True),
-    Column("torch", "torch"),
-    Column("command", "command"),
+    Column("torch", "torch", get=lambda stored: stored.run.environment.torch),
+    Column("command", "command", get=lambda stored: stored.run.command),
 )
-
-
-def _row(run: Run, cells: int) -> tuple[object, ...]:
-    ok = sum(record.status == "ok" for record in run.records)
-    state = "finished" if run.finished else "not finished"
-    return (run.id, run.started, state, ok, len(run.records) - ok, cells, run.environment.torch, run.command)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from afftool.data.reading import refused, regular, unreadable
 from afftool.data.splits import Images
 from afftool.errors import DataError
-from afftool.extras import need
+from afftool.registry import need
 
 if TYPE_CHECKING:
     from PIL import Image

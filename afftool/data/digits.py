@@ -7,7 +7,7 @@ import numpy as np
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose
 from afftool.errors import SpecError
-from afftool.extras import need
+from afftool.registry import need
 
 _TEST_IMAGES = 360
 _CITATION = "Alpaydin, Kaynak 1998: Optical Recognition of Handwritten Digits (UCI)"

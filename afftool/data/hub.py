@@ -14,7 +14,7 @@ from afftool.data.reading import entries_below, regular
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose
 from afftool.errors import DataError
-from afftool.extras import need
+from afftool.registry import need
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:

@@ -16,7 +16,7 @@ from afftool.data.reading import refused, regular, unreadable
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Labels, Split, Splits, choose
 from afftool.errors import DataError
-from afftool.extras import need
+from afftool.registry import need
 
 _CITATIONS = {
     "airplane automobile bird cat deer dog frog horse ship truck": "Krizhevsky 2009: Learning Multiple Layers of "

@@ -1,16 +1,22 @@
-"""How a report is written down. Each format is one function, `render(report) -> text`, and knows only punctuation."""
+"""How a report is written down. Each format is one function, `render(report) -> text`, and knows only punctuation.
+
+What is there to punctuate stands in `afftool.report.model`: `report.facts`, `tables` (`table.shown_rows()` walks the
+cells as people read them), `charts` and `notes`; or `report.data` and `report.document`, which are exact. A format's
+name in the catalog is also the suffix of its files.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from afftool import catalog
-from afftool.errors import LoadError
+from afftool.errors import LoadError, UserError
 from afftool.registry import load, unknown
 from afftool.report.model import Report
 
-_SUFFIXES = {".md": "md", ".markdown": "md", ".csv": "csv", ".json": "json", ".html": "html", ".htm": "html"}
+_SUFFIXES = {**{f".{name}": name for name in catalog.FORMATS}, ".markdown": "md", ".htm": "html"}
 
 
 def renderer(name: str) -> Callable[[Report], str]:
@@ -46,6 +52,26 @@ def destinations(out: Path | None, formats: list[str], *, stem: str) -> list[tup
         if path.is_dir():
             raise LoadError(f"{path} is a folder", hint="name a file in it by --out")
     return files
+
+
+def refuse_unwritable(path: Path, *, option: str, folder: bool = False, error: type[UserError] = LoadError) -> None:
+    """Raises `error` where a file, or a file in a `folder`, cannot be written, before any work is done for it.
+
+    Nothing is left there but the folders, which are made. `option` is what names another path.
+    """
+    try:
+        if folder:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                return
+        existed = path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if not existed:
+            path.unlink()
+    except OSError as problem:
+        hint = f"name another {'folder' if folder else 'file'} by {option}"
+        raise error(f"{path} cannot be written: {problem.strerror}", hint=hint) from problem
 
 
 def write(report: Report, files: list[tuple[str, Path]]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pandas import NA
+
 from afftool.report.model import Report
 
 
@@ -14,12 +16,12 @@ def render(report: Report) -> str:
     """The report's facts as comments, then its data: one header, one line a record, nothing for None."""
     facts = [("Title", report.title), *report.facts]
     lines = [f"# {label}: {' '.join(text.split())}" for label, text in facts]
-    lines.append(",".join(_cell(column.name) for column in report.data.columns))
-    lines += [",".join(_cell(value) for value in row) for row in report.data.rows]
+    columns = [[_cell(name), *map(_cell, column.tolist())] for name, column in report.data.items()]
+    lines += [",".join(row) for row in zip(*columns, strict=True)]
     return "\n".join(lines) + "\n"
 
 
 def _cell(value: Any) -> str:
     """One value, quoted where it must be; `#` too, so that it never starts a comment."""
-    text = "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    text = "" if value is None or value is NA else repr(value) if isinstance(value, float) else str(value)
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"#\r\n') else text

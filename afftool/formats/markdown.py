@@ -21,9 +21,8 @@ def render(report: Report) -> str:
 def table_block(table: Table) -> str:
     """One table, numbers to the right, columns padded so that the source reads as a table too."""
     cells = [[escape(column.heading) for column in table.columns]]
-    for position, row in enumerate(table.rows):
-        texts = [escape(column.text(value)) for column, value in zip(table.columns, row, strict=True)]
-        cells.append([f"**{t}**" if (position, i) in table.best else t for i, t in enumerate(texts)])
+    for row in table.shown_rows():
+        cells.append([f"**{escape(text)}**" if best else escape(text) for _, text, best in row])
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.columns))]
     rules = ["-" * (w - 1) + ":" if c.numeric else "-" * w for c, w in zip(table.columns, widths, strict=True)]
     padded = [

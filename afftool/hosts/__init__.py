@@ -51,6 +51,11 @@ def describe_host(host: HostSpec, size: int | None = None) -> tuple[Stage, ...]:
     return read_stages(lambda fusion: _build(host, fusion), size or (known.size if known else 64))
 
 
+def bare_module(fusion: FusionFactory, *, channels: int = 64) -> nn.Module:
+    """The host that is none: the fusion itself, of `channels` channels; the case's own, which no knob sets."""
+    return fusion(channels)
+
+
 def _build(host: HostSpec, fusion: FusionFactory) -> nn.Module:
     if host.target is None:
         module: nn.Module = load(catalog.HOSTS[host.name].path)(fusion, **dict(host.options))

@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from afftool.fusion import FusionFactory
-from afftool.hosts.initialization import initialize
-from afftool.hosts.placement import Placement
+from afftool.hosts.placement import Placement, initialize
 from afftool.hosts.resnet import WIDTHS, BasicBlock
 from afftool.hosts.resnet import stages as build_stages
 

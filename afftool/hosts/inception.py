@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from afftool.fusion import FusionFactory
-from afftool.hosts.initialization import initialize
-from afftool.hosts.placement import Placement, Skip
+from afftool.hosts.placement import Placement, Skip, initialize
 from afftool.hosts.resnet import WIDTHS, ResNet, residual, shortcut
 
 

@@ -1,8 +1,14 @@
-"""Where a host fuses: in the stages that were chosen by the fusion under study, elsewhere by plain addition."""
+"""Where a host fuses, and how its own layers start.
+
+A stage that was not chosen fuses by plain addition. The initialisations are the paper's (Table 2), and a fusion keeps
+the one that it was built with, so that a module of the user's own starts as its author meant.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
@@ -40,3 +46,30 @@ class Placement:
     def at(self, stage: int, channels: int) -> nn.Module:
         """The fusion of one block: `(x, y)`, each `(N, channels, H, W)`, to a map of that shape."""
         return self._fusion(channels) if stage in self._stages else Skip()
+
+
+Scheme = Literal["kaiming", "xavier"]
+
+_FILL: dict[Scheme, Callable[[torch.Tensor], torch.Tensor]] = {
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "xavier": nn.init.xavier_uniform_,
+}
+
+
+def initialize(host: nn.Module, scheme: Scheme) -> None:
+    """Set the host's convolutions and linear layers by `scheme`, and their biases to 0.
+
+    Batch norms keep PyTorch's own start (weight 1, bias 0). Fusions, the modules named `fuse`, are left alone.
+    """
+    for layer in _own_layers(host):
+        _FILL[scheme](layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _own_layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        yield module
+    for name, child in module.named_children():
+        if name != "fuse":
+            yield from _own_layers(child)

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from afftool.fusion import FusionFactory
-from afftool.hosts.initialization import initialize
-from afftool.hosts.placement import Placement
+from afftool.hosts.placement import Placement, initialize
 
 WIDTHS = (16, 32, 64)
 
@@ -57,11 +56,13 @@ class BasicBlock(nn.Module):
         return fused
 
 
-Block = Callable[[int, int, int, nn.Module], nn.Module]
+BlockBuilder = Callable[[int, int, int, nn.Module], nn.Module]
 """A block from its channels in, channels out, stride and fusion, as `BasicBlock` takes them."""
 
 
-def stages(block: Block, place: Placement, *, b: int, channels_in: int, widths: Sequence[int]) -> list[nn.Sequential]:
+def stages(
+    block: BlockBuilder, place: Placement, *, b: int, channels_in: int, widths: Sequence[int]
+) -> list[nn.Sequential]:
     """Stages of `b` blocks each; every stage but the first halves the size with its first block."""
     built = []
     for stage, channels in enumerate(widths, start=1):
@@ -77,7 +78,7 @@ def stages(block: Block, place: Placement, *, b: int, channels_in: int, widths: 
 class ResNet(nn.Module):
     """Images `(N, 3, H, W)` to class logits `(N, classes)`; the image is normalised by a batch norm without weights."""
 
-    def __init__(self, block: Block, place: Placement, b: int, width: int, classes: int) -> None:
+    def __init__(self, block: BlockBuilder, place: Placement, b: int, width: int, classes: int) -> None:
         super().__init__()
         widths = [w * width for w in WIDTHS]
         self.stem = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, widths[0], 3, padding=1, bias=False))

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from afftool.fusion import FusionFactory
-from afftool.hosts.initialization import initialize
-from afftool.hosts.placement import Placement
+from afftool.hosts.placement import Placement, initialize
 
 BLOCKS = (3, 4, 6, 3)
 PLANES = (64, 128, 256, 512)

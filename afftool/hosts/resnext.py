@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from afftool.fusion import FusionFactory
-from afftool.hosts.initialization import initialize
-from afftool.hosts.placement import Placement
+from afftool.hosts.placement import Placement, initialize
 from afftool.hosts.resnet import stages as build_stages
 from afftool.hosts.resnet50 import Bottleneck
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 
 import torch
 
-from afftool.bench.entry import outcome
+from afftool.console import quiet
+from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject
-from afftool.quiet import quiet
 from afftool.registry import load
 
 Check = Callable[[Subject], list[Finding]]
 
 CHECKS: dict[str, str] = {
-    "output": "afftool.inspect.output:check",
-    "dead parameters": "afftool.inspect.dead:check",
-    "output scale": "afftool.inspect.scale:check",
-    "x and y": "afftool.inspect.symmetry:check",
-    "batch of 1": "afftool.inspect.batch:check",
-    "mismatched shapes": "afftool.inspect.shapes:check",
-    "state in eval": "afftool.inspect.state:check",
-    "gate": "afftool.inspect.gate:check",
-    "ten blocks": "afftool.inspect.stack:check",
-    "graph breaks": "afftool.inspect.graph:check",
-    "export": "afftool.inspect.export:check",
+    "output": "afftool.inspect.output:output",
+    "dead parameters": "afftool.inspect.gradients:dead_parameters",
+    "output scale": "afftool.inspect.scale:output_scale",
+    "x and y": "afftool.inspect.gradients:x_and_y",
+    "batch of 1": "afftool.inspect.output:batch_of_1",
+    "mismatched shapes": "afftool.inspect.output:mismatched_shapes",
+    "state in eval": "afftool.inspect.output:state_in_eval",
+    "gate": "afftool.inspect.attention:attention_weights",
+    "ten blocks": "afftool.inspect.scale:ten_blocks",
+    "graph breaks": "afftool.inspect.tracing:graph_breaks",
+    "export": "afftool.inspect.tracing:export",
 }
+"""The name that findings carry, and the function that finds."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "finite": ("dead parameters", "output scale", "x and y", "batch of 1", "gate", "ten blocks", "export"),
@@ -46,7 +48,7 @@ def review(subject: Subject) -> Iterator[Finding]:
         if name in spared:
             yield Finding(check=name, severity="unknown", what=f"not looked at, since {spared[name]}")
             continue
-        findings = _run(name, load(path), subject)
+        findings = [dataclasses.replace(finding, check=name) for finding in _run(name, load(path), subject)]
         yield from findings
         if name == "output":
             for finding in findings:
@@ -68,9 +70,8 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
             return [_does_not_run(error)]
         return [
             Finding(
-                check=name,
                 severity="unknown",
-                what=f"could not be checked: {outcome(error)[1]}",
+                what=f"could not be checked: {Failure.of(error).reason}",
                 why="The module raised this where the check called it as module(x, y).",
                 do="Call it that way yourself to see the whole traceback.",
                 measured={"error": type(error).__name__},
@@ -80,16 +81,9 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
 
 def _does_not_run(error: BaseException) -> Finding:
     return Finding(
-        check="output",
         severity="fault",
-        what=f"calling it fails: {outcome(error)[1]}",
+        what=f"calling it fails: {Failure.of(error).reason}",
         why="A fusion is called as module(x, y) with feature maps of one shape; nothing else can be looked at.",
         do="Call it that way yourself to see the whole traceback.",
         measured={"error": type(error).__name__, "runs": False},
     )
-
-
-def first_line(error: BaseException) -> str:
-    """An error as one line: its type and the first thing it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

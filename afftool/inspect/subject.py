@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from afftool.console import quiet
 from afftool.errors import LoadError
-from afftool.quiet import quiet
 from afftool.spec import FusionSpec
 
 SEED = 20210101
@@ -67,6 +67,12 @@ def first_map(out: object) -> torch.Tensor:
 def rms(tensor: torch.Tensor) -> float:
     """Root mean square of all elements."""
     return float(tensor.detach().double().square().mean().sqrt())
+
+
+def first_line(error: BaseException) -> str:
+    """An error as one line: its type and the first thing it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def precise(subject: Subject, *, training: bool = False) -> tuple[Callable[[], nn.Module], list[torch.Tensor]]:

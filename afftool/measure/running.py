@@ -27,12 +27,17 @@ def no_collection() -> Iterator[None]:
 
 @contextmanager
 def followed(
-    modules: Mapping[str, nn.Module], *, enter: Callable[[str], None], leave: Callable[[str, Any], None]
+    modules: Mapping[str, nn.Module],
+    *,
+    enter: Callable[[str], None],
+    leave: Callable[[str, Any], None],
+    around_hooks: bool = False,
 ) -> Iterator[None]:
     """Have `enter(path)` called before each call of one of `modules`, and `leave(path, output)` after it.
 
     A call that fails is left too, with None as its output. What a scripted or traced module calls inside runs without
-    Python and is not told: only the outermost is. The hooks are gone afterwards.
+    Python and is not told: only the outermost is. `around_hooks` makes what a module's own hooks do before it (as those
+    of a spectral norm) part of its call. The hooks set here are gone afterwards.
     """
     handles: list[RemovableHandle] = []
     scripted: dict[int, str] = {}
@@ -40,7 +45,7 @@ def followed(
         if isinstance(module, torch.jit.ScriptModule):
             scripted[id(module)] = path
         else:
-            handles.append(module.register_forward_pre_hook(lambda *_, path=path: enter(path)))
+            handles.append(module.register_forward_pre_hook(lambda *_, path=path: enter(path), prepend=around_hooks))
             handles.append(
                 module.register_forward_hook(
                     lambda _module, _inputs, output, path=path: leave(path, output), always_call=True

@@ -1,18 +1,22 @@
-"""Runs a case under torch.profiler and writes what it saw."""
+"""Runs a case under torch.profiler, with every module's forward marked by its path, and writes what it saw."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from afftool import backends
+from afftool.backends.getting_ready import wait
 from afftool.build import Case
 from afftool.errors import Unavailable
-from afftool.profile.annotate import annotated
+from afftool.measure.running import followed
+from afftool.profile.trace import MODULE
 
 PROFILER_WARMUP = 2
 """Steps with the profiler on whose events are thrown away: its own start-up belongs to nobody's step."""
@@ -33,15 +37,15 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             raise Unavailable("this PyTorch was built without CUPTI, so it sees no kernels", hint="use --device cpu")
         activities.append(ProfilerActivity.CUDA)
     with ExitStack() as stack:
-        if backend == "eager":
-            stack.enter_context(annotated(case.module))
-        else:
+        if backend != "eager":
             stack.enter_context(_kernels_timed())
             notes.append(f"Under {backend} there are no modules inside to be seen; profile eager for a module table.")
         prepared = backends.load(backend)(case)
         stack.callback(prepared.close)
+        if backend == "eager" and prepared.workload is not None:
+            stack.enter_context(annotated(prepared.workload.module))  # a copy of the case's: what really runs
         prepared.run(warmup)
-        _wait(case)
+        wait(case.spec.device)
         with profile(
             activities=activities,
             schedule=schedule(wait=0, warmup=PROFILER_WARMUP, active=steps, repeat=1),
@@ -51,7 +55,7 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             for _ in range(PROFILER_WARMUP + steps):
                 prepared.step()
                 profiler.step()
-            _wait(case)
+            wait(case.spec.device)
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
     return notes
@@ -64,6 +68,22 @@ def _kernels_timed() -> Any:
     return inductor.patch({"cpp.enable_kernel_profile": True})
 
 
-def _wait(case: Case) -> None:
-    if case.spec.device.startswith("cuda"):
-        torch.cuda.synchronize(case.spec.device)
+@contextmanager
+def annotated(module: nn.Module) -> Iterator[None]:
+    """While open, each call of `module` and of its submodules is a block named `nn.Module: path (Type)`.
+
+    The module itself has the path `.`; hooks only, nothing about it changes and all are gone afterwards.
+    """
+    names = {path: f"{MODULE}{path or '.'} ({type(part).__name__})" for path, part in module.named_modules()}
+    blocks: list[Any] = []
+
+    def enter(path: str) -> None:
+        block = record_function(names[path])
+        block.__enter__()  # type: ignore[no-untyped-call]
+        blocks.append(block)
+
+    def leave(_path: str, _output: Any) -> None:
+        blocks.pop().__exit__(None, None, None)
+
+    with followed(dict(module.named_modules()), enter=enter, leave=leave, around_hooks=True):
+        yield

@@ -9,7 +9,8 @@ from typing import Any
 
 from afftool import units
 from afftool.profile.report import column, facts, first_rows, microseconds
-from afftool.profile.summary import Profile
+from afftool.profile.summary import CategoryRow, Profile
+from afftool.report.exact import as_they_are
 from afftool.report.model import Column, Report, Table
 
 
@@ -94,12 +95,10 @@ def diff_report(first: Profile, second: Profile) -> Report:
     }
     tables = (
         _category_table(first, second, names),
-        *(_table(f"{kind.capitalize()}s", kind, differences, names) for kind, differences in found.items()),
+        *(Table.of(f"{kind.capitalize()}s, a step", ds, _columns(kind, names)) for kind, ds in found.items()),
     )
-    headings = ("table", "name", "kind", "first_calls", "second_calls", "first_us", "second_us", "change_us", "differs")
-    rows = tuple(
-        (table, d.name, d.kind, *d.calls, *d.us, d.change_us, d.differs) for table, ds in found.items() for d in ds
-    )
+    columns = _columns("name", names)
+    rows = ({"table": table, **{c.name: c.value(d) for c in columns}} for table, ds in found.items() for d in ds)
     change = second.step_us - first.step_us
     return Report(
         title=f"{names[0]} against {names[1]}",
@@ -110,7 +109,7 @@ def diff_report(first: Profile, second: Profile) -> Report:
             ("Self time of all operators", _whole(found["operator"])),
         ),
         tables=tuple(first_rows(table) for table in tables if table.rows),
-        data=Table(title="", columns=tuple(Column(name, name) for name in headings), rows=rows),
+        data=as_they_are(rows, ["table", *(column.name for column in columns)]),
         document={
             "schema": 1,
             "first": dict(first.case),
@@ -128,37 +127,28 @@ def diff_report(first: Profile, second: Profile) -> Report:
     )
 
 
-def _table(title: str, heading: str, differences: list[Difference], names: tuple[str, str]) -> Table:
-    return Table(
-        title=f"{title}, a step",
-        columns=(
-            column("name", heading),
-            column("kind", "kind"),
-            Column("first_calls", f"calls, {names[0]}", _calls, numeric=True),
-            Column("second_calls", f"calls, {names[1]}", _calls, numeric=True),
-            column("first_us", names[0], "time"),
-            column("second_us", names[1], "time"),
-            Column("change_us", "change", _signed, numeric=True),
-            column("differs", "differs"),
-        ),
-        rows=tuple((d.name, d.kind, *d.calls, *d.us, d.change_us, d.differs) for d in differences),
+def _columns(heading: str, names: tuple[str, str]) -> tuple[Column[Difference], ...]:
+    return (
+        column("name", heading),
+        column("kind", "kind"),
+        Column("first_calls", f"calls, {names[0]}", _calls, numeric=True, get=lambda d: d.calls[0]),
+        Column("second_calls", f"calls, {names[1]}", _calls, numeric=True, get=lambda d: d.calls[1]),
+        column("first_us", names[0], "time", lambda d: d.us[0]),
+        column("second_us", names[1], "time", lambda d: d.us[1]),
+        Column("change_us", "change", _signed, numeric=True),
+        column("differs", "differs"),
     )
 
 
 def _category_table(first: Profile, second: Profile, names: tuple[str, str]) -> Table:
     pairs = zip(first.categories, second.categories, strict=True)
-    return Table(
-        title="Where a step goes",
-        columns=(
-            column("category", "category"),
-            column("first_us", names[0], "time"),
-            column("second_us", names[1], "time"),
-            Column("change_us", "change", _signed, numeric=True),
-        ),
-        rows=tuple(
-            (a.category, a.step_us, b.step_us, b.step_us - a.step_us) for a, b in pairs if a.step_us or b.step_us
-        ),
+    columns: tuple[Column[tuple[CategoryRow, CategoryRow]], ...] = (
+        column("category", "category", get=lambda pair: pair[0].category),
+        column("first_us", names[0], "time", lambda pair: pair[0].step_us),
+        column("second_us", names[1], "time", lambda pair: pair[1].step_us),
+        Column("change_us", "change", _signed, numeric=True, get=lambda pair: pair[1].step_us - pair[0].step_us),
     )
+    return Table.of("Where a step goes", ((a, b) for a, b in pairs if a.step_us or b.step_us), columns)
 
 
 def _whole(differences: list[Difference]) -> str:

@@ -1,8 +1,10 @@
-"""The one file that knows torch-tb-profiler: writes the log it opens, and reads tables with its loader.
+"""The one file that knows torch-tb-profiler: its log, its tables, its pages.
 
 The plugin is no longer developed; 0.4.3 is its last release and what this file is written for. Traces of today's
 PyTorch say a few things in ways it does not know, so its copy of the trace is translated (`translate`); without that it
 would lose the link from kernels to operators, count every CUDA step twice and have no module page.
+
+`python -m afftool.profile.plugin` is TensorBoard with pages of the plugin's that work without a network too.
 """
 
 from __future__ import annotations
@@ -11,27 +13,27 @@ import gzip
 import json
 import logging
 import re
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from afftool.console import quiet
+from afftool.errors import LoadError
 from afftool.profile.operators import kind_of, sort_operators
-from afftool.profile.rows import CategoryRow, KernelRow, OperatorRow, Tables
+from afftool.profile.summary import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
-from afftool.quiet import quiet
 
 PACKAGE = "torch-tb-profiler"
 WORKER = "afftool"
 
 _RENAMED = {"cuda_runtime": "runtime", "cuda_driver": "runtime"}
-_CHARTS = '<script src="https://www.gstatic.com/charts/loader.js"></script>'
-_VIEWER = "trace_viewer_full.html"
-_IMPORT = re.compile(rf'<link rel="import" href="{_VIEWER}"[^>]*>')
-_POLYFILL = re.compile(r'<script src="https://[^"]*webcomponents[^"]*"></script>')
-_READY = """<script>
-addEventListener("DOMContentLoaded", () => document.dispatchEvent(new Event("WebComponentsReady")));
-</script>"""
 _DROPPED = ("gpu_user_annotation", "fwdbwd")
 
 
@@ -45,12 +47,11 @@ def installed() -> str | None:
         return None
 
 
-def write_log(document: dict[str, Any], folder: Path) -> Path:
-    """Write a trace's JSON as a run that the plugin opens and return the file."""
+def write_log(translated: dict[str, Any], folder: Path) -> None:
+    """Write a trace that `translate` gave as a run that the plugin opens."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{WORKER}.pt.trace.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(translate(document)).encode(), compresslevel=6))
-    return path
+    path.write_bytes(gzip.compress(json.dumps(translated).encode(), compresslevel=6))
 
 
 def translate(document: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +93,13 @@ def _module_events(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]
         yield {**event, "cat": "python_function", "args": args}
 
 
-def read_tables(path: Path) -> Tables:
-    """Tables of a run written by `write_log`. Raises whatever the plugin raises on a trace it cannot read."""
+def read_tables(translated: dict[str, Any]) -> Tables:
+    """Tables of a trace that `translate` gave. Raises whatever the plugin raises on a trace it cannot read."""
     # Its warnings are about its own guesses, and pandas warns of the old way it calls it.
     with quiet("pytorch_profiler", logging.ERROR):
         from torch_tb_profiler.profiler.data import RunProfileData
 
-        data = RunProfileData.parse(WORKER, None, str(path), str(path.parent))
+        data = RunProfileData.from_json(WORKER, None, translated)
     return Tables(
         operators=sort_operators(
             OperatorRow(
@@ -120,6 +121,96 @@ def read_tables(path: Path) -> Tables:
         ],
         steps_us=[float(step.costs[-1]) for step in data.steps_costs],
     )
+
+
+def _kernels(stat: Any) -> list[KernelRow]:
+    if stat is None:
+        return []
+    return [
+        KernelRow(
+            name=str(row.Index),
+            calls=int(row.count_),
+            total_us=float(row.sum),
+            mean_us=float(row.mean),
+            min_us=float(row.min),
+            max_us=float(row.max),
+            occupancy_percent=float(row.occupancy),
+            blocks_per_sm=float(row.blocks_per_sm),
+        )
+        for row in stat.rename(columns={"count": "count_"}).itertuples()
+    ]
+
+
+_ADDRESS = re.compile(r"http://\S+")
+_PAGE = "#pytorch_profiler"
+
+
+@contextmanager
+def tensorboard(log: Path, *, port: int = 0, patience_s: float = 60.0) -> Iterator[str]:
+    """TensorBoard on `log`, reachable from this machine only, and its address; it stops when the context ends.
+
+    Port 0 is any that is free. Raises `LoadError` if it is not installed, finds no log, or does not come up.
+    """
+    if not any(log.rglob("*.pt.trace.json*")):
+        raise LoadError(f"no TensorBoard log under {log}", hint="`afftool profile --fusion NAME` writes one")
+    missing = [name for name in ("tensorboard", "torch_tb_profiler") if find_spec(name) is None]
+    if missing:
+        raise LoadError(
+            f"{' and '.join(missing)} is not installed, so there is no page to open",
+            hint=f"pip install {PACKAGE}; the report and trace.json.gz (ui.perfetto.dev) need neither",
+        )
+    command = [sys.executable, "-P", "-m", "afftool.profile.plugin", "--logdir", str(log), "--host", "127.0.0.1"]
+    with tempfile.TemporaryDirectory() as folder:
+        words = Path(folder) / "tensorboard.log"
+        with words.open("wb") as output:
+            # A session of its own: a Ctrl-C in the terminal reaches us alone, and we stop it in order.
+            server = subprocess.Popen(
+                [*command, "--port", str(port), "--load_fast", "false"],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            yield _address(server, words, patience_s)
+        finally:
+            _stop(server)
+
+
+def _address(server: subprocess.Popen[bytes], words: Path, patience_s: float) -> str:
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        said = words.read_text(errors="replace")
+        found = _ADDRESS.search(said) if "TensorBoard" in said else None
+        if found:
+            return found[0].rstrip("/") + "/" + _PAGE
+        if server.poll() is not None:
+            raise LoadError(f"TensorBoard did not start: {_last_line(said)}", hint="try another --port, or none")
+        time.sleep(0.1)
+    raise LoadError(f"TensorBoard did not come up within {patience_s:g} s: {_last_line(words.read_text())}")
+
+
+def _last_line(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(timeout=10)
+        return
+    server.kill()
+    server.wait()
+
+
+_CHARTS = '<script src="https://www.gstatic.com/charts/loader.js"></script>'
+_VIEWER = "trace_viewer_full.html"
+_IMPORT = re.compile(rf'<link rel="import" href="{_VIEWER}"[^>]*>')
+_POLYFILL = re.compile(r'<script src="https://[^"]*webcomponents[^"]*"></script>')
+_READY = """<script>
+addEventListener("DOMContentLoaded", () => document.dispatchEvent(new Event("WebComponentsReady")));
+</script>"""
 
 
 def work_without_network() -> None:
@@ -152,19 +243,13 @@ def work_without_network() -> None:
     TorchProfilerPlugin.static_file_route = static_file_route
 
 
-def _kernels(stat: Any) -> list[KernelRow]:
-    if stat is None:
-        return []
-    return [
-        KernelRow(
-            name=str(row.Index),
-            calls=int(row.count_),
-            total_us=float(row.sum),
-            mean_us=float(row.mean),
-            min_us=float(row.min),
-            max_us=float(row.max),
-            occupancy_percent=float(row.occupancy),
-            blocks_per_sm=float(row.blocks_per_sm),
-        )
-        for row in stat.rename(columns={"count": "count_"}).itertuples()
-    ]
+def main() -> None:
+    """Run TensorBoard with this process's arguments."""
+    from tensorboard.main import run_main
+
+    work_without_network()
+    run_main()
+
+
+if __name__ == "__main__":  # the plugin's workers import this file again
+    main()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from afftool import units
-from afftool.profile.rows import MemoryCurve
-from afftool.profile.summary import Profile
+from afftool.profile.summary import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Profile
 from afftool.record import Environment
-from afftool.report.facts import machine, software
+from afftool.report.exact import as_they_are
+from afftool.report.lines import machine, software
 from afftool.report.model import Bar, Chart, Column, Report, Table
+from afftool.spec import show_size
+
+if TYPE_CHECKING:
+    import pandas
+
+Item = TypeVar("Item")
 
 SHOWN = 25
 SHOWN_MODULES = 60
@@ -37,21 +43,16 @@ def microseconds(value: float) -> str:
     return units.milliseconds(value / 1000)
 
 
-def percent(value: float) -> str:
-    """A share as people read it: `12.3%`."""
-    return f"{100 * value:.1f}%"
-
-
-def column(name: str, heading: str, kind: str = "text") -> Column:
+def column(name: str, heading: str, kind: str = "text", get: Callable[[Item], Any] | None = None) -> Column[Item]:
     """A column of a profile's table; `kind` is text, count, time, share or data."""
     show: dict[str, Callable[[Any], str]] = {
         "text": str,
         "count": units.count,
         "time": microseconds,
-        "share": percent,
+        "share": units.percent,
         "data": units.data,
     }
-    return Column(name, heading, show[kind], numeric=kind != "text")
+    return Column(name, heading, show[kind], numeric=kind != "text", get=get)
 
 
 def profile_report(profile: Profile) -> Report:
@@ -78,8 +79,8 @@ def facts(profile: Profile) -> tuple[tuple[str, str], ...]:
     """What was profiled, where, how, and who read the tables."""
     case = {key: value for key, value in profile.case.items() if value is not None and key != "identity"}
     shape = [f"{case[key]} {key}" for key in ("channels",) if key in case]
-    extents = [str(case[key]) for key in ("depth", "height", "width") if key in case]
-    setting = [f"batch {case.get('batch', '?')}", *shape, "x".join(extents)]
+    extents = [case[key] for key in ("depth", "height", "width") if key in case]
+    setting = [f"batch {case.get('batch', '?')}", *shape, show_size(extents)]
     setting += [str(case[key]) for key in ("mode", "device", "dtype", "memory_format") if key in case]
     lines = [
         ("Case", f"{case['fusion']} in {case.get('host', 'module')}, {case.get('backend', 'eager')}"),
@@ -105,14 +106,15 @@ def _steps(profile: Profile) -> str:
 
 def _categories(profile: Profile) -> Table:
     step = profile.step_us or 1.0
-    return Table(
-        title="Where a step goes",
-        columns=(
-            column("category", "category"),
-            column("step_us", "a step", "time"),
-            column("share", "share", "share"),
-        ),
-        rows=tuple((row.category, row.step_us, row.step_us / step) for row in profile.categories if row.step_us > 0),
+    columns: tuple[Column[CategoryRow], ...] = (
+        column("category", "category"),
+        column("step_us", "a step", "time"),
+        column("share", "share", "share", lambda row: row.step_us / step),
+    )
+    return Table.of(
+        "Where a step goes",
+        (row for row in profile.categories if row.step_us > 0),
+        columns,
         note="Every moment counts once, for the first of these that was busy. Other is what lies between operators: "
         "Python, mostly.",
     )
@@ -122,66 +124,40 @@ def _kinds(profile: Profile) -> Table:
     kinds = profile.kinds()
     whole = sum(us for _, _, us in kinds) or 1.0
     where = "device" if profile.on_device else "host"
-    return Table(
-        title="Self time by kind of operator",
-        columns=(
-            column("kind", "kind"),
-            column("calls", "calls", "count"),
-            column("self_us", f"self, {where}", "time"),
-            column("share", "share", "share"),
-        ),
-        rows=tuple((kind, calls, us, us / whole) for kind, calls, us in kinds),
+    columns: tuple[Column[tuple[str, int, float]], ...] = (
+        column("kind", "kind", get=lambda row: row[0]),
+        column("calls", "calls", "count", lambda row: row[1]),
+        column("self_us", f"self, {where}", "time", lambda row: row[2]),
+        column("share", "share", "share", lambda row: row[2] / whole),
     )
+    return Table.of("Self time by kind of operator", kinds, columns)
 
 
 def _operators(profile: Profile) -> Table:
-    whole = sum(r.device_self_us if profile.on_device else r.host_self_us for r in profile.operators) or 1.0
-    rows = tuple(
-        (
-            row.name,
-            row.kind,
-            row.calls,
-            (row.device_self_us if profile.on_device else row.host_self_us) / whole,
-            row.host_self_us,
-            row.host_total_us,
-            row.device_self_us if profile.on_device else None,
-            row.device_total_us if profile.on_device else None,
-        )
-        for row in profile.operators
-    )
-    columns = (
+    whole = sum(_self_us(profile, row) for row in profile.operators) or 1.0
+    columns: list[Column[OperatorRow]] = [
         column("name", "operator"),
         column("kind", "kind"),
         column("calls", "calls", "count"),
-        column("share", "share of self", "share"),
+        column("share", "share of self", "share", lambda row: _self_us(profile, row) / whole),
         column("host_self_us", "host self", "time"),
         column("host_total_us", "host total", "time"),
-        column("device_self_us", "device self", "time"),
-        column("device_total_us", "device total", "time"),
-    )
-    return first_rows(Table(title="Operators", columns=columns, rows=rows)).without_empty_columns()
+    ]
+    if profile.on_device:
+        columns += [column("device_self_us", "device self", "time"), column("device_total_us", "device total", "time")]
+    return first_rows(Table.of("Operators", profile.operators, columns)).without_empty_columns()
+
+
+def _self_us(profile: Profile, row: OperatorRow) -> float:
+    return row.device_self_us if profile.on_device else row.host_self_us
 
 
 def _kernels(profile: Profile) -> Table:
     whole = sum(row.total_us for row in profile.kernels) or 1.0
-    rows = tuple(
-        (
-            r.name,
-            r.calls,
-            r.total_us / whole,
-            r.total_us,
-            r.mean_us,
-            r.min_us,
-            r.max_us,
-            r.occupancy_percent,
-            r.blocks_per_sm,
-        )
-        for r in profile.kernels
-    )
-    columns = (
+    columns: tuple[Column[KernelRow], ...] = (
         column("name", "kernel"),
         column("calls", "calls", "count"),
-        column("share", "share", "share"),
+        column("share", "share", "share", lambda row: row.total_us / whole),
         column("total_us", "total", "time"),
         column("mean_us", "mean", "time"),
         column("min_us", "least", "time"),
@@ -189,39 +165,26 @@ def _kernels(profile: Profile) -> Table:
         Column("occupancy_percent", "occupancy (est.)", lambda value: f"{value:.0f}%", numeric=True),
         Column("blocks_per_sm", "blocks per SM", lambda value: units.significant(value, 2), numeric=True),
     )
-    return first_rows(Table(title="Kernels", columns=columns, rows=rows)).without_empty_columns()
+    return first_rows(Table.of("Kernels", profile.kernels, columns)).without_empty_columns()
 
 
 def _modules(profile: Profile) -> Table:
     device, backward = profile.on_device, any(row.backward_us for row in profile.modules)
-    rows = tuple(
-        (
-            row.path,
-            row.type,
-            row.calls,
-            row.forward_us,
-            row.forward_self_us,
-            row.backward_us if backward else None,
-            row.forward_device_us if device else None,
-            row.backward_device_us if device and backward else None,
-        )
-        for row in profile.modules
-    )
-    columns = (
+    columns: list[Column[ModuleRow]] = [
         column("path", "module"),
         column("type", "type"),
         column("calls", "calls", "count"),
         column("forward_us", "forward", "time"),
         column("forward_self_us", "forward self", "time"),
-        column("backward_us", "backward", "time"),
-        column("forward_device_us", "device, forward", "time"),
-        column("backward_device_us", "device, backward", "time"),
-    )
-    return first_rows(Table(title="Modules", columns=columns, rows=rows), SHOWN_MODULES).without_empty_columns()
+    ]
+    columns += [column("backward_us", "backward", "time")] if backward else []
+    columns += [column("forward_device_us", "device, forward", "time")] if device else []
+    columns += [column("backward_device_us", "device, backward", "time")] if device and backward else []
+    return first_rows(Table.of("Modules", profile.modules, columns), SHOWN_MODULES).without_empty_columns()
 
 
 def _gaps(profile: Profile) -> Table:
-    columns = (
+    columns: tuple[Column[GapRow], ...] = (
         column("where", "where"),
         column("gaps", "gaps", "count"),
         column("total_us", "total", "time"),
@@ -230,10 +193,10 @@ def _gaps(profile: Profile) -> Table:
         column("longest_us", "longest", "time"),
         column("longest_between", "longest is between"),
     )
-    return Table(
-        title="Gaps between kernels" if profile.kernels else "Gaps between operators",
-        columns=columns,
-        rows=tuple(tuple(getattr(row, c.name) for c in columns) for row in profile.gaps),
+    return Table.of(
+        "Gaps between kernels" if profile.kernels else "Gaps between operators",
+        profile.gaps,
+        columns,
         note=""
         if profile.kernels
         else "A CPU has no kernels to wait for: these are the host's own gaps, Python mostly.",
@@ -241,22 +204,19 @@ def _gaps(profile: Profile) -> Table:
 
 
 def _memory(profile: Profile) -> Table:
-    columns = (
+    columns: tuple[Column[MemoryCurve], ...] = (
         column("device", "device"),
         column("peak_bytes", "peak", "data"),
         column("peak_at_us", "at", "time"),
         column("peak_operator", "allocated there by"),
         column("allocations", "allocations", "count"),
         column("allocated_bytes", "allocated in all", "data"),
-        column("curve", "over time"),
+        column("curve", "over time", get=sparkline),
     )
-    return Table(
-        title="Memory curve",
-        columns=columns,
-        rows=tuple(
-            (m.device, m.peak_bytes, m.peak_at_us, m.peak_operator, m.allocations, m.allocated_bytes, sparkline(m))
-            for m in profile.memory
-        ),
+    return Table.of(
+        "Memory curve",
+        profile.memory,
+        columns,
         note="From the allocator's own events; on the CPU only what was allocated within the trace. "
         "memory.csv has every point.",
     )
@@ -285,7 +245,7 @@ def memory_csv(profile: Profile) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tidy(profile: Profile) -> Table:
+def tidy(profile: Profile) -> pandas.DataFrame:
     """Every operator, kernel and module as one row of one table, exactly."""
     rows: list[dict[str, object]] = []
     for operator in profile.operators:
@@ -307,13 +267,9 @@ def tidy(profile: Profile) -> Table:
         )
     for category in profile.categories:
         rows.append({"table": "category", "name": category.category, "host_total_us": category.step_us})
-    columns = tuple(Column(name, name) for name in _TIDY)
-    return Table(title="", columns=columns, rows=tuple(tuple(row.get(c.name) for c in columns) for row in rows))
+    return as_they_are(rows, _TIDY)
 
 
 def first_rows(table: Table, shown: int = SHOWN) -> Table:
     """The table with its first rows only, saying where the others are."""
-    hidden = len(table.rows) - shown
-    if hidden <= 0:
-        return table
-    return dataclasses.replace(table, rows=table.rows[:shown], note=f"{hidden} more in the CSV and JSON files.")
+    return table.first_rows(shown, "{} more in the CSV and JSON files.")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from afftool.errors import AfftoolError, LoadError
+from afftool.failure import FailedError, Failure
 from afftool.formats import write
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
+from afftool.profile.operators import kernels, modules, operators
 from afftool.profile.report import memory_csv, profile_report
-from afftool.profile.summary import Profile, save, summarise
-from afftool.profile.trace import load_document
+from afftool.profile.summary import Profile, Tables, save
+from afftool.profile.timeline import categories, gaps, memory_curves, step_windows
+from afftool.profile.trace import Forest, Trace, grow, load_document, parse
 from afftool.record import Environment
 from afftool.report.model import Report
 from afftool.spec import MODULE, CaseSpec, show_size
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
+OWN = "afftool's own reader"
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,16 @@ def profile_case(
     """Profile a case under a backend and write its files.
 
     Raises `Unavailable` where it cannot run here, `LoadError` where the user's own module fails or a file cannot be
-    written, the other errors of `afftool.errors`, and `ReportedError` for anything else that stops the case.
+    written, the other errors of `afftool.errors`, and `FailedError` for anything else that stops the case.
     """
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
     notes = _capture(spec, backend, trace_file, steps)
-    log_file = plugin.write_log(load_document(trace_file), out / LOG / folder.name)
+    document = load_document(trace_file)  # once: unzipping and parsing is what costs time here
+    translated = plugin.translate(document)
+    plugin.write_log(translated, out / LOG / folder.name)
     profile = summarise(
-        trace_file, log_file, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
+        document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
     )
     save(profile, folder / PROFILE)
     (folder / "memory.csv").write_text(memory_csv(profile))
@@ -51,7 +59,6 @@ def profile_case(
 
 def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
-    from afftool.bench.entry import ReportedError, outcome
     from afftool.build import build_case
     from afftool.profile.capture import capture
 
@@ -60,15 +67,71 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:
-        status, reason = outcome(error)
-        if status == "oom":
-            raise ReportedError(status, f"{reason} (hint: use a smaller --batch or --size)") from error
+        failure = Failure.of(error)
+        if failure.out_of_memory:
+            raise FailedError(replace(failure, hint="use a smaller --batch or --size")) from error
         if spec.fusion.target is None and spec.host.target is None:
-            raise ReportedError(status, reason) from error
+            raise FailedError(failure) from error
         raise LoadError(
-            f"{spec.fusion} failed while it ran: {reason}",
+            f"{spec.fusion} failed while it ran: {failure.reason}",
             hint="`afftool inspect` tells more about a module of your own",
         ) from error
+
+
+def summarise(
+    document: dict[str, Any],
+    translated: dict[str, Any] | None,
+    *,
+    case: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    notes: list[str] | None = None,
+) -> Profile:
+    """Read every table off a trace.
+
+    `document` is the profiler's own JSON, `translated` the copy for torch-tb-profiler (`plugin.translate`): its loader
+    reads the operator, kernel and category tables where it is installed, afftool's own reader otherwise; the rest is
+    always our own reading.
+    """
+    trace = parse(document)
+    forest = grow(trace)
+    windows = step_windows(trace)
+    tables, source, trouble = _tables(trace, forest, windows, translated)
+    return Profile(
+        case=dict(case),
+        environment=dict(environment),
+        tables_from=source,
+        steps=len(windows),
+        steps_us=tables.steps_us,
+        operators=tables.operators,
+        kernels=tables.kernels,
+        categories=tables.categories,
+        modules=modules(trace, forest),
+        gaps=gaps(trace, forest, windows),
+        memory=memory_curves(trace, forest),
+        notes=[*(notes or []), *trouble],
+    )
+
+
+def _tables(
+    trace: Trace, forest: Forest, windows: list[tuple[float, float]], translated: dict[str, Any] | None
+) -> tuple[Tables, str, list[str]]:
+    version = plugin.installed()
+    if version is None:
+        trouble = [f"{plugin.PACKAGE} is not installed, so there is no TensorBoard page; pip install {plugin.PACKAGE}"]
+    elif translated is None:
+        trouble = []
+    else:
+        try:
+            return plugin.read_tables(translated), f"{plugin.PACKAGE} {version}", []
+        except Exception as error:  # It is no longer maintained: whatever it trips over, the report goes on without it.
+            trouble = [f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {error})"]
+    own = Tables(
+        operators=operators(forest),
+        kernels=kernels(trace.device),
+        categories=categories(trace, windows),
+        steps_us=[end - start for start, end in windows],
+    )
+    return own, OWN, trouble
 
 
 def compare(profiled: list[Profiled], out: Path, *, formats: list[str]) -> list[Report]:

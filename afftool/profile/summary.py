@@ -1,4 +1,7 @@
-"""Everything a profile's report says, as one value that goes to JSON and back."""
+"""Everything a profile's report says, as one value that goes to JSON and back: its rows, and the profile.
+
+Times are totals over the traced steps in microseconds, unless named otherwise.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,102 @@ from pathlib import Path
 from typing import Any
 
 from afftool.errors import LoadError
-from afftool.profile import plugin
-from afftool.profile.memory import memory_curves
-from afftool.profile.modules import modules
-from afftool.profile.operators import kernels, operators
-from afftool.profile.rows import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Tables
-from afftool.profile.timeline import categories, gaps, step_windows
-from afftool.profile.trace import Trace, read_trace
-from afftool.profile.tree import Forest, grow
+from afftool.plain import from_plain, to_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorRow:
+    """One operator. Self is what it did itself, total includes what it called; device is what it launched."""
+
+    name: str
+    kind: str
+    calls: int
+    host_self_us: float
+    host_total_us: float
+    device_self_us: float = 0.0
+    device_total_us: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRow:
+    """One kernel on the device. Occupancy is the profiler's estimate, weighted by time."""
+
+    name: str
+    calls: int
+    total_us: float
+    mean_us: float
+    min_us: float
+    max_us: float
+    occupancy_percent: float | None = None
+    blocks_per_sm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleRow:
+    """One module by its path. Forward is from entering to leaving it on the host, self without its submodules.
+
+    Backward is the host time of the autograd nodes its operators made, submodules included.
+    """
+
+    path: str
+    type: str
+    calls: int = 0
+    forward_us: float = 0.0
+    forward_self_us: float = 0.0
+    backward_us: float = 0.0
+    forward_device_us: float = 0.0
+    backward_device_us: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryRow:
+    """How much of an average step a category takes: each moment counts once, for the first category that is busy."""
+
+    category: str
+    step_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapRow:
+    """Idle time between neighbours on one device (or, where there is none, between the host's operators)."""
+
+    where: str
+    gaps: int
+    total_us: float
+    share: float
+    """Of the time from the first to the last of them."""
+    median_us: float
+    longest_us: float
+    longest_between: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryCurve:
+    """Bytes over time on one device: `points` are `(microseconds, allocated, reserved)`.
+
+    On the CPU the profiler counts from the trace's start, so what was there before (the parameters) is not in it.
+    """
+
+    device: str
+    points: tuple[tuple[float, int, int], ...]
+    peak_bytes: int
+    peak_at_us: float
+    peak_operator: str
+    allocations: int
+    allocated_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What either reader, torch-tb-profiler's or our own, says about a trace."""
+
+    operators: list[OperatorRow]
+    kernels: list[KernelRow]
+    categories: list[CategoryRow]
+    steps_us: list[float]
+
 
 SCHEMA = 1
-OWN = "afftool's own reader"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,84 +162,17 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as JSON takes it."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        return {"schema": SCHEMA, **to_plain(self)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Profile:
-        """The profile back from `to_dict`. Raises `LoadError` for one of another schema."""
+        """The profile back from `to_dict`. Raises `LoadError` for another schema, `TypeError` for a damaged one."""
         if fields.get("schema") != SCHEMA:
             raise LoadError(
                 f"this profile has schema {fields.get('schema')!r}, not {SCHEMA}",
                 hint="profile again with this afftool",
             )
-        rows: dict[str, type] = {
-            "operators": OperatorRow,
-            "kernels": KernelRow,
-            "categories": CategoryRow,
-            "modules": ModuleRow,
-            "gaps": GapRow,
-        }
-        kept = {f.name: fields[f.name] for f in dataclasses.fields(cls)}
-        for name, row in rows.items():
-            kept[name] = [row(**given) for given in kept[name]]
-        kept["memory"] = [MemoryCurve(**{**m, "points": tuple(map(tuple, m["points"]))}) for m in kept["memory"]]
-        return cls(**kept)
-
-
-def summarise(
-    trace_file: Path,
-    log_file: Path | None,
-    *,
-    case: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    notes: list[str] | None = None,
-) -> Profile:
-    """Read every table off a trace.
-
-    `trace_file` is the profiler's own file, `log_file` the copy that torch-tb-profiler opens: its loader reads the
-    operator, kernel and category tables where it is installed, afftool's own reader otherwise; the rest is always our
-    own reading. Raises `LoadError`.
-    """
-    trace = read_trace(trace_file)
-    forest = grow(trace)
-    windows = step_windows(trace)
-    tables, source, trouble = _tables(trace, forest, windows, log_file)
-    return Profile(
-        case=dict(case),
-        environment=dict(environment),
-        tables_from=source,
-        steps=len(windows),
-        steps_us=tables.steps_us,
-        operators=tables.operators,
-        kernels=tables.kernels,
-        categories=tables.categories,
-        modules=modules(trace, forest),
-        gaps=gaps(trace, forest, windows),
-        memory=memory_curves(trace, forest),
-        notes=[*(notes or []), *trouble],
-    )
-
-
-def _tables(
-    trace: Trace, forest: Forest, windows: list[tuple[float, float]], log_file: Path | None
-) -> tuple[Tables, str, list[str]]:
-    version = plugin.installed()
-    if version is None:
-        trouble = [f"{plugin.PACKAGE} is not installed, so there is no TensorBoard page; pip install {plugin.PACKAGE}"]
-    elif log_file is None:
-        trouble = []
-    else:
-        try:
-            return plugin.read_tables(log_file), f"{plugin.PACKAGE} {version}", []
-        except Exception as error:  # It is no longer maintained: whatever it trips over, the report goes on without it.
-            trouble = [f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {error})"]
-    own = Tables(
-        operators=operators(forest),
-        kernels=kernels(trace.device),
-        categories=categories(trace, windows),
-        steps_us=[end - start for start, end in windows],
-    )
-    return own, OWN, trouble
+        return from_plain(cls, fields)
 
 
 def save(profile: Profile, path: Path) -> None:
@@ -171,5 +192,5 @@ def load(path: Path) -> Profile:
         raise LoadError(f"{path} is not a readable profile: {error}", hint="profile again") from error
     try:
         return Profile.from_dict(fields)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (TypeError, AttributeError) as error:
         raise LoadError(f"{path} is not a profile of afftool: {error}", hint="profile again") from error

@@ -1,15 +1,14 @@
-"""What the steps of a trace were spent on, and the gaps in them."""
+"""A trace over time: what its steps were spent on, the gaps in them, and the memory curve."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable
 
-from afftool.profile.intervals import Intervals, intersect, length, merge, subtract
 from afftool.profile.operators import is_operator
-from afftool.profile.rows import CategoryRow, GapRow
-from afftool.profile.trace import Span, Trace
-from afftool.profile.tree import Forest
+from afftool.profile.summary import CategoryRow, GapRow, MemoryCurve
+from afftool.profile.trace import Allocation, Forest, Span, Trace
 
 CATEGORIES = ("Kernel", "Memcpy", "Memset", "Communication", "Runtime", "DataLoader", "CPU Exec", "Other")
 """TensorBoard's, in the order in which a moment is given away: what runs on the device wins over the host."""
@@ -34,6 +33,8 @@ def step_windows(trace: Trace) -> Intervals:
             for call in trace.runtime
             if call.correlation in ends and step.start <= call.start and call.end <= step.end
         ]
+        # The host runs ahead of the device: it may be in the next step while the last one's kernels still run. A step
+        # then begins where the device is done with the one before, so that no moment is in two of them.
         start = max(position, step.start)
         end = max(start, step.end, *launched) if launched else max(start, step.end)
         windows.append((start, end))
@@ -103,3 +104,88 @@ def _gap_row(where: str, spans: list[Span], windows: Intervals) -> GapRow | None
         longest_us=longest,
         longest_between=between,
     )
+
+
+def memory_curves(trace: Trace, forest: Forest) -> list[MemoryCurve]:
+    """One curve a device, from the profiler's allocation events, times from the first step's start."""
+    origin = trace.steps[0].start if trace.steps else min((m.at for m in trace.memory), default=0.0)
+    by_device: dict[str, list[Allocation]] = defaultdict(list)
+    for event in trace.memory:
+        by_device[event.device].append(event)
+    curves = []
+    for device, events in sorted(by_device.items()):
+        peak = max(events, key=lambda e: e.allocated_bytes)
+        curves.append(
+            MemoryCurve(
+                device=device,
+                points=tuple((e.at - origin, e.allocated_bytes, e.reserved_bytes) for e in events),
+                peak_bytes=peak.allocated_bytes,
+                peak_at_us=peak.at - origin,
+                peak_operator=_allocator(forest.find(peak.lane[1], peak.at)),
+                allocations=sum(e.size_bytes > 0 for e in events),
+                allocated_bytes=sum(e.size_bytes for e in events if e.size_bytes > 0),
+            )
+        )
+    return curves
+
+
+def _allocator(span: Span | None) -> str:
+    """The operator a reader would know: `aten::empty` allocates for whoever called it."""
+    while span is not None and (not is_operator(span) or span.name.startswith("aten::empty")):
+        if span.parent is None:
+            break
+        span = span.parent
+    return span.name if span is not None else "outside any operator"
+
+
+Intervals = list[tuple[float, float]]
+"""Disjoint `(start, end)` pairs in rising order, as `merge` returns them."""
+
+
+def merge(intervals: Iterable[tuple[float, float]]) -> Intervals:
+    """The union of any intervals, empty ones left out."""
+    merged: Intervals = []
+    for start, end in sorted(intervals):
+        if start >= end:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def intersect(a: Intervals, b: Intervals) -> Intervals:
+    """What two merged sets have in common."""
+    common: Intervals = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        start, end = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+        if start < end:
+            common.append((start, end))
+        if a[i][1] < b[j][1]:
+            i += 1
+        else:
+            j += 1
+    return common
+
+
+def subtract(a: Intervals, b: Intervals) -> Intervals:
+    """What of the merged set `a` is not in the merged set `b`."""
+    if not a:
+        return []
+    low, high = a[0][0], a[-1][1]
+    outside: Intervals = []
+    position = low
+    for start, end in b:
+        if start > position:
+            outside.append((position, start))
+        position = max(position, end)
+    if position < high:
+        outside.append((position, high))
+    return intersect(a, outside)
+
+
+def length(intervals: Intervals) -> float:
+    """The total length of a merged set."""
+    return sum(end - start for start, end in intervals)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.record import Record, Run
-from afftool.report.columns import METRICS, SETTING, Metric, cell, setting_of
-from afftool.report.document import data_table, document
-from afftool.report.facts import machine, software
-from afftool.report.memory import causes_table
+from afftool.report.breakdown import causes_table
+from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
+from afftool.report.exact import document
+from afftool.report.lines import machine, software
 from afftool.report.model import Bar, Chart, Column, Report, Table
-from afftool.report.relative import Baseline, best_cells
+from afftool.report.relative import Baseline, best_of_group, exact_rows
+
+if TYPE_CHECKING:
+    import pandas
 
 BEST = "The best of the fusions measured alike is marked."
-_HEADINGS = {"memory_format": "memory format"}
+Keys = Sequence[Column[Record]]
+"""The columns that tell a table's rows apart."""
 
 
 def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any] | None = None) -> Report:
@@ -27,27 +31,27 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
     rest = [r for r in run.records if r.status != "ok"]
-    varying = _varying(run.records)
+    keys = _keys(run.records)
     tables = []
     if measured:
-        tables.append(_results(measured, varying))
+        tables.append(_results(measured, keys))
         further = (
-            _relative(measured, varying, baseline),
-            causes_table(measured, _key_columns(varying)),
-            _incomplete(measured, varying),
-            _unstable(measured, varying),
+            _relative(measured, keys, baseline),
+            causes_table(measured, keys),
+            _incomplete(measured, keys),
+            _unstable(measured, keys),
         )
         tables += [table for table in further if table]
     tables += details
     if rest:
-        tables.append(_not_measured(rest, varying))
+        tables.append(_not_measured(rest, keys))
     return Report(
         title=_title(run),
         facts=_facts(run),
         tables=tuple(tables),
-        data=data_table([*measured, *rest], baseline),
+        data=exact_rows([*measured, *rest], baseline),
         document=document(run) | dict(more or {}),
-        charts=_charts(measured, varying),
+        charts=_charts(measured, keys),
     )
 
 
@@ -55,27 +59,24 @@ def compact_table(run: Run) -> Table:
     """The measured rows with the few columns that fit a terminal, the latency against the baseline among them."""
     baseline = Baseline(run.records, run.baseline)
     measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
-    table = _table("", measured, _varying(run.records), [m for m in METRICS if m.compact])
+    table = _table("", measured, _keys(run.records), [q for q in QUANTITIES if q.compact])
     table = dataclasses.replace(table, note=_note(table, measured))
-    field = next((m for m in ("latency_ms", "flops") if any(cell(r, m) is not None for r in measured)), None)
-    if field is None or baseline.text is None:
+    named = {q.name: q for q in QUANTITIES}
+    known = (named[name] for name in ("latency_ms", "flops") if any(named[name].value(r) is not None for r in measured))
+    cost = next(known, None)
+    if cost is None or baseline.text is None:
         return table
-    heading = f"{next(m.column.heading for m in METRICS if m.column.name == field)} vs {baseline.text}"
-    column = Column(f"{field}_vs_baseline", heading, units.ratio, numeric=True)
-    rows = tuple((*row, baseline.ratio(r, field)) for row, r in zip(table.rows, measured, strict=True))
-    return dataclasses.replace(table, columns=(*table.columns, column), rows=rows).without_empty_columns()
+    heading = f"{cost.heading} vs {baseline.text}"
+    column: Column[Any] = Column(f"{cost.name}_vs_baseline", heading, units.ratio, numeric=True)
+    return table.with_column(column, _cells(baseline.ratios(measured)[cost.name])).without_empty_columns()
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
     """What a reader of the compact table must know: unsteady timings, and what was not measured and why."""
-    varying = _varying(run.records)
+    keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
-    tables = (
-        _incomplete(measured, varying),
-        _unstable(measured, varying),
-        _not_measured(rest, varying) if rest else None,
-    )
+    tables = (_incomplete(measured, keys), _unstable(measured, keys), _not_measured(rest, keys) if rest else None)
     return tuple(table for table in tables if table)
 
 
@@ -90,15 +91,19 @@ def _title(run: Run) -> str:
 def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     records = run.records
     fusions = ", ".join(dict.fromkeys(r.fusion for r in records))
-    constant = {name: cell(records[0], name) for name in SETTING if name not in _varying(records)} if records else {}
-    swept = {name: list(dict.fromkeys(str(cell(r, name)) for r in records)) for name in _varying(records)}
-    how = [f"{_HEADINGS.get(name, name)} {value}" for name, value in constant.items() if value is not None]
-    how += [f"{_HEADINGS.get(name, name)} {', '.join(values)}" for name, values in swept.items()]
+    how: list[str] = []
+    swept: list[str] = []
+    for column in SETTING if records else ():
+        values = list(dict.fromkeys(column.value(r) for r in records))
+        if len(values) > 1:
+            swept.append(f"{column.heading} {', '.join(map(str, values))}")
+        elif values[0] is not None:
+            how.append(f"{column.heading} {values[0]}")
     facts = [
         ("Compared", fusions + (f"; the baseline is {run.baseline}" if run.baseline else "")),
         ("Machine", machine(run.environment)),
         ("Software", software(run.environment)),
-        ("How", "; ".join(how)),
+        ("How", "; ".join([*how, *swept])),
     ]
     backends = list(dict.fromkeys(r.backend for r in records if r.backend and r.status == "ok"))
     if backends:
@@ -129,32 +134,23 @@ def _in_groups(records: Sequence[Record], baseline: Baseline) -> list[Record]:
     return [record for group in groups.values() for record in sorted(group, key=lambda r: not baseline.is_baseline(r))]
 
 
-def _varying(records: Sequence[Record]) -> list[str]:
-    """The settings that differ between the rows; the others are said once, above the table."""
-    return [name for name in SETTING if len({cell(r, name) for r in records}) > 1]
+def _keys(records: Sequence[Record]) -> Keys:
+    """Fusion, backend and the settings that differ between the rows; the others are said once, above the table."""
+    varying = [column for column in SETTING if len({column.value(r) for r in records}) > 1]
+    return (FUSION, *varying, BACKEND)
 
 
-def _key_columns(varying: Sequence[str]) -> list[Column]:
-    names = ["fusion", *varying, "backend"]
-    return [Column(name, _HEADINGS.get(name, name), numeric=name in ("channels", "batch")) for name in names]
+def _table(title: str, records: Sequence[Record], keys: Keys, quantities: Sequence[Quantity]) -> Table:
+    table = Table.of(title, records, (*keys, *quantities))
+    best = best_of_group(records)
+    for name in (q.name for q in quantities if q.better):
+        table = table.mark(name, best[name].to_numpy().nonzero()[0].tolist())
+    return table.without_empty_columns()
 
 
-def _table(title: str, records: Sequence[Record], varying: Sequence[str], metrics: Sequence[Metric]) -> Table:
-    keys = _key_columns(varying)
-    columns = (*keys, *(m.column for m in metrics))
-    rows = tuple(tuple(cell(record, column.name) for column in columns) for record in records)
-    best = {
-        (row, len(keys) + position)
-        for position, metric in enumerate(metrics)
-        if metric.better
-        for row in best_cells(records, metric.column.name, metric.better)
-    }
-    return Table(title=title, columns=columns, rows=rows, best=frozenset(best)).without_empty_columns()
-
-
-def _results(records: Sequence[Record], varying: Sequence[str]) -> Table:
-    shown = [m for m in METRICS if not _says_nothing(m, records)]
-    table = _table("Results", records, varying, shown)
+def _results(records: Sequence[Record], keys: Keys) -> Table:
+    shown = [q for q in QUANTITIES if not _says_nothing(q, records)]
+    table = _table("Results", records, keys, shown)
     return dataclasses.replace(table, note=_note(table, records))
 
 
@@ -167,82 +163,84 @@ def _note(table: Table, records: Sequence[Record]) -> str:
     return " ".join(notes)
 
 
-def _says_nothing(metric: Metric, records: Sequence[Record]) -> bool:
+def _says_nothing(quantity: Quantity, records: Sequence[Record]) -> bool:
     """Columns that repeat another or hold what is expected everywhere."""
-    name = metric.column.name
-    if name == "live_params":
+    if quantity.name == "live_params":
         return all(r.live_params is None or r.live_params == r.params for r in records)
-    if name in ("graph_breaks", "recompiles"):
-        return all(not cell(r, name) for r in records)
-    return False
+    return quantity.name in ("graph_breaks", "recompiles") and not any(quantity.value(r) for r in records)
 
 
-def _relative(records: Sequence[Record], varying: Sequence[str], baseline: Baseline) -> Table | None:
+def _relative(records: Sequence[Record], keys: Keys, baseline: Baseline) -> Table | None:
     """Every cost as a multiple of the baseline's; None where there is nothing to compare."""
     others = [r for r in records if not baseline.is_baseline(r)]
     if baseline.text is None or not others:
         return None
-    keys = _key_columns(varying)
-    columns = list(keys)
-    values: list[list[Any]] = [[cell(r, c.name) for c in keys] for r in others]
-    for metric in (m for m in METRICS if m.relative):
-        columns.append(Column(metric.column.name, metric.column.heading, units.ratio, numeric=True))
-        for row, record in zip(values, others, strict=True):
-            row.append(baseline.ratio(record, metric.column.name))
-        if metric.column.name == "latency_ms":
-            columns.append(Column("latency_ratio_interval", "95% interval", numeric=True))
-            for row, record in zip(values, others, strict=True):
-                interval = baseline.ratio_interval(record)
-                row.append(" to ".join(units.ratio(end) for end in interval) if interval else None)
-    if all(value is None for row in values for value in row[len(keys) :]):
-        return None
+    ratios = baseline.ratios(others)
     note = f"1.00x is {baseline.text} in the same case under the same backend; empty where its own value is 0."
-    rows = tuple(tuple(row) for row in values)
-    table = Table(title=f"Relative to {baseline.text}", columns=tuple(columns), rows=rows, note=note)
-    return table.without_empty_columns()
+    table = Table.of(f"Relative to {baseline.text}", others, keys, note)
+    for cost in (q for q in QUANTITIES if q.relative):
+        column: Column[Record] = Column(cost.name, cost.heading, units.ratio, numeric=True)
+        table = table.with_column(column, _cells(ratios[cost.name]))
+        if cost.name == "latency_ms":
+            column = Column("latency_ratio_interval", "95% interval", numeric=True)
+            intervals = (baseline.ratio_interval(r) for r in others)
+            table = table.with_column(column, (_interval(ends) for ends in intervals))
+    return None if ratios.isna().all(axis=None) else table.without_empty_columns()
 
 
-def _incomplete(records: Sequence[Record], varying: Sequence[str]) -> Table | None:
+def _interval(ends: tuple[float, float] | None) -> str | None:
+    return " to ".join(units.ratio(end) for end in ends) if ends else None
+
+
+def _cells(column: pandas.Series) -> list[Any]:
+    """A frame's column as the cells of a table."""
+    return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+
+
+def _incomplete(records: Sequence[Record], keys: Keys) -> Table | None:
     """What measured rows lack and why, with the rows it concerns; None if they lack nothing."""
     found: dict[str, list[str]] = {}
     for record in (r for r in records if r.reason):
-        found.setdefault(record.reason or "", []).append(_row_name(record, varying))
-    rows = tuple((reason, _all_or_some(names, len(records))) for reason, names in found.items())
-    columns = (Column("reason", "what is missing"), Column("rows", "rows"))
-    return Table(title="Measured in part", columns=columns, rows=rows) if rows else None
+        found.setdefault(record.reason or "", []).append(_row_name(record, keys))
+    columns: tuple[Column[tuple[str, list[str]]], ...] = (
+        Column("reason", "what is missing", get=lambda item: item[0]),
+        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
+    )
+    return Table.of("Measured in part", found.items(), columns) if found else None
 
 
-def _row_name(record: Record, varying: Sequence[str]) -> str:
-    cells = (cell(record, column.name) for column in _key_columns(varying))
-    return " ".join(str(value) for value in cells if value is not None)
+def _row_name(record: Record, keys: Keys) -> str:
+    return " ".join(str(value) for column in keys if (value := column.value(record)) is not None)
 
 
 def _all_or_some(names: Sequence[str], total: int) -> str:
     return f"all {total}" if len(names) == total else ", ".join(names)
 
 
-def _unstable(records: Sequence[Record], varying: Sequence[str]) -> Table | None:
+def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:
     """What disturbed the timing, with advice and the rows it concerns; None if nothing did."""
     timed = [r for r in records if r.latency_ms is not None]
     found: dict[tuple[str, str], list[str]] = {}
     for record in timed:
         for what, advice in (record.instability or {}).items():
-            found.setdefault((what, advice), []).append(_row_name(record, varying))
-    rows = tuple((what, advice, _all_or_some(names, len(timed))) for (what, advice), names in found.items())
-    columns = (Column("instability", "disturbed by"), Column("advice", "what to do"), Column("rows", "rows"))
-    return Table(title="Unsteady timings", columns=columns, rows=rows) if rows else None
+            found.setdefault((what, advice), []).append(_row_name(record, keys))
+    columns: tuple[Column[tuple[tuple[str, str], list[str]]], ...] = (
+        Column("instability", "disturbed by", get=lambda item: item[0][0]),
+        Column("advice", "what to do", get=lambda item: item[0][1]),
+        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(timed))),
+    )
+    return Table.of("Unsteady timings", found.items(), columns) if found else None
 
 
-def _not_measured(records: Sequence[Record], varying: Sequence[str]) -> Table:
-    columns = (*_key_columns(varying), Column("status", "status"), Column("reason", "reason"))
-    rows = tuple(tuple(cell(r, c.name) for c in columns) for r in records)
-    return Table(title="Not measured", columns=columns, rows=rows).without_empty_columns()
+def _not_measured(records: Sequence[Record], keys: Keys) -> Table:
+    columns: Keys = (*keys, Column("status", "status"), Column("reason", "reason"))
+    return Table.of("Not measured", records, columns).without_empty_columns()
 
 
-def _charts(records: Sequence[Record], varying: Sequence[str]) -> tuple[Chart, ...]:
+def _charts(records: Sequence[Record], keys: Keys) -> tuple[Chart, ...]:
     bars = tuple(
         Bar(
-            ", ".join(str(cell(r, c.name)) for c in _key_columns(varying) if cell(r, c.name) is not None),
+            ", ".join(str(value) for column in keys if (value := column.value(r)) is not None),
             r.latency_ms,
             r.latency_low_ms,
             r.latency_high_ms,

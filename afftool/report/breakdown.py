@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from afftool.report.cost import module_table, operator_table
-from afftool.report.memory import saved_table
-from afftool.report.model import Table
+from afftool import units
+from afftool.record import Record
+from afftool.report.model import Column, Table
 from afftool.spec import CaseSpec, show_size
 
 if TYPE_CHECKING:
-    from afftool.measure.cost.reading import CostReading, Explanation, Totals
+    from afftool.measure.cost.reading import CostReading, Explained, Explanation, ModuleCost, Totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,112 @@ def breakdown_tables(found: Breakdown) -> Iterator[Table]:
         yield module_table(name, found.reading)
     if found.saved_by_module is not None:
         yield saved_table(name, found.saved_by_module)
+
+
+def operator_table(name: str, explanation: Explanation) -> Table:
+    """One row an operator and direction, then the totals of each direction, which are those of the case."""
+    counts: tuple[Column[Explained], ...] = (
+        Column("calls", "calls", units.count, numeric=True),
+        Column("macs", "MACs", units.count, numeric=True),
+        Column("flops", "FLOPs", units.count, numeric=True),
+        Column("moved_bytes", "bytes moved", units.count, numeric=True),
+        Column("fvcore_flops", "fvcore says", units.count, numeric=True),
+        Column("torch_flops", "torch says", units.count, numeric=True),
+        Column("mac_only", "MAC-only counter", units.count, numeric=True),
+    )
+    columns: tuple[Column[Explained], ...] = (
+        Column("operator", "operator"),
+        Column("direction", "direction"),
+        *counts,
+        Column("formula", "counted by", get=lambda row: row.formula or "not counted"),
+    )
+    table = Table.of(f"Operators of {name}", explanation.rows, columns, ". ".join(explanation.notes))
+    for direction in dict.fromkeys(row.direction for row in explanation.rows):
+        rows = [row for row in explanation.rows if row.direction == direction]
+        totals = {column.name: _total(column.value(row) for row in rows) for column in counts}
+        table = table.with_row(operator="total", direction=direction, **totals)
+    return table.without_empty_columns()
+
+
+def _total(numbers: Iterable[int | None]) -> int | None:
+    """The sum of what is known; None where nothing is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
+
+
+def module_table(name: str, reading: CostReading) -> Table:
+    """The tree of modules; every line includes what is below it."""
+    columns: tuple[Column[ModuleCost], ...] = (
+        Column("module", "module", get=lambda part: "· " * part.depth + (part.path.rpartition(".")[2] or name)),
+        Column("kind", "class"),
+        Column("params", "params", units.count, numeric=True),
+        Column("live_params", "live params", units.count, numeric=True),
+        Column("macs", "MACs", units.count, numeric=True, get=lambda part: part.forward.macs),
+        Column("flops", "FLOPs", units.count, numeric=True, get=lambda part: part.forward.flops),
+        Column("moved_bytes", "bytes moved", units.count, numeric=True, get=lambda part: part.forward.moved_bytes),
+        Column(
+            "backward_macs",
+            "MACs backward",
+            units.count,
+            numeric=True,
+            get=lambda part: part.backward and part.backward.macs,
+        ),
+        Column(
+            "backward_flops",
+            "FLOPs backward",
+            units.count,
+            numeric=True,
+            get=lambda part: part.backward and part.backward.flops,
+        ),
+        Column(
+            "backward_moved_bytes",
+            "bytes moved backward",
+            units.count,
+            numeric=True,
+            get=lambda part: part.backward and part.backward.moved_bytes,
+        ),
+    )
+    return Table.of(f"Modules of {name}", reading.per_module, columns).without_empty_columns()
+
+
+def saved_table(name: str, saved_by_module: Mapping[str, int]) -> Table:
+    """One row a module that keeps something for backward, without its children's, and the total."""
+    total = sum(saved_by_module.values())
+    itself = f"{name.partition(' ')[0]} itself"
+    columns: tuple[Column[tuple[str, int]], ...] = (
+        Column("module", "module", get=lambda item: item[0] or itself),
+        Column("saved_bytes", "saved for backward", units.data, numeric=True, get=lambda item: item[1]),
+        Column("share", "share", partial(units.percent, decimals=0), numeric=True, get=lambda item: item[1] / total),
+    )
+    note = "A tensor that several modules keep is put down to the first; inputs count, parameters do not."
+    table = Table.of(f"Saved for backward by {name}", saved_by_module.items(), columns, note)
+    return table.with_row(module="total", saved_bytes=total, share=1.0 if total else None)
+
+
+def causes_table(records: Sequence[Record], keys: Sequence[Column[Record]]) -> Table | None:
+    """One row a record whose peak was taken apart; its parts add up to the peak. None if there is no such record."""
+    known = [r for r in records if r.peak_parts_bytes]
+    if not known:
+        return None
+    causes = list(dict.fromkeys(cause for record in known for cause in record.peak_parts_bytes or {}))
+    causes.sort(key=lambda cause: cause == "workspace")  # what has no other cause comes last
+    columns: tuple[Column[Record], ...] = (
+        *keys,
+        Column("peak_bytes", "peak memory", units.data, numeric=True),
+        *(
+            Column(f"{cause.replace(' ', '_')}_bytes", cause, units.data, numeric=True, get=partial(_part, cause))
+            for cause in causes
+        ),
+    )
+    note = (
+        "What is alive at the peak of a steady step. Outputs: the result and the gradient that comes in at it. "
+        "Workspace: intermediate results and scratch of kernels."
+    )
+    return Table.of("Memory at the peak, by cause", known, columns, note).without_empty_columns()
+
+
+def _part(cause: str, record: Record) -> int | None:
+    return (record.peak_parts_bytes or {}).get(cause)
 
 
 def breakdown_document(breakdowns: Sequence[Breakdown], *, explain: bool, per_module: bool) -> dict[str, Any]:

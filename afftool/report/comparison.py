@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.errors import SpecError
 from afftool.record import SCHEMA, Record, Run
-from afftool.report.columns import METRICS, SETTING, Metric, cell, setting_of
-from afftool.report.document import data_table, document
-from afftool.report.facts import machine, software
+from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
+from afftool.report.exact import document
+from afftool.report.lines import machine, software
 from afftool.report.model import Column, Report, Table
-from afftool.report.relative import Baseline
+from afftool.report.relative import Baseline, exact_rows
+
+if TYPE_CHECKING:
+    import pandas
 
 _Key = tuple[str, tuple[Any, ...], str | None]
+_Shared = tuple[Record, ...]
+"""A case that every run measured: its record in each, in the order of the runs."""
 
 
 def comparison(runs: Sequence[Run]) -> Report:
@@ -22,8 +29,8 @@ def comparison(runs: Sequence[Run]) -> Report:
     if len(runs) < 2:
         raise SpecError("a comparison needs two runs", hint="for example `afftool compare -2 -1`; see `afftool runs`")
     rows = [_by_case(run) for run in runs]
-    shared = [key for key in rows[0] if all(key in other for other in rows[1:])]
-    tables = [table for metric in METRICS if metric.relative and (table := _side_by_side(metric, runs, rows, shared))]
+    shared = [tuple(row[key] for row in rows) for key in rows[0] if all(key in other for other in rows[1:])]
+    tables = [table for q in QUANTITIES if q.relative and (table := _side_by_side(q, runs, shared))]
     missing = _missing(runs, rows)
     return Report(
         title="afftool compare: " + " against ".join(f"run {run.id}" for run in (*runs[1:], runs[0])),
@@ -36,46 +43,56 @@ def comparison(runs: Sequence[Run]) -> Report:
 
 def _by_case(run: Run) -> dict[_Key, Record]:
     """The last measured record of each case and backend of a run."""
-    return {(r.fusion, setting_of(r), r.backend): r for r in run.records if r.status == "ok"}
+    return {_key(record): record for record in run.records if record.status == "ok"}
 
 
-def _side_by_side(
-    metric: Metric, runs: Sequence[Run], rows: Sequence[dict[_Key, Record]], shared: Sequence[_Key]
-) -> Table | None:
-    """One metric: a column a run, and the ratio of each to the first. None where nobody measured it."""
-    name = metric.column.name
-    measured = [key for key in shared if any(cell(row[key], name) is not None for row in rows)]
+def _key(record: Record) -> _Key:
+    return (record.fusion, setting_of(record), record.backend)
+
+
+def _side_by_side(quantity: Quantity, runs: Sequence[Run], shared: Sequence[_Shared]) -> Table | None:
+    """One quantity: a column a run, and the ratio of each to the first. None where nobody measured it."""
+
+    def value(place: int, records: _Shared) -> Any:
+        return quantity.value(records[place])
+
+    def ratio(place: int, records: _Shared) -> float | None:
+        number, first = value(place, records), value(0, records)
+        return number / first if number is not None and first else None
+
+    measured = [records for records in shared if any(quantity.value(r) is not None for r in records)]
     if not measured:
         return None
-    varying = [n for i, n in enumerate(SETTING) if len({setting[i] for _, setting, _ in measured}) > 1]
-    keys = tuple(Column(n, n.replace("_", " ")) for n in ("fusion", *varying, "backend"))
-    values = tuple(Column(f"{name}_run_{run.id}", f"run {run.id}", metric.column.show, numeric=True) for run in runs)
-    ratios = tuple(
-        Column(f"{name}_ratio_{run.id}", f"run {run.id} vs {runs[0].id}", units.ratio, numeric=True) for run in runs[1:]
-    )
-    lines = []
-    for key in measured:
-        numbers = [cell(row[key], name) for row in rows]
-        first = numbers[0]
-        quotients = [n / first if n is not None and first else None for n in numbers[1:]]
-        lines.append((*(cell(rows[0][key], c.name) for c in keys), *numbers, *quotients))
-    return Table(
-        title=metric.column.heading, columns=(*keys, *values, *ratios), rows=tuple(lines)
-    ).without_empty_columns()
+    varying = [c for c in SETTING if len({c.value(first) for first, *_ in measured}) > 1]
+    columns: list[Column[_Shared]] = [_of_first(column) for column in (FUSION, *varying, BACKEND)]
+    for place, run in enumerate(runs):
+        show, get = quantity.show, partial(value, place)
+        columns.append(Column(f"{quantity.name}_run_{run.id}", f"run {run.id}", show, numeric=True, get=get))
+    for place, run in enumerate(runs[1:], 1):
+        name, heading = f"{quantity.name}_ratio_{run.id}", f"run {run.id} vs {runs[0].id}"
+        columns.append(Column(name, heading, units.ratio, numeric=True, get=partial(ratio, place)))
+    return Table.of(quantity.heading, measured, columns).without_empty_columns()
+
+
+def _of_first(column: Column[Record]) -> Column[_Shared]:
+    """What the records of a case have alike, got from the first of them."""
+    return Column(column.name, column.heading, get=lambda records: column.value(records[0]))
 
 
 def _missing(runs: Sequence[Run], rows: Sequence[dict[_Key, Record]]) -> Table | None:
     """Cases that some run did not measure."""
-    everything = dict.fromkeys(key for row in rows for key in row)
-    absent = [(key, [run.id for run, row in zip(runs, rows, strict=True) if key not in row]) for key in everything]
-    columns = tuple(Column(n, n.replace("_", " ")) for n in ("fusion", *SETTING, "backend"))
-    columns = (*columns, Column("missing", "not measured in"))
-    lines = tuple(
-        (fusion, *setting, backend, ", ".join(f"run {n}" for n in ids))
-        for (fusion, setting, backend), ids in absent
-        if ids
-    )
-    return Table(title="Not in every run", columns=columns, rows=lines).without_empty_columns() if lines else None
+    everything: dict[_Key, Record] = {}
+    for row in rows:
+        for key, record in row.items():
+            everything.setdefault(key, record)
+
+    def absent(record: Record) -> str:
+        return ", ".join(f"run {run.id}" for run, row in zip(runs, rows, strict=True) if _key(record) not in row)
+
+    partly = [record for record in everything.values() if absent(record)]
+    columns: list[Column[Record]] = [dataclasses.replace(c, numeric=False) for c in (FUSION, *SETTING, BACKEND)]
+    columns.append(Column("missing", "not measured in", get=absent))
+    return Table.of("Not in every run", partly, columns).without_empty_columns() if partly else None
 
 
 def _facts(runs: Sequence[Run], shared: int) -> tuple[tuple[str, str], ...]:
@@ -92,8 +109,11 @@ def _facts(runs: Sequence[Run], shared: int) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _data(runs: Sequence[Run]) -> Table:
+def _data(runs: Sequence[Run]) -> pandas.DataFrame:
     """The rows of all runs under one another, with the run's id in front."""
-    tables = [data_table(run.records, Baseline(run.records, run.baseline)) for run in runs]
-    rows = tuple((run.id, *row) for run, table in zip(runs, tables, strict=True) for row in table.rows)
-    return Table(title="", columns=(Column("run", "run"), *tables[0].columns), rows=rows)
+    import pandas
+
+    parts = [exact_rows(run.records, Baseline(run.records, run.baseline)) for run in runs]
+    for run, part in zip(runs, parts, strict=True):
+        part.insert(0, "run", run.id)
+    return pandas.concat(parts, ignore_index=True)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afftool.errors import AfftoolError
 from afftool.record import Record
-from afftool.report.columns import cell, setting_of
+from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING
+from afftool.report.exact import FIELDS, frame, objects
 from afftool.spec import FusionSpec
 from afftool.spec.sweep import baseline_of
+
+if TYPE_CHECKING:
+    import pandas
+
+ALIKE = [column.name for column in (*SETTING, BACKEND)]
+"""What two rows must have alike to be compared."""
+RELATIVE = [quantity.name for quantity in QUANTITIES if quantity.relative]
 
 
 class Baseline:
@@ -17,23 +26,27 @@ class Baseline:
 
     def __init__(self, records: Sequence[Record], text: str | None) -> None:
         self.text = text
-        self._names = {r.fusion: _serving(r.fusion, text) for r in records}
-        self._rows = {(r.fusion, setting_of(r), r.backend): r for r in records if r.status == "ok"}
+        self._names = {fusion: _serving(fusion, text) for fusion in {r.fusion for r in records}}
+        measured = [r for r in records if r.status == "ok"]
+        self._rows = _comparable(measured).drop_duplicates([FUSION.name, *ALIKE], keep="last")
 
     def is_baseline(self, record: Record) -> bool:
         """Whether this row is one that others are compared with."""
         return self.text is not None and self._names.get(record.fusion) == record.fusion
 
-    def ratio(self, record: Record, name: str) -> float | None:
-        """The row's value as a multiple of the baseline's; None where either is missing or the baseline's is 0.
+    def ratios(self, records: Sequence[Record]) -> pandas.DataFrame:
+        """The rows' costs as multiples of the baseline's, a row a record and a column a cost, in this order.
 
-        A time's ratio is the one measured round by round, if it was.
+        NA where either is missing or the baseline's is 0. A time's ratio is the one measured round by round, if it was.
         """
-        if name == "latency_ms" and self._paired(record):
-            return record.latency_ratio
-        base = self._rows.get((self._names.get(record.fusion) or "", setting_of(record), record.backend))
-        own, other = getattr(record, name, None), getattr(base, name, None)
-        return own / other if own is not None and other else None
+        own = _comparable(records)  # each row under the name of the baseline that serves it
+        own[FUSION.name] = objects([self._names.get(record.fusion) for record in records])
+        # A merge takes missing keys as equal: rows that both have no backend or no height are compared.
+        found = own[[FUSION.name, *ALIKE]].merge(self._rows, how="left", on=[FUSION.name, *ALIKE])[RELATIVE]
+        ratios = own[RELATIVE] / found.where(found != 0)
+        paired = objects([self._paired(record) for record in records]).astype(bool)
+        ratios["latency_ms"] = own["latency_ratio"].where(paired, ratios["latency_ms"])
+        return ratios
 
     def ratio_interval(self, record: Record) -> tuple[float, float] | None:
         """The 95% interval of the latency's ratio, where the two were timed in the same rounds."""
@@ -44,20 +57,39 @@ class Baseline:
         return record.latency_ratio is not None and record.baseline == self._names.get(record.fusion)
 
 
-def best_cells(records: Sequence[Record], name: str, better: str) -> list[int]:
-    """Positions of the best values of one field, group by group; none where a group's values are all alike."""
-    groups: dict[Any, list[tuple[int, Any]]] = {}
-    for position, record in enumerate(records):
-        value = cell(record, name)
-        if value is not None:
-            groups.setdefault((setting_of(record), record.backend), []).append((position, value))
-    best: list[int] = []
-    for group in groups.values():
-        values = [value for _, value in group]
-        if min(values) < max(values):
-            winner = min(values) if better == "less" else max(values)
-            best += [position for position, value in group if value == winner]
-    return best
+def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
+    """Which values are the best of the rows measured alike: a row a record, a column a quantity that has a better.
+
+    None is where a group's values are all alike; ties share the mark.
+    """
+    rows = _comparable(records)
+    less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
+    judged = [quantity.name for quantity in QUANTITIES if quantity.better]
+    groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
+    low, high = groups.transform("min"), groups.transform("max")
+    winner = high.assign(**{name: low[name] for name in less})
+    return ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+
+
+def exact_rows(records: Sequence[Record], baseline: Baseline) -> pandas.DataFrame:
+    """One row a record with every stored field, then the multiples of the baseline, then what it is best at."""
+    rows = frame(records)
+    for name in FIELDS:
+        if rows[name].dtype == object:  # those that hold text, or a mapping
+            rows[name] = objects([_flat(value) for value in rows[name]])
+    best = best_of_group(records)
+    named = objects([" ".join(best.columns[marks]) or None for marks in best.to_numpy()])
+    return rows.join(baseline.ratios(records).add_suffix("_vs_baseline")).assign(best=named)
+
+
+def _comparable(records: Sequence[Record]) -> pandas.DataFrame:
+    """The records with everything in columns that they must have alike."""
+    made = {column.name: [column.value(r) for r in records] for column in SETTING if column.name not in FIELDS}
+    return frame(records).assign(**{name: objects(values) for name, values in made.items()})
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list, tuple)) else value
 
 
 def _serving(fusion: str, baseline: str | None) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from afftool import catalog
 from afftool.errors import SpecError
+from afftool.plain import check_choices, digest
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.host import MODULE, HostSpec
 from afftool.spec.text import name_extents, show_size
@@ -37,15 +38,7 @@ class CaseSpec:
     seed: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("mode", get_args(Mode)),
-            ("dtype", get_args(Dtype)),
-            ("memory_format", get_args(MemoryFormat)),
-        ):
-            if getattr(self, name) not in choices:
-                raise SpecError(
-                    f"{name}={getattr(self, name)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
-                )
+        check_choices(self)
         if self.batch < 1 or min(self.size, default=0) < 1:
             raise SpecError("batch and size must be at least 1", hint="for example --batch 8 --size 56")
         if len(self.size) != self.fusion.ndim:
@@ -120,22 +113,11 @@ class CaseSpec:
         parts += [f"channels={self.channels}"] if self.channels is not None else []
         parts += [f"size={show_size(self.size)}", f"batch={self.batch}"]
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        return " ".join(
-            [
-                *parts,
-                *(
-                    f"{name}={getattr(self, name)}"
-                    for name in ("mode", "device", "dtype", "memory_format")
-                    if getattr(self, name) != defaults[name]
-                ),
-            ]
-        )
+        further = {name: getattr(self, name) for name in ("mode", "device", "dtype", "memory_format")}
+        parts += [f"{name}={value}" for name, value in further.items() if value != defaults[name]]
+        return " ".join(parts)
 
     @property
     def identity(self) -> str:
         """A short hash over every field, so that equal questions have equal identities on every machine."""
-        # Imported here: a mistyped name has to be answered at once, and is never hashed.
-        import hashlib
-        import json
-
-        return hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self, self.fields())

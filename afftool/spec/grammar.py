@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 from afftool.errors import BatchStatisticsError, SpecError
+from afftool.plain import check_choices
 from afftool.spec.text import show
 
 Strategy = Literal["add", "concat", "refinement", "modulation", "selection"]
@@ -44,12 +45,7 @@ class Grammar:
     inputs: int = 2
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            choices = get_args(hint)
-            if choices and all(isinstance(c, str) for c in choices) and getattr(self, name) not in choices:
-                raise SpecError(
-                    f"{name}={getattr(self, name)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
-                )
+        check_choices(self)
         for name, low in (("reduction", 1), ("iterations", 1), ("inputs", 2)):
             if getattr(self, name) < low:
                 raise SpecError(f"{name}={getattr(self, name)} is too small", hint=f"use {low} or more")

@@ -22,21 +22,24 @@ if TYPE_CHECKING:
     from afftool.record import Record
 
 DEFAULT_BASELINE = "add"
+DEFAULT_BUDGET_S = 10.0
+DEFAULT_PRECISION = 0.01
+"""Of a bench, where nothing is said: the command line tells them before the bench itself is imported."""
 USER_HOST_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What was asked for, option by option; each takes lists, comma separated or repeated. Empty means the default."""
+    """What was asked for, option by option; each takes lists, comma separated or repeated. None means the default."""
 
-    fusion: Sequence[str]
-    host: Sequence[str] = ()
-    channels: Sequence[str] = ()
-    size: Sequence[str] = ()
-    batch: Sequence[str] = ()
-    mode: Sequence[str] = ()
-    dtype: Sequence[str] = ()
-    memory_format: Sequence[str] = ()
+    fusion: Iterable[str]
+    host: Iterable[str] | None = None
+    channels: Iterable[str] | None = None
+    size: Iterable[str] | None = None
+    batch: Iterable[str] | None = None
+    mode: Iterable[str] | None = None
+    dtype: Iterable[str] | None = None
+    memory_format: Iterable[str] | None = None
     baseline: str | None = DEFAULT_BASELINE
 
 
@@ -66,9 +69,9 @@ def sweep(words: Words) -> Sweep:
     error if none of the requested ones can be.
     """
     fusions = parse_fusions(words.fusion)
-    hosts = [HostSpec.parse(text) for text in split_list(list(words.host)) or [MODULE.text]]
+    hosts = [HostSpec.parse(text) for text in split_list(words.host) or [MODULE.text]]
     channels = _numbers("channels", words.channels)
-    sizes = split_list(list(words.size))
+    sizes = split_list(words.size)
     for size in sizes:
         if not all(part.isdecimal() for part in size.lower().split("x")):
             raise SpecError(f"{size!r} is not a size", hint="for example --size 56, or --size 56x28")
@@ -104,7 +107,7 @@ def sweep(words: Words) -> Sweep:
 def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
     """Fusions from words; `all` stands for every name of the catalog and of installed packages."""
     names: list[str] = []
-    for text in split_list(list(texts)):
+    for text in split_list(texts):
         names += [*catalog.FUSIONS, *entry_points("afftool.fusions")] if text == "all" else [text]
     if not names:
         raise SpecError("no fusion was named", hint="for example --fusion iaff; `afftool list fusions` shows them")
@@ -156,16 +159,16 @@ def _default_size(host: HostSpec) -> str:
     return str(catalog.HOSTS[host.name].size if host.name in catalog.HOSTS else USER_HOST_SIZE)
 
 
-def _numbers(option: str, texts: Sequence[str]) -> list[int]:
-    words = split_list(list(texts))
+def _numbers(option: str, texts: Iterable[str] | None) -> list[int]:
+    words = split_list(texts)
     for word in words:
         if not word.isdecimal() or int(word) < 1:
             raise SpecError(f"{option} {word!r} is not a whole number from 1", hint=f"for example --{option} 8,16")
     return [int(word) for word in words]
 
 
-def _choices(option: str, texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    words = split_list(list(texts)) or [known[0]]
+def _choices(option: str, texts: Iterable[str] | None, known: Sequence[str]) -> list[str]:
+    words = split_list(texts) or [known[0]]
     for word in words:
         if word not in known:
             raise unknown(option, word, known)

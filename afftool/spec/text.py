@@ -90,9 +90,9 @@ def show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def split_list(texts: list[str]) -> list[str]:
-    """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c."""
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+def split_list(texts: Iterable[str] | None) -> list[str]:
+    """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c; or not."""
+    return [part.strip() for text in texts or () for part in text.split(",") if part.strip()]
 
 
 def parse_size(text: str, ndim: int) -> tuple[int, ...]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afftool.data.splits import IGNORE
 from afftool.errors import DataError
+from afftool.study.cells import Task
 
 if TYPE_CHECKING:
     from afftool.data.splits import Split, Splits
-
-Task = Literal["classify", "segment"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

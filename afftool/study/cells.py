@@ -1,14 +1,15 @@
-"""What training a cell gave: one flat record, and which stored ones make a cell finished."""
+"""What a study stores, a row each: the plan that it began with, and what training a cell gave. No torch here."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afftool.study.spec import CellSpec
+from afftool.plain import Plain, digest
+from afftool.study.recipe import Recipe
 
+Task = Literal["classify", "segment"]
 CellStatus = Literal["ok", "failed"]
 
 MEASURED = ("images_per_s", "train_s", "finished_at")
@@ -16,7 +17,42 @@ MEASURED = ("images_per_s", "train_s", "finished_at")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellRecord:
+class CellSpec(Plain):
+    """One variant trained with one seed. Two cells with equal fields give equal results, bit for bit on the CPU.
+
+    Texts are in their shortest form. `fingerprint` is the data's, `code` that of modules of the user's own. `threads`,
+    `dtype` and `compiled` are how the training runs, because they decide in which order numbers are added; so do
+    the release of `torch` and the vector instructions it uses (`capability`, on the CPU). `training` is
+    the version of afftool's loop.
+    """
+
+    fusion: str
+    host: str
+    data: str
+    fingerprint: str
+    train_images: int | None
+    data_seed: int
+    recipe: Recipe
+    seed: int
+    draw: str = ""
+    device: str = "cpu"
+    threads: int = 1
+    dtype: str = "float32"
+    compiled: bool = False
+    torch: str = ""
+    capability: str = ""
+    training: int = 0
+    code: str = ""
+
+    @property
+    def identity(self) -> str:
+        """A short hash over every field that can change the result; where the data came from cannot."""
+        fields = self.to_dict() | {"recipe": self.recipe.effective()}
+        return digest(self, fields, without=("data", "train_images", "data_seed"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord(Plain):
     """One trained cell. `accuracy` (top-1) or `miou` is a share in [0, 1] on the test split after the last epoch.
 
     `bands` is the same score per object-size band. `losses` are the mean training losses per epoch, `scores` the
@@ -57,36 +93,32 @@ class CellRecord:
         """Every field that a repetition must reproduce bit for bit on the CPU."""
         return {key: value for key, value in self.to_dict().items() if key not in MEASURED}
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON takes it."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        lists = {key: list(fields[key]) for key in ("losses", "signal")}
-        return fields | lists | {"cell": self.cell.to_dict()}
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> CellRecord:
-        """The record back from `to_dict`; fields that a later version added are left out."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        kept = {key: value for key, value in fields.items() if key in known}
-        tuples = {key: tuple(kept.get(key, ())) for key in ("losses", "signal")}
-        return cls(**kept | tuples | {"cell": CellSpec.from_dict(kept["cell"])})
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a variant before training: its host as text, its cost for one image, whether it fuses."""
+
+    host: str
+    params: int
+    macs: int | None = None
+    fuses: bool = True
 
 
-def latest(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
-    """The last record of every cell among stored rows, by identity.
+@dataclass(frozen=True, kw_only=True)
+class StoredPlan(Plain):
+    """What a report needs of a study besides its cells' records: all of the plan but the images.
 
-    A record that is not finished never replaces one that is: stores are merged in any order.
+    `study` is TOML, `cells` are (variant, seed, identity), `size` is height and width, `note` is what the data's source
+    had to assume.
     """
-    records: dict[str, CellRecord] = {}
-    for row in rows:
-        if "identity" in row:
-            record = CellRecord.from_dict(row)
-            before = records.get(record.identity)
-            if record.finished or before is None or not before.finished:
-                records[record.identity] = record
-    return records
 
-
-def finished(rows: Iterable[dict[str, Any]]) -> dict[str, CellRecord]:
-    """The cells among stored rows that need no training: those whose last record is finished."""
-    return {identity: record for identity, record in latest(rows).items() if record.finished}
+    study: str
+    cells: tuple[tuple[str, int, str], ...]
+    facts: Mapping[str, Facts]
+    train_images: int
+    test_images: int
+    size: tuple[int, int]
+    classes: int
+    task: Task
+    citation: str = ""
+    note: str = ""

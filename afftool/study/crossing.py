@@ -28,36 +28,35 @@ def crossed(variants: Sequence[Variant], baseline: str, across: str, texts: Sequ
     own = {variant.name: variant for variant in variants}
     first = own[baseline]
     others = [variant for variant in variants if variant is not first]
-    alone = not any(
-        _value(v, across) == _value(first, across) or _plain(v.fusion) == _plain(first.fusion) for v in others
-    )
+    alone = not any(_value(v, across) == _value(first, across) or v.fusion_spec == first.fusion_spec for v in others)
     at = {_value(v, across): v.knobs for v in reversed(variants) if not (alone and v is first)}
     values = [value for value in dict.fromkeys(_value(v, across) for v in variants) if value is not None]
-    fusions = [text for text in texts if text not in own]
+    fusions = {text: FusionSpec.parse(text) for text in texts if text not in own}
     made = [first] if alone and fusions else []
     made += [own[text] for text in texts if text in own]
     for value in values:
-        for text in fusions:
-            if value in at and not (alone and _plain(text) == _plain(first.fusion)):
-                made.append(_made(own, f"{text} {label(across, value)}", text, at[value]))
+        for text, fusion in fusions.items():
+            if value in at and not (alone and fusion == first.fusion_spec):
+                new = Variant(name=f"{text} {label(across, value)}", fusion=text, knobs=at[value])
+                made.append(_same(own, new))
     made = list({variant.name: variant for variant in made}.values())
-    return tuple(made) if alone else _against_their_own(made, first.fusion, across)
+    return tuple(made) if alone else _against_their_own(made, first.fusion_spec, across)
 
 
-def _made(own: dict[str, Variant], name: str, text: str, knobs: tuple[tuple[str, str], ...]) -> Variant:
-    """The study's own variant, by name or because it is the same; else a new one."""
-    if name in own:
-        return own[name]
-    same = (v for v in own.values() if v.knobs == knobs and _plain(v.fusion) == _plain(text))
-    return next((v for v in same if not (v.recipe or v.draw)), Variant(name=name, fusion=text, knobs=knobs))
+def _same(own: dict[str, Variant], new: Variant) -> Variant:
+    """The study's own variant, by name or because it trains the same; else the new one."""
+    if new.name in own:
+        return own[new.name]
+    same = (v for v in own.values() if v.knobs == new.knobs and v.fusion_spec == new.fusion_spec)
+    return next((v for v in same if not (v.recipe or v.draw)), new)
 
 
-def _against_their_own(variants: list[Variant], fusion: str, across: str) -> tuple[Variant, ...]:
+def _against_their_own(variants: list[Variant], fusion: FusionSpec, across: str) -> tuple[Variant, ...]:
     """Each against the variant with `fusion` at its value, or the first there where that is not among them."""
     names, judged = {variant.name for variant in variants}, []
     for variant in variants:
         there = [other for other in variants if _value(other, across) == _value(variant, across)]
-        reference = next((other for other in there if _plain(other.fusion) == _plain(fusion)), there[0])
+        reference = next((other for other in there if other.fusion_spec == fusion), there[0])
         against = variant.against if variant.against in names else reference.name
         judged.append(dataclasses.replace(variant, against=None if variant is reference else against))
     return tuple(judged)
@@ -65,8 +64,3 @@ def _against_their_own(variants: list[Variant], fusion: str, across: str) -> tup
 
 def _value(variant: Variant, knob: str) -> str | None:
     return dict(variant.knobs).get(knob)
-
-
-def _plain(fusion: str) -> str:
-    """A fusion's shortest text, by which two ways to write one are the same."""
-    return FusionSpec.parse(fusion).text

@@ -29,6 +29,8 @@ Start = dict[str, str]
 class Network:
     """A host and the fusions in it, by their names in the host, in the order they were built."""
 
+    host: HostSpec
+    fusion: FusionSpec
     module: nn.Module
     fusions: dict[str, nn.Module]
 
@@ -47,7 +49,7 @@ class Network:
         }
 
 
-def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: Init = "host") -> Network:
+def build_network(host: HostSpec, fusion: FusionSpec, *, seed: int, draw: str = "", init: Init = "host") -> Network:
     """Build a host around a fusion; the same seed gives the same weights wherever names and shapes agree.
 
     Weights of convolutions and linear layers are drawn by `init` from a generator keyed by seed and name, biases
@@ -58,27 +60,26 @@ def build_network(host: str, fusion: str, *, seed: int, draw: str = "", init: In
     drawn from a generator keyed by seed and place, a host from one keyed by seed that fusions do not touch. A named
     `init` draws the user's own weights too.
     """
-    spec, asked = FusionSpec.parse(fusion), HostSpec.parse(host)
-    scheme = _scheme(asked) if init == "host" else init
+    scheme = _scheme(host) if init == "host" else init
     built: list[nn.Module] = []
 
     def factory(channels: int) -> nn.Module:
         with seeded(seed, draw, "fusion", len(built)):
-            built.append(build_fusion(spec, channels=channels))
+            built.append(build_fusion(fusion, channels=channels))
         return built[-1]
 
     with seeded(seed, "host"):
-        module = build_host(asked, factory)
+        module = build_host(host, factory)
     names = {id(part): name for name, part in module.named_modules()}
     fusions = {names[id(part)]: part for part in built if id(part) in names}
     inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}
     for name, part in module.named_modules():
         fused = id(part) in inside
-        own = spec.grammar is None if fused else asked.target is not None
+        own = fusion.grammar is None if fused else host.target is not None
         if own and init == "host":
             continue
         _draw(part, name, (seed, draw) if fused else (seed, ""), scheme)
-    return Network(module, fusions)
+    return Network(host, fusion, module, fusions)
 
 
 def _scheme(host: HostSpec) -> Init:
@@ -127,12 +128,13 @@ def signal(network: Network, images: Tensor) -> tuple[float, ...]:
     return tuple(float(output.float().square().mean().sqrt()) for _, _, output in seen)
 
 
-def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> tuple[Tensor, int]:
+def probe(network: Network, images: Tensor) -> tuple[Tensor, int]:
     """One training step's forward and backward on a few images, to find out now what would fail later.
 
     Returns the output, `(N, classes)` or `(N, classes, H, W)`, and how many times a fusion was run. Raises `ShapeError`
     for a fusion that changes its maps' shape, `LoadError` for one that raises, or for a host whose output fits neither.
     """
+    fusion, host = network.fusion, network.host
     with seeded("probe"), watched(network) as seen:
         try:
             output: Tensor = network.module.train()(images)
@@ -165,7 +167,7 @@ def probe(network: Network, images: Tensor, *, fusion: str, host: str) -> tuple[
     return output.detach(), len(seen)
 
 
-def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: str) -> None:
+def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: FusionSpec) -> None:
     for name, x, output in seen:
         if not isinstance(output, Tensor) or output.shape != x.shape:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +14,14 @@ from afftool import catalog, registry
 from afftool.data import DataSpec, load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
-from afftool.extras import need
-from afftool.spec import CaseSpec, FusionSpec, HostSpec
-from afftool.study.arrays import Arrays, Task, arrays
+from afftool.registry import need
+from afftool.spec import CaseSpec, HostSpec
+from afftool.study.arrays import Arrays, arrays
+from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
 from afftool.study.code import code_of
 from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.recipe import Recipe
-from afftool.study.spec import CellSpec, StudySpec, Variant
+from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import TRAINING
 
 Compile = Literal["auto", "always", "never"]
@@ -52,16 +52,6 @@ class Conditions:
         return "bfloat16" if self.device == "cuda" else "float32"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of a variant before training: its host as text, its cost for one image, whether it fuses."""
-
-    host: str
-    params: int
-    macs: int | None = None
-    fuses: bool = True
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
@@ -76,20 +66,20 @@ class Plan:
     citation: str = ""
     note: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """What a report needs besides the cells' records, as JSON takes it."""
-        return {
-            "study": self.study.to_toml(),
-            "cells": [[name, seed, cell.identity] for name, seed, cell in self.cells],
-            "facts": {name: dataclasses.asdict(facts) for name, facts in self.facts.items()},
-            "train_images": len(self.data.train_images),
-            "test_images": len(self.data.test_images),
-            "size": list(self.data.size),
-            "classes": self.data.classes,
-            "task": self.data.task,
-            "citation": self.citation,
-            "note": self.note,
-        }
+    def stored(self) -> StoredPlan:
+        """The plan as the store keeps it."""
+        return StoredPlan(
+            study=self.study.to_toml(),
+            cells=tuple((name, seed, cell.identity) for name, seed, cell in self.cells),
+            facts=self.facts,
+            train_images=len(self.data.train_images),
+            test_images=len(self.data.test_images),
+            size=self.data.size,
+            classes=self.data.classes,
+            task=self.data.task,
+            citation=self.citation,
+            note=self.note,
+        )
 
 
 def plan(study: StudySpec, conditions: Conditions) -> Plan:
@@ -115,7 +105,7 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    codes = {v.name: code_of(FusionSpec.parse(v.fusion).target, study.host_of(v).target) for v in study.variants}
+    codes = {v.name: code_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
@@ -182,17 +172,17 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     """Whether the host classifies images or pixels: by its output, which is right for a user's host too."""
     classes = len(splits.classes or splits.mask_classes)
     host = with_classes(study.host_of(study.variants[0]), classes)
-    network = build_network(host.text, study.variants[0].fusion, seed=0)
+    network = build_network(host, study.variants[0].fusion_spec, seed=0)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
-    output, _ = probe(network, sample, fusion=study.variants[0].fusion, host=host.text)
+    output, _ = probe(network, sample)
     return "segment" if output.ndim == 4 else "classify"
 
 
 def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start]:
     host = with_classes(study.host_of(variant), data.classes)
-    network = build_network(host.text, variant.fusion, seed=0, init=study.recipe_of(variant).init)
+    network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init)
     start = network.host_start()
-    output, fused = probe(network, sample, fusion=variant.fusion, host=host.text)
+    output, fused = probe(network, sample)
     if output.shape[1] != data.classes:
         raise LoadError(
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
@@ -220,9 +210,7 @@ def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> i
     """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
     from afftool.measure.cost.count import count
 
-    case = CaseSpec(
-        fusion=FusionSpec.parse(variant.fusion), host=host, channels=None, size=data.size, batch=1, device="meta"
-    )
+    case = CaseSpec(fusion=variant.fusion_spec, host=host, channels=None, size=data.size, batch=1, device="meta")
     try:
         return int(count(case).macs)
     except (AfftoolError, RuntimeError, NotImplementedError):
@@ -233,7 +221,6 @@ def _cell(
     study: StudySpec, variant: Variant, seed: int, facts: Facts, code: str, splits: Splits, conditions: Conditions
 ) -> CellSpec:
     recipe = study.recipe_of(variant)
-    fusion, host = FusionSpec.parse(variant.fusion), HostSpec.parse(facts.host)
     images = recipe.epochs * len(splits.train)
     compiled = {
         "always": True,
@@ -241,8 +228,8 @@ def _cell(
         "auto": pays_to_compile(conditions.device, facts.macs, images),
     }[conditions.compiled]
     return CellSpec(
-        fusion=fusion.text,
-        host=host.text,
+        fusion=variant.fusion_spec.text,
+        host=facts.host,
         data=DataSpec.parse(study.data).text,
         fingerprint=splits.fingerprint,
         train_images=study.train_images,
@@ -280,4 +267,4 @@ def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:
             )
 
 
-__all__ = ["Conditions", "Facts", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]
+__all__ = ["Conditions", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]

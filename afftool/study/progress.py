@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from afftool.study.cells import CellRecord
-from afftool.study.spec import CellSpec
+from afftool import units
+from afftool.study.cells import CellRecord, CellSpec
 
 if TYPE_CHECKING:
     from afftool.study.train import Tick
@@ -47,7 +47,7 @@ class Progress:
             self._scores[tick.identity] = tick.score
         loss = "" if tick.loss is None else f", loss {tick.loss:.3f}"
         score = self._scores.get(tick.identity)
-        so_far = "" if score is None else f", {100 * score:.1f}% so far"
+        so_far = "" if score is None else f", {units.percent(score)} so far"
         done = len(self._ended)
         return (
             f"{self._name(tick.identity)}, epoch {tick.epoch}/{tick.epochs}{loss}{so_far}; "
@@ -65,7 +65,7 @@ class Progress:
             return f"{place}: failed, {record.reason}"
         what = "accuracy" if record.miou is None else "mIoU"
         speed = f", {record.images_per_s:,.0f} images/s" if record.images_per_s else ""
-        return f"{place}: {what} {100 * record.score:.2f}%, loss {record.losses[-1]:.3f}{speed}"
+        return f"{place}: {what} {units.percent(record.score, 2)}, loss {record.losses[-1]:.3f}{speed}"
 
     def interrupted(self) -> str:
         """Say what is kept for the next run, this one's work and the earlier ones'."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from afftool.errors import SpecError, UnknownKey
+from afftool.errors import SpecError
+from afftool.plain import Plain, check_choices, refuse_unknown, unsaid
 from afftool.registry import unknown
 
 Optimizer = Literal["sgd", "adagrad", "adamw"]
@@ -19,7 +20,7 @@ Init = Literal["host", "kaiming", "xavier"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Plain):
     """The settings of one training. Times are in epochs; `milestones` are shares of all epochs.
 
     `crop` is the share of the image's size that is padded on each side before a random crop back (1/8 is 4 of 32
@@ -49,12 +50,7 @@ class Recipe:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        for field, hint in get_type_hints(type(self)).items():
-            choices = get_args(hint)
-            if choices and isinstance(choices[0], str) and getattr(self, field) not in choices:
-                raise SpecError(
-                    f"recipe {field}={getattr(self, field)!r} is not allowed", hint=f"choose from {', '.join(choices)}"
-                )
+        check_choices(self, "recipe ")
         for field, low in (("epochs", 1), ("batch", 2)):
             if getattr(self, field) < low:
                 raise SpecError(f"recipe {field}={getattr(self, field)} is too small", hint=f"use {low} or more")
@@ -79,18 +75,12 @@ class Recipe:
         """This recipe with some fields replaced, given as values or as text. Raises `UnknownKey` or `SpecError`."""
         hints = get_type_hints(type(self))
         hints.pop("name")
-        for key in settings:
-            if key not in hints:
-                raise UnknownKey(f"a recipe takes no key {key!r}", hint=unknown("key", key, hints).hint)
+        refuse_unknown("a recipe", settings, hints)
         return dataclasses.replace(self, **{key: _read(key, value, hints[key]) for key, value in settings.items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON and TOML take it."""
-        return dataclasses.asdict(self) | {"milestones": list(self.milestones)}
 
     def effective(self) -> dict[str, Any]:
         """The fields that can change a result under this optimizer and schedule; a name cannot."""
-        idle = {"name"}
+        idle = {"name", *unsaid(self)}
         idle |= {"momentum", "nesterov"} if self.optimizer != "sgd" else set()
         idle |= {"milestones", "decay"} if self.schedule != "step" else set()
         idle |= {"power"} if self.schedule != "poly" else set()

@@ -11,7 +11,7 @@ from afftool.catalog import STUDIES
 from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
-from afftool.spec import HostSpec
+from afftool.spec import MODULE
 from afftool.spec.text import read_options
 from afftool.study.recipe import Recipe, recipe
 from afftool.study.spec import StudySpec
@@ -61,7 +61,7 @@ def requested(words: Words) -> StudySpec:
         changes["baseline"] = words.baseline
     spec = dataclasses.replace(spec, **changes)
     DataSpec.parse(spec.data)
-    if HostSpec.parse(spec.host).name == "module":
+    if spec.host_spec == MODULE:
         raise SpecError(
             "--host module, the bare fusion, answers nothing to train", hint="use --host resnet:b=1, for example"
         )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from afftool.errors import SpecError
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import FileCheckpoint
 from afftool.study.plan import Plan
-from afftool.study.spec import CellSpec
 from afftool.study.train import Tick
 
 Engine = Callable[[Sequence[CellSpec], Arrays, Path], Iterator[Tick | CellRecord]]

@@ -9,10 +9,11 @@ from pathlib import Path
 from afftool.environment import read
 from afftool.errors import NothingMeasured
 from afftool.store import Store
-from afftool.study.cells import CellRecord, finished, latest
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.plan import Conditions, Plan, plan
 from afftool.study.run import Engine, Shard, run, todo
-from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.spec import StudySpec
+from afftool.study.stored import finished, latest
 from afftool.study.train import Tick
 
 
@@ -66,7 +67,7 @@ def begin(spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard
     planned = plan(spec, conditions)
     known = {} if fresh else finished(store.cells())
     run_id = store.begin(command, read(), spec.baseline)
-    store.append_cell(run_id, planned.to_dict())
+    store.append_cell(run_id, planned.stored().to_dict())
     return Session(
         plan=planned,
         store=store,

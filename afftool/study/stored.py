@@ -1,30 +1,73 @@
-"""A study's run in the store, and the report made of it again: whatever cell is in the store now counts."""
+"""A study in the store: its rows read, what counts of them, and the report made of whatever is there now."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+from afftool.errors import StoreError
+from afftool.plain import Plain
 from afftool.report.model import Report
 from afftool.store import Store
-from afftool.study.cells import latest
-from afftool.study.outcome import outcome
+from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.report import study_report
+from afftool.study.results import results
+
+Row = TypeVar("Row", bound=Plain)
 
 
-def plan_of(store: Store, run_id: int) -> dict[str, Any] | None:
-    """The plan a run of `ablate` began with; None for a run of another command."""
-    return next((row for row in store.cells(run_id) if "study" in row and "identity" not in row), None)
+def read_plans(rows: Iterable[Mapping[str, Any]]) -> list[StoredPlan]:
+    """The plans among stored rows. Raises `StoreError` for a damaged one."""
+    return [_read(StoredPlan, row) for row in rows if _is_plan(row)]
+
+
+def read_cells(rows: Iterable[Mapping[str, Any]]) -> list[CellRecord]:
+    """The records of cells among stored rows. Raises `StoreError` for a damaged one."""
+    return [_read(CellRecord, row) for row in rows if not _is_plan(row)]
+
+
+def _is_plan(row: Mapping[str, Any]) -> bool:
+    """A run's plan lies among its cells, as layout 1 of the store has it; only a cell has an identity."""
+    return "identity" not in row
+
+
+def _read(kind: type[Row], row: Mapping[str, Any]) -> Row:
+    try:
+        return kind.from_dict(row)
+    except TypeError as error:
+        raise StoreError(
+            f"a study's row in the store cannot be read: {error}", hint="was it written by a newer afftool?"
+        ) from error
+
+
+def latest(rows: Iterable[Mapping[str, Any]]) -> dict[str, CellRecord]:
+    """The last record of every cell among stored rows, by identity.
+
+    A record that is not finished never replaces one that is: stores are merged in any order.
+    """
+    records: dict[str, CellRecord] = {}
+    for record in read_cells(rows):
+        before = records.get(record.identity)
+        if record.finished or before is None or not before.finished:
+            records[record.identity] = record
+    return records
+
+
+def finished(rows: Iterable[Mapping[str, Any]]) -> dict[str, CellRecord]:
+    """The cells among stored rows that need no training: those whose last record is finished."""
+    return {identity: record for identity, record in latest(rows).items() if record.finished}
 
 
 def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report | None:
     """The report of a run of `ablate`; None for a run of another command."""
-    plan = plan_of(store, run_id)
-    if plan is None:
+    plans = read_plans(store.cells(run_id))
+    if not plans:
         return None
     records = [(run.environment, record) for run in store.runs() for record in run.records]
     run = store.run(run_id)
-    report = study_report(outcome(plan, latest(store.cells()), pairs=pairs, records=records), run.environment)
+    found = results(plans[0], latest(store.cells()), pairs=pairs, records=records)
+    report = study_report(found, run.environment)
     return replace(
         report,
         facts=(*report.facts, ("command", run.command), ("begun", run.started)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from afftool.errors import LoadError
-from afftool.extras import need
+from afftool.registry import need
 from afftool.study.cells import CellRecord
 
 if TYPE_CHECKING:

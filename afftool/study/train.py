@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afftool.data.splits import IGNORE
+from afftool.spec import FusionSpec, HostSpec
 from afftool.study.arrays import Arrays
 from afftool.study.augment import Batch, batches
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import Checkpoint
 from afftool.study.evaluate import Scores, evaluate
 from afftool.study.network import Network, build_network, signal
 from afftool.study.recipe import Recipe
 from afftool.study.seeding import key, seeded
-from afftool.study.spec import CellSpec
 
 TRAINING = 3
 """Version of what a cell computes: raise it by hand when this loop, a host or a fusion changes, so that finished cells
@@ -93,7 +93,8 @@ def _train(
     cell: CellSpec, data: Arrays, where: torch.device, checkpoint: Checkpoint, report: Callable[[Tick], None]
 ) -> CellRecord:
     recipe = cell.recipe
-    network = build_network(cell.host, cell.fusion, seed=cell.seed, draw=cell.draw, init=recipe.init)
+    host, fusion = HostSpec.parse(cell.host), FusionSpec.parse(cell.fusion)
+    network = build_network(host, fusion, seed=cell.seed, draw=cell.draw, init=recipe.init)
     network.module.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, targets = (torch.from_numpy(a).to(where) for a in (data.train_images, data.train_targets))
     prepare = _Prepare(data, where)

@@ -286,13 +286,13 @@ def test_children_end_when_the_bench_is_interrupted(tmp_path: Path) -> None:
     script.write_text(
         "from pathlib import Path\n"
         "from afftool import bench as module\n"
-        "from afftool.bench.child import Child\n"
+        "from afftool.bench.child import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "def sample(self, steps):\n"
         f"    Path({str(pids)!r}).write_text(str(self.pid))\n"
         "    raise KeyboardInterrupt\n"
-        "Child.sample = sample\n"
+        "Isolated.sample = sample\n"
         "options = module.Options(measures=('latency',), isolate='process', baseline=None)\n"
         "list(module.bench([spec], options))\n"
     )
@@ -306,11 +306,11 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from afftool.bench.child import Child\n"
+        "from afftool.bench.child import Isolated\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "from afftool.bench.rows import blank\n"
-        "child = Child(spec, blank(spec, 'eager'), measures=('latency',))\n"
+        "child = Isolated(spec, blank(spec, 'eager'), measures=('latency',))\n"
         f"Path({str(pids)!r}).write_text(str(child.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from afftool.profile import plugin
 from afftool.profile.capture import capture
 from afftool.profile.diff import diff_report, operator_differences
 from afftool.profile.report import memory_csv, profile_report, sparkline
-from afftool.profile.run import LOG, TRACE, Profiled
-from afftool.profile.summary import OWN, load, summarise
+from afftool.profile.run import OWN, TRACE, Profiled, summarise
+from afftool.profile.summary import load
+from afftool.profile.trace import load_document
 from afftool.spec import CaseSpec, FusionSpec
 
 STEPS = 3
@@ -49,7 +52,7 @@ def test_calls_are_those_of_the_formula(traced: Profiled) -> None:
 
 def test_the_plugins_tables_and_our_own_readers_agree(traced: Profiled) -> None:
     pytest.importorskip("torch_tb_profiler")
-    own = summarise(traced.folder / TRACE, None, case=traced.profile.case, environment={})
+    own = summarise(load_document(traced.folder / TRACE), None, case=traced.profile.case, environment={})
     assert traced.profile.tables_from.startswith("torch-tb-profiler ")
     assert own.tables_from == OWN
     theirs = {row.name: row for row in traced.profile.operators}
@@ -79,8 +82,8 @@ def test_the_report_works_without_the_plugin_and_says_what_is_missing(
     traced: Profiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugin, "installed", lambda: None)
-    log = next((traced.folder.parent / LOG / traced.folder.name).iterdir())
-    alone = summarise(traced.folder / TRACE, log, case=traced.profile.case, environment={})
+    document = load_document(traced.folder / TRACE)
+    alone = summarise(document, plugin.translate(document), case=traced.profile.case, environment={})
     assert alone.tables_from == OWN
     assert alone.modules == traced.profile.modules
     assert any("torch-tb-profiler is not installed" in note for note in alone.notes)
@@ -90,12 +93,13 @@ def test_the_report_works_without_the_plugin_and_says_what_is_missing(
 def test_a_plugin_that_trips_over_a_trace_does_not_stop_the_report(
     traced: Profiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> None:
+    def broken(translated: dict[str, Any]) -> None:
         raise KeyError("a field of tomorrow")
 
     monkeypatch.setattr(plugin, "installed", lambda: "0.4.3")
     monkeypatch.setattr(plugin, "read_tables", broken)
-    alone = summarise(traced.folder / TRACE, traced.folder, case=traced.profile.case, environment={})
+    document = load_document(traced.folder / TRACE)
+    alone = summarise(document, plugin.translate(document), case=traced.profile.case, environment={})
     assert alone.operators
     assert any("could not read this trace" in note and "a field of tomorrow" in note for note in alone.notes)
 
@@ -115,6 +119,20 @@ def test_profiling_leaves_no_hook_and_no_change_behind(tmp_path: Path) -> None:
     capture(case, "eager", tmp_path / "trace.json", steps=1, warmup=1)
     assert all(torch.equal(before[name], tensor) for name, tensor in case.module.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in case.module.modules())
+
+
+def test_a_scripted_module_is_a_row_too_though_it_takes_no_hooks(tmp_path: Path) -> None:
+    case = build_case(_small("add"))
+    scripted = replace(case, module=torch.jit.script(Sum()))
+    capture(scripted, "eager", tmp_path / "trace.json", steps=2, warmup=1)
+    profile = summarise(load_document(tmp_path / "trace.json"), None, case={"fusion": "sum"}, environment={})
+    (row,) = profile.modules
+    assert (row.path, row.calls) == (".", 2)
+
+
+class Sum(torch.nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
 
 
 def test_two_variants_differ_operator_by_operator(traced: Profiled, traced_addition: Profiled) -> None:
@@ -139,7 +157,8 @@ def test_a_variant_against_itself_differs_in_no_call(traced: Profiled) -> None:
 
 def test_a_compiled_module_is_shown_by_its_fused_kernels(tmp_path: Path) -> None:
     notes = capture(build_case(_small("add")), "compile", tmp_path / "trace.json.gz", steps=2, warmup=2)
-    profile = summarise(tmp_path / "trace.json.gz", None, case={"fusion": "add", "backend": "compile"}, environment={})
+    document = load_document(tmp_path / "trace.json.gz")
+    profile = summarise(document, None, case={"fusion": "add", "backend": "compile"}, environment={})
     assert any(row.kind == "fused kernel" and row.calls == 2 for row in profile.operators)
     assert [row.type for row in profile.modules] == ["compiled"]
     assert any("no modules inside" in note for note in notes)
@@ -161,10 +180,11 @@ def test_on_a_gpu_kernels_belong_to_operators_and_both_readers_agree(tmp_path: P
     spec = CaseSpec(fusion=FusionSpec.parse("iaff"), device="cuda:0", mode=mode)  # type: ignore[arg-type]
     trace = tmp_path / TRACE
     capture(build_case(spec), backend, trace, steps=STEPS)
-    from afftool.profile.trace import load_document
-
-    log = plugin.write_log(load_document(trace), tmp_path / "log")
-    theirs, own = (summarise(trace, path, case={"fusion": "iaff"}, environment={}) for path in (log, None))
+    document = load_document(trace)
+    theirs, own = (
+        summarise(document, copy, case={"fusion": "iaff"}, environment={})
+        for copy in (plugin.translate(document), None)
+    )
     assert own.kernels
     assert {k.name: k.calls for k in own.kernels} == {k.name: k.calls for k in theirs.kernels}
     assert len(own.steps_us) == STEPS

@@ -14,9 +14,9 @@ from cuda_trace import cuda_trace
 from afftool.errors import LoadError
 from afftool.profile import plugin
 from afftool.profile.operators import kind_of
-from afftool.profile.summary import OWN, Profile, load, save, summarise
-from afftool.profile.trace import read_trace
-from afftool.profile.tree import grow
+from afftool.profile.run import OWN, summarise
+from afftool.profile.summary import Profile, load, save
+from afftool.profile.trace import grow, load_document, parse
 
 CASE = {"fusion": "net", "backend": "eager"}
 
@@ -32,8 +32,9 @@ def profile(request: pytest.FixtureRequest, document: dict[str, Any], tmp_path: 
     path.write_text(json.dumps(document))
     if request.param == "plugin":
         pytest.importorskip("torch_tb_profiler")
-    log = plugin.write_log(document, tmp_path / "log") if request.param == "plugin" else None
-    read = summarise(path, log, case=CASE, environment={})
+    loaded = load_document(path)
+    translated = plugin.translate(loaded) if request.param == "plugin" else None
+    read = summarise(loaded, translated, case=CASE, environment={})
     assert (read.tables_from == OWN) == (request.param == "own")
     return read
 
@@ -110,7 +111,7 @@ def test_overlapping_host_spans_are_left_out_not_nested(document: dict[str, Any]
     document["traceEvents"].append({**first, "name": "aten::odd", "ts": first["ts"] + 30, "dur": 400})
     path = tmp_path / "trace.json.gz"
     path.write_bytes(gzip.compress(json.dumps(document).encode()))
-    assert "aten::odd" not in {span.name for span in grow(read_trace(path)).walk()}
+    assert "aten::odd" not in {span.name for span in grow(parse(load_document(path))).walk()}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_broken_trace_is_refused_by_name(tmp_path: Path, content: bytes, says:
     path = tmp_path / "trace.json"
     path.write_bytes(content)
     with pytest.raises(LoadError, match=says):
-        read_trace(path)
+        load_document(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from afftool.profile.board import tensorboard
+from afftool.profile.plugin import tensorboard
 from afftool.profile.run import Profiled
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -180,8 +180,8 @@ class _Pages:
             next(e for e in selects if e.text.strip() == current).click()
             return False
         match = [option for option in options if option.text.strip() == wanted]
-        if match:
-            match[0].click()
+        if match:  # handed to the option itself: by the time the mouse is there, an opening menu has moved on
+            self.browser.execute_script("arguments[0].click()", match[0])
         return bool(match)
 
     def _wait(self, condition: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from afftool.errors import SpecError
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
 from afftool.report.bench import caveats, compact_table
+from afftool.report.breakdown import causes_table, saved_table
 
 
 def run_of(*records: Record, baseline: str | None = "add", number: int = 1) -> Run:
@@ -21,14 +22,8 @@ def table(run: Run, title: str) -> Table:
     return next(t for t in bench_report(run).tables if t.title == title)
 
 
-def column(table: Table, name: str) -> list[object]:
-    place = [c.name for c in table.columns].index(name)
-    return [row[place] for row in table.rows]
-
-
 def best(table: Table, name: str) -> list[int]:
-    place = [c.name for c in table.columns].index(name)
-    return sorted(row for row, i in table.best if i == place)
+    return sorted(row for row, column in table.best if column == name)
 
 
 def test_it_opens_with_what_was_compared_where_and_how() -> None:
@@ -47,18 +42,18 @@ def test_what_is_read_of_a_step_is_shown_and_what_bounds_it_in_a_terminal_too() 
     }  # fmt: skip
     run = run_of(timed("aff", 2.0, **fields), baseline=None)
     results, compact = table(run, "Results"), compact_table(run)
-    assert {name: column(results, name)[0] for name in fields} == fields
+    assert {name: results.values(name)[0] for name in fields} == fields
     assert {"bound", "least_share"} <= {c.name for c in compact.columns}
     assert "least_ms" not in {c.name for c in compact.columns}
 
 
 def test_values_stay_exact() -> None:
-    assert 1 / 3 in column(table(bench_run(), "Results"), "latency_ms")
+    assert 1 / 3 in table(bench_run(), "Results").values("latency_ms")
 
 
 def test_the_best_of_each_group_is_marked_and_groups_never_mix_backends() -> None:
     results = table(bench_run(), "Results")
-    assert list(zip(column(results, "fusion"), column(results, "backend"), strict=True)) == [
+    assert list(zip(results.values("fusion"), results.values("backend"), strict=True)) == [
         ("add", "eager"),
         ("aff", "eager"),
         ("iaff", "eager"),
@@ -82,14 +77,14 @@ def test_nothing_is_best_where_all_are_alike_and_ties_share_the_mark() -> None:
 
 def test_costs_are_multiples_of_the_baseline_in_the_same_case_under_the_same_backend() -> None:
     relative = table(bench_run(), "Relative to add")
-    assert column(relative, "fusion") == ["aff", "iaff", "aff"]
-    assert column(relative, "latency_ms") == [4.0, 8.0, (1 / 3) / 0.25]
+    assert relative.values("fusion") == ["aff", "iaff", "aff"]
+    assert relative.values("latency_ms") == [4.0, 8.0, (1 / 3) / 0.25]
     assert "params" not in [c.name for c in relative.columns]  # the baseline's are 0: no multiple of it exists
 
 
 def test_the_baseline_is_sought_in_the_same_setting_only() -> None:
     run = run_of(timed("add", 1.0, batch=1), timed("aff", 3.0, batch=2), timed("aff", 5.0, batch=1))
-    assert column(table(run, "Relative to add"), "latency_ms") == [5.0, None]
+    assert table(run, "Relative to add").values("latency_ms") == [5.0, None]
 
 
 def test_the_baseline_of_other_dimensions_and_inputs_is_found() -> None:
@@ -99,15 +94,15 @@ def test_the_baseline_of_other_dimensions_and_inputs_is_found() -> None:
         timed("add:inputs=3", 2.0),
         timed("aff:inputs=3", 6.0),
     )
-    assert column(table(run, "Relative to add"), "latency_ms") == [2.0, 3.0]
+    assert table(run, "Relative to add").values("latency_ms") == [2.0, 3.0]
 
 
 def test_a_ratio_measured_round_by_round_is_preferred_to_the_medians() -> None:
     paired = {"baseline": "add", "latency_ratio": 2.5, "latency_ratio_low": 2.4, "latency_ratio_high": 2.6}
     run = run_of(timed("add", 1.0), timed("aff", 3.0, **paired))
     relative = table(run, "Relative to add")
-    assert column(relative, "latency_ms") == [2.5]
-    assert column(relative, "latency_ratio_interval") == ["2.40x to 2.60x"]
+    assert relative.values("latency_ms") == [2.5]
+    assert relative.values("latency_ratio_interval") == ["2.40x to 2.60x"]
 
 
 def test_a_failed_baseline_is_no_baseline() -> None:
@@ -117,7 +112,7 @@ def test_a_failed_baseline_is_no_baseline() -> None:
 
 def test_a_fusion_that_is_not_installed_here_is_still_reported() -> None:
     run = run_of(timed("add", 1.0), timed("name-of-a-plugin", 3.0), timed("their.mod:Gate:width=8", 2.0))
-    assert column(table(run, "Relative to add"), "latency_ms") == [3.0, 2.0]
+    assert table(run, "Relative to add").values("latency_ms") == [3.0, 2.0]
 
 
 def test_columns_with_nothing_in_them_are_dropped_and_constant_settings_said_once() -> None:
@@ -130,8 +125,8 @@ def test_columns_with_nothing_in_them_are_dropped_and_constant_settings_said_onc
 
 def test_what_was_not_measured_is_listed_with_its_reason() -> None:
     rest = table(bench_run(), "Not measured")
-    assert column(rest, "status") == ["failed", "skipped"]
-    assert column(rest, "reason")[1] == "CUDA graphs need a CUDA device"
+    assert rest.values("status") == ["failed", "skipped"]
+    assert rest.values("reason")[1] == "CUDA graphs need a CUDA device"
 
 
 def test_uncounted_operators_are_named() -> None:
@@ -167,7 +162,7 @@ def test_a_run_with_no_record_still_has_a_report() -> None:
 def test_the_compact_table_ends_with_the_ratio_to_the_baseline() -> None:
     compact = compact_table(bench_run())
     assert compact.columns[-1].heading == "latency vs add"
-    assert column(compact, "latency_ms_vs_baseline") == [1.0, 4.0, 8.0, 1.0, (1 / 3) / 0.25]
+    assert compact.values("latency_ms_vs_baseline") == [1.0, 4.0, 8.0, 1.0, (1 / 3) / 0.25]
 
 
 def test_the_document_has_exactly_the_stored_fields_and_null_where_there_is_none() -> None:
@@ -185,6 +180,33 @@ def test_a_frame_keeps_whole_numbers_whole() -> None:
     assert rows["params"].isna().tolist() == [False, True]
 
 
+def test_a_frame_tells_what_is_no_number_from_what_is_missing() -> None:
+    errors = frame([record(error_vs_eager=float("nan")), record()])["error_vs_eager"]
+    assert errors.isna().tolist() == [False, True]
+
+
+def test_the_exact_rows_are_as_they_were_stored() -> None:
+    large = 2**60 + 1
+    run = run_of(
+        timed("add", 0.1, params=3, peak_bytes=large),
+        timed("aff", 1 / 3, params=None, peak_bytes=large - 1, uncounted_ops={"b": 1, "a": 2}),
+        record("aff", status="failed", reason="no", latency_ms=9.0),
+    )
+    rows = bench_report(run).data
+    assert rows["peak_bytes"].tolist()[:2] == [large, large - 1]
+    assert rows["params"].isna().tolist() == [False, True, True]
+    assert rows["uncounted_ops"].tolist() == [None, '{"a": 2, "b": 1}', None]
+    assert rows["latency_ms_vs_baseline"].tolist()[:2] == [1.0, (1 / 3) / 0.1]
+    assert rows["best"].tolist() == ["latency_ms", "peak_bytes", None]
+
+
+def test_a_setting_that_nobody_has_is_alike() -> None:
+    run = run_of(timed("add", 1.0, channels=None, height=None, width=None, backend=None), record("aff"),
+                 timed("aff", 3.0, channels=None, height=None, width=None, backend=None))  # fmt: skip
+    assert [ratio for ratio in table(run, "Relative to add").values("latency_ms") if ratio] == [3.0]
+    assert bench_report(run).data["best"].tolist().count("latency_ms") == 1
+
+
 def test_runs_are_compared_case_by_case_with_ratios_to_the_first() -> None:
     before = run_of(timed("add", 1.0), timed("aff", 2.0), timed("sk", 1.0), number=1)
     after = run_of(timed("add", 1.5), timed("aff", 2.0), timed("iaff", 9.0), number=2)
@@ -192,8 +214,9 @@ def test_runs_are_compared_case_by_case_with_ratios_to_the_first() -> None:
     latency = next(t for t in report.tables if t.title == "latency")
     assert latency.rows == (("add", "eager", 1.0, 1.5, 1.5), ("aff", "eager", 2.0, 2.0, 1.0))
     missing = next(t for t in report.tables if t.title == "Not in every run")
-    assert [(row[0], row[-1]) for row in missing.rows] == [("sk", "run 2"), ("iaff", "run 1")]
-    assert [row[0] for row in report.data.rows] == [1, 1, 1, 2, 2, 2]
+    assert missing.values("fusion") == ["sk", "iaff"]
+    assert missing.values("missing") == ["run 2", "run 1"]
+    assert report.data["run"].tolist() == [1, 1, 1, 2, 2, 2]
 
 
 def test_comparing_runs_of_different_machines_warns_about_times() -> None:
@@ -206,3 +229,30 @@ def test_comparing_runs_of_different_machines_warns_about_times() -> None:
 def test_a_comparison_needs_two_runs() -> None:
     with pytest.raises(SpecError):
         comparison([run_of()])
+
+
+PARTS = {"parameters": 100, "inputs": 200, "input gradients": 50, "workspace": 30}
+
+
+def test_a_report_takes_apart_the_peaks_that_are_known() -> None:
+    run = bench_run()
+    first, *rest = run.records
+    known = dataclasses.replace(first, status="ok", peak_bytes=380, peak_parts_bytes=PARTS)
+    report = bench_report(dataclasses.replace(run, records=(known, *rest)))
+    (by_cause,) = [t for t in report.tables if t.title == "Memory at the peak, by cause"]
+    (values,) = by_cause.named_rows()
+    assert values["peak_bytes"] == 380 == sum(values[f"{cause.replace(' ', '_')}_bytes"] for cause in PARTS)
+    assert list(values)[-1] == "workspace_bytes"
+
+
+def test_without_a_known_cause_there_is_no_table() -> None:
+    assert causes_table(bench_run().records, ()) is None
+
+
+def test_what_modules_save_adds_up_and_the_fusion_itself_has_its_name() -> None:
+    saved = saved_table("aff (module, 8 channels)", {"local_att.0": 30, "": 10})
+    assert saved.rows == (("local_att.0", 30, 0.75), ("aff itself", 10, 0.25), ("total", 40, 1.0))
+
+
+def test_a_fusion_that_saves_nothing_saves_zero_in_all() -> None:
+    assert saved_table("add", {}).rows == (("total", 0, None),)

@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_runs import bench_run
+from made_up_runs import bench_run, record
 
 from afftool import catalog
 from afftool.errors import LoadError, UnknownName
 from afftool.formats import destinations, renderer, write
-from afftool.record import Record
+from afftool.record import Record, Run
 from afftool.report import bench_report
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,8 +30,8 @@ def test_a_format_writes_what_its_golden_file_says(name: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-def csv_rows() -> list[dict[str, str]]:
-    text = renderer("csv")(bench_report(bench_run()))
+def csv_rows(run: Run | None = None) -> list[dict[str, str]]:
+    text = renderer("csv")(bench_report(run or bench_run()))
     body = "".join(line for line in io.StringIO(text, newline="") if not line.startswith("# "))
     return list(csv.DictReader(io.StringIO(body, newline="")))
 
@@ -46,6 +46,14 @@ def test_csv_holds_every_stored_field_exactly() -> None:
     assert aff["peak_bytes"] == ""
     add = next(row for row in rows if (row["fusion"], row["backend"]) == ("add", "compile"))
     assert add["best"].split() == ["params", "macs", "flops", "latency_ms"]
+
+
+def test_csv_tells_what_is_no_number_from_what_is_missing() -> None:
+    errors = (float("nan"), float("inf"), None, 1e-7)
+    records = tuple(record(error_vs_eager=error, peak_bytes=2**60 + 1 if error else None) for error in errors)
+    rows = csv_rows(dataclasses.replace(bench_run(), records=records))
+    assert [row["error_vs_eager"] for row in rows] == ["nan", "inf", "", "1e-07"]
+    assert [row["peak_bytes"] for row in rows] == [str(2**60 + 1), str(2**60 + 1), "", str(2**60 + 1)]
 
 
 def test_csv_survives_commas_quotes_hashes_and_line_ends_in_a_reason() -> None:
@@ -124,6 +132,11 @@ def test_suffix_and_formats_decide_the_files(tmp_path: Path, out: str, formats: 
     assert [(name, path.relative_to(tmp_path).as_posix()) for name, path in files] == expected
     write(bench_report(bench_run()), files)
     assert all(path.stat().st_size for _, path in files)
+
+
+@pytest.mark.parametrize("name", catalog.FORMATS)
+def test_a_formats_name_is_the_suffix_of_its_files(tmp_path: Path, name: str) -> None:
+    assert destinations(tmp_path / f"r.{name}", [], stem="bench") == [(name, tmp_path / f"r.{name}")]
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:

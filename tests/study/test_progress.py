@@ -5,9 +5,8 @@ import io
 from small_cells import planned, small
 
 from afftool import console
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.progress import Progress
-from afftool.study.spec import CellSpec
 from afftool.study.train import Tick
 
 

@@ -9,17 +9,17 @@ from afftool import catalog
 from afftool.record import Environment, Record
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.cells import CellRecord, finished, latest
+from afftool.study.cells import CellRecord, CellSpec, StoredPlan
 from afftool.study.grids import study
-from afftool.study.latency import benched
-from afftool.study.outcome import outcome
 from afftool.study.report import study_report
-from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.results import benched, results
+from afftool.study.spec import StudySpec
+from afftool.study.stored import finished, latest
 
 HERE = Environment(afftool="1", python="3", cpu="some cpu", cores=2)
 
 
-def made(spec: StudySpec, score: Any, *, macs: int | None = 10) -> tuple[dict[str, Any], dict[str, CellRecord]]:
+def made(spec: StudySpec, score: Any, *, macs: int | None = 10) -> tuple[StoredPlan, dict[str, CellRecord]]:
     """A plan and its cells; `score(variant, seed)` is a number, or None for one that diverged."""
     known, rows = {}, []
     for seed in spec.seeds:
@@ -42,12 +42,13 @@ def made(spec: StudySpec, score: Any, *, macs: int | None = 10) -> tuple[dict[st
             rows.append([variant.name, seed, cell.identity])
     facts = {v.name: {"host": spec.host_of(v).text, "params": 100, "macs": macs} for v in spec.variants}
     plan = {"study": spec.to_toml(), "cells": rows, "facts": facts, "train_images": 9, "test_images": 9}
-    return plan | {"size": [8, 8], "classes": 10, "task": "classify", "citation": "Somebody 2020"}, known
+    plan |= {"size": [8, 8], "classes": 10, "task": "classify", "citation": "Somebody 2020"}
+    return StoredPlan.from_dict(plan), known
 
 
 def report_of(spec: StudySpec, score: Any, **words: Any):  # type: ignore[no-untyped-def]
     plan, known = made(spec, score)
-    return study_report(outcome(plan, known, **words), HERE)
+    return study_report(results(plan, known, **words), HERE)
 
 
 def rising(name: str, seed: int) -> float:
@@ -57,7 +58,7 @@ def rising(name: str, seed: int) -> float:
 
 def table(report: Any, title: str) -> list[dict[str, Any]]:
     found = next(t for t in report.tables if t.title.startswith(title))
-    return [dict(zip((c.name for c in found.columns), row, strict=True)) for row in found.rows]
+    return found.named_rows()
 
 
 def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> None:
@@ -65,7 +66,7 @@ def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> 
     assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
     assert any("aff is better than global-global here" in note for note in report.notes)
     beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
-    assert [row[2] for row in beside.rows] == [0.754, 0.754, 0.763]
+    assert beside.values("published") == [0.754, 0.754, 0.763]
     assert "Different data" in beside.note
     assert "tau = +0.82" in beside.note  # two of the paper's three are tied
 
@@ -90,10 +91,10 @@ def test_all_pairs_are_compared_on_request() -> None:
 def test_the_csv_holds_every_pair_once_and_the_baselines_in_the_usual_columns() -> None:
     spec = study("joining")
     plan, known = made(spec, lambda name, seed: 0.5 + 0.01 * len(name) + 0.001 * (seed * len(name) % 5))
-    alone, paired = (study_report(outcome(plan, known, pairs=pairs), HERE) for pairs in (False, True))
-    columns = [[column.name for column in report.data.columns] for report in (alone, paired)]
+    alone, paired = (study_report(results(plan, known, pairs=pairs), HERE) for pairs in (False, True))
+    columns = [list(report.data.columns) for report in (alone, paired)]
     assert columns[1][: len(columns[0])] == columns[0]
-    rows = {row[1]: dict(zip(columns[1], row, strict=True)) for row in paired.data.rows}
+    rows = {row["variant"]: row for row in paired.data.to_dict("records")}
     assert [name for name, row in rows.items() if row["against"] is None] == ["aff"]
     for row in rows.values():
         filled = {row[name] is None for name in ("difference", "difference_low", "p_corrected", "claim")}
@@ -120,14 +121,14 @@ def test_failed_cells_are_counted_and_their_reason_is_shown() -> None:
 def test_what_had_to_be_assumed_about_the_data_is_among_the_notes() -> None:
     plan, known = made(study("scale"), rising)
     assumed = "255 in the masks is taken as void."
-    assert assumed in study_report(outcome(plan | {"note": assumed}, known), HERE).notes
-    assert assumed not in study_report(outcome(plan, known), HERE).notes  # as plans stored before have none
+    assert assumed in study_report(results(dataclasses.replace(plan, note=assumed), known), HERE).notes
+    assert assumed not in study_report(results(plan, known), HERE).notes  # as plans stored before have none
 
 
 def test_missing_cells_are_said_to_be_missing() -> None:
     plan, known = made(study("scale"), rising)
     known.popitem()
-    report = study_report(outcome(plan, known), HERE)
+    report = study_report(results(plan, known), HERE)
     assert dict(report.facts)["cells"] == "20 of 21 done, 1 missing"
 
 
@@ -176,10 +177,10 @@ def test_the_last_record_of_a_cell_counts_and_lost_workers_do_not() -> None:
 def test_a_cell_that_was_lost_shows_with_its_reason_and_is_not_counted_as_done() -> None:
     spec = dataclasses.replace(study("scale"), seeds=tuple(range(7)))
     plan, known = made(spec, rising)
-    identity = next(i for name, seed, i in plan["cells"] if (name, seed) == ("aff", 2))
+    identity = next(i for name, seed, i in plan.cells if (name, seed) == ("aff", 2))
     lost = CellRecord(cell=known[identity].cell, identity=identity, status="failed", reason="its worker died")
     trained = known.pop(identity)
-    report = study_report(outcome(plan, latest([*(c.to_dict() for c in known.values()), lost.to_dict()])), HERE)
+    report = study_report(results(plan, latest([*(c.to_dict() for c in known.values()), lost.to_dict()])), HERE)
     assert dict(report.facts)["cells"] == "20 of 21 done, 1 broken off"
     rows = {row["variant"]: row for row in table(report, "Scores")}
     assert (rows["aff"]["failed"], rows["aff"]["note"]) == (1, "its worker died")

@@ -7,11 +7,12 @@ import pytest
 
 from afftool import catalog
 from afftool.errors import LoadError, SpecError, UnknownKey, UnknownName
+from afftool.study.cells import CellSpec
 from afftool.study.grids import study
 from afftool.study.recipe import RECIPES, recipe
 from afftool.study.request import Words, requested
 from afftool.study.significance import fewest_seeds
-from afftool.study.spec import CellSpec, StudySpec
+from afftool.study.spec import StudySpec
 from afftool.study.stages import choices
 
 

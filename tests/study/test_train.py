@@ -11,8 +11,8 @@ from small_cells import planned, small, two_cells
 
 from afftool.data import load
 from afftool.study.arrays import IGNORE, Arrays, arrays
+from afftool.study.cells import CellSpec
 from afftool.study.checkpoints import FileCheckpoint
-from afftool.study.spec import CellSpec
 from afftool.study.train import Tick, train
 
 

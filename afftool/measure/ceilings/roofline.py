@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from afftool.errors import StoreError
+from afftool.plain import from_plain, to_plain
 from afftool.record import Environment, Record
 from afftool.spec import MODULE, FusionSpec
 
@@ -189,10 +190,8 @@ class CeilingsFile:
         if kept is None:
             return None
         try:
-            return Ceilings(
-                **kept | {"bandwidths": tuple((int(size), float(rate)) for size, rate in kept["bandwidths"])}
-            )
-        except (TypeError, KeyError, ValueError) as error:
+            return from_plain(Ceilings, kept)
+        except TypeError as error:
             raise StoreError(f"{self.path} is damaged: {error}", hint=_AGAIN) from error
 
     def other_threads(self, machine: Environment, device: str) -> tuple[int, ...]:
@@ -203,7 +202,7 @@ class CeilingsFile:
     def keep(self, fingerprint: str, ceilings: Ceilings) -> CeilingsFile:
         """Write `ceilings` beside those of other machines and devices, in one step."""
         machines = {**self._machines, fingerprint: dict(self._machines.get(fingerprint, {}))}
-        machines[fingerprint][_without_index(ceilings.device)] = dataclasses.asdict(ceilings)
+        machines[fingerprint][_without_index(ceilings.device)] = to_plain(ceilings)
         document = json.dumps({"schema": SCHEMA, "machines": machines}, indent=1, sort_keys=True)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:

@@ -126,10 +126,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _where(self) -> str:
         """The module an operator belongs to.
 
-        In forward that is the innermost that is running. Backward runs when none is, and what is known there is the node
-        of the graph that is being worked off. Nodes are numbered as they are made, one after another, so it is enough
-        to keep a sorted list of where each stretch of numbers began and in which module: the last beginning at or below
-        a node's number tells the module that made it.
+        In forward that is the innermost that is running. Backward runs when none is, and what is known there is the
+        node of the graph that is being worked off. Nodes are numbered as they are made, one after another, so it is
+        enough to keep a sorted list of where each stretch of numbers began and in which module: the last beginning at
+        or below a node's number tells the module that made it.
         """
         if self._inside:
             module = self._inside[-1]

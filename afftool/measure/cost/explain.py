@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from afftool.build import Case, build_case
+from afftool.console import quiet
 from afftool.measure.cost.count import count
 from afftool.measure.cost.reading import Explained, Explanation, OperatorCost
-from afftool.quiet import quiet
 from afftool.spec import CaseSpec
 
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear")

@@ -28,7 +28,7 @@ def check_engine(name: str, *, workers: int | None, address: str | None, gpus: f
     if name != "ray" and (address is not None or gpus is not None):
         raise SpecError("--address and --gpus are Ray's", hint="add --engine ray")
     if name == "ray":
-        from afftool.extras import need
+        from afftool.registry import need
 
         if workers == 0:
             raise SpecError("--workers 0 trains in this process, Ray in others", hint="use 1 or more, or leave it out")

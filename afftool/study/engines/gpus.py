@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from afftool.spec import HostSpec
 from afftool.study.network import build_network
 from afftool.study.plan import Plan
 
@@ -36,7 +37,7 @@ def share(free_bytes: Sequence[int], cell_bytes: int, cores: int) -> tuple[int, 
 def step_bytes(plan: Plan, device: str) -> int:
     """Bytes that one cell needs: the training images, and the peak of a step of the largest variant."""
     largest = max(plan.study.variants, key=lambda variant: plan.facts[variant.name].params)
-    network = build_network(plan.facts[largest.name].host, largest.fusion, seed=0).module
+    network = build_network(HostSpec.parse(plan.facts[largest.name].host), largest.fusion_spec, seed=0).module
     batch = plan.study.recipe_of(largest).batch
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

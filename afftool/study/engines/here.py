@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import FileCheckpoint
-from afftool.study.spec import CellSpec
 from afftool.study.train import Tick, train
 
 

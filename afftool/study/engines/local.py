@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from afftool.study.arrays import Arrays
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import FileCheckpoint
-from afftool.study.spec import CellSpec
 from afftool.study.train import Tick, train
 
 ATTEMPTS = 3

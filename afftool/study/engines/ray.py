@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.device import count_gpus
 from afftool.errors import LoadError
-from afftool.extras import need
+from afftool.registry import need
 from afftool.spec import FusionSpec, HostSpec
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.checkpoints import FileCheckpoint
 from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
 from afftool.study.engines.cores import cores
-from afftool.study.spec import CellSpec
 
 if TYPE_CHECKING:
     from afftool.study.arrays import Arrays

@@ -1,51 +1,50 @@
 """A study's cells -> tables in words that claim no more than the seeds allow. Pure; nothing here imports torch.
 
-A file a part: `facts`, the tables in the order of the report, `notes` in words, `data` for CSV, `document` for JSON;
-`show` says how their numbers are written.
+`words` above and below the tables, `tables` in the order of the report, `exact` for CSV and JSON.
 """
 
 from __future__ import annotations
 
 from afftool.record import Environment
 from afftool.report.model import Bar, Chart, Report
-from afftool.study.outcome import Outcome
-from afftool.study.report.bands import bands_table
-from afftool.study.report.cost import cost_table
-from afftool.study.report.data import data_table
-from afftool.study.report.differences import differences_table
-from afftool.study.report.document import study_document
-from afftool.study.report.facts import study_facts
-from afftool.study.report.notes import study_notes
-from afftool.study.report.paper import paper_table
-from afftool.study.report.scores import scores_table, seeds_table
-from afftool.study.report.show import percent
-from afftool.study.report.signal import signal_table
+from afftool.study.report.exact import exact_rows, study_document
+from afftool.study.report.tables import (
+    bands_table,
+    cost_table,
+    differences_table,
+    paper_table,
+    scores_table,
+    seeds_table,
+    signal_table,
+)
+from afftool.study.report.words import percent, study_facts, study_notes
+from afftool.study.results import Results
 from afftool.study.significance import compare, summarize
 
 __all__ = ["study_report"]
 
 
-def study_report(outcome: Outcome, environment: Environment) -> Report:
+def study_report(results: Results, environment: Environment) -> Report:
     """The whole report: who was trained how, scores, differences, cost, the paper's numbers, every seed."""
-    scores = outcome.scores()
+    scores = results.scores()
     summaries = {name: summarize(values) for name, values in scores.items() if values}
-    comparisons = compare(scores, outcome.study.comparisons(pairs=outcome.pairs))
+    comparisons = compare(scores, results.study.comparisons(pairs=results.pairs))
     tables = (
-        scores_table(outcome, summaries),
+        scores_table(results, summaries),
         differences_table(comparisons),
-        cost_table(outcome, summaries),
-        bands_table(outcome),
-        signal_table(outcome),
-        paper_table(outcome, summaries),
-        seeds_table(outcome, scores),
+        cost_table(results, summaries),
+        bands_table(results),
+        signal_table(results),
+        paper_table(results, summaries),
+        seeds_table(results, scores),
     )
     bars = tuple(Bar(name, s.mean, s.low, s.high) for name, s in summaries.items())
     return Report(
-        title=f"Ablation: {outcome.study.name}",
-        facts=study_facts(outcome, environment),
+        title=f"Ablation: {results.study.name}",
+        facts=study_facts(results, environment),
         tables=tuple(table for table in tables if table is not None),
-        data=data_table(outcome, summaries, comparisons),
-        document=study_document(outcome, environment, summaries, comparisons),
-        charts=(Chart(f"{outcome.measure}, mean and 95% interval", percent, bars),) if bars else (),
-        notes=study_notes(outcome, comparisons),
+        data=exact_rows(results, summaries, comparisons),
+        document=study_document(results, environment, summaries, comparisons),
+        charts=(Chart(f"{results.measure}, mean and 95% interval", percent, bars),) if bars else (),
+        notes=study_notes(results, comparisons),
     )

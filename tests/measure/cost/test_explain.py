@@ -8,7 +8,7 @@ from afftool.build import build_case
 from afftool.catalog import FUSIONS
 from afftool.formats.markdown import table_block
 from afftool.measure.cost.explain import explain
-from afftool.report.cost import module_table, operator_table
+from afftool.report.breakdown import module_table, operator_table
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 
@@ -83,9 +83,8 @@ def test_tables_show_every_operator_the_totals_and_the_tree() -> None:
     explanation = explain(case("aff", mode="train"))
     table = operator_table("aff", explanation)
     assert len(table.rows) == len(explanation.rows) + 2
-    assert table.rows[-2][:2] == ("total", "forward")
-    assert table.rows[-2][4] == explanation.reading.flops
-    assert table.rows[-1][4] == explanation.reading.backward_flops
+    assert (table.values("operator")[-2], table.values("direction")[-2]) == ("total", "forward")
+    assert table.values("flops")[-2:] == [explanation.reading.flops, explanation.reading.backward_flops]
     tree = module_table("aff", explanation.reading)
-    assert [row[0] for row in tree.rows][:3] == ["aff", "· local_att", "· · 0"]
+    assert tree.values("module")[:3] == ["aff", "· local_att", "· · 0"]
     assert "AdaptiveAvgPool2d" in table_block(tree)

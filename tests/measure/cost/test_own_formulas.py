@@ -14,7 +14,7 @@ from afftool.errors import LoadError, SpecError, UserError
 from afftool.measure.cost.count import count, count_module
 from afftool.measure.cost.explain import explain
 from afftool.measure.cost.own_formulas import own_formulas
-from afftool.report.cost import operator_table
+from afftool.report.breakdown import operator_table
 from afftool.spec import CaseSpec, FusionSpec
 
 FORMULAS = '''

@@ -1,0 +1,172 @@
+"""What a project asks of the gate: cases, rules and the baseline's place, from its own TOML.
+
+`afftool.toml`, or `[tool.afftool]` in `pyproject.toml`, in the directory the check is started from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afftool import catalog, project
+from afftool.errors import SpecError, UserError
+from afftool.gate.reading import choose
+from afftool.gate.rules import Rule, RuleBook, parse_rules
+from afftool.registry import unknown
+from afftool.spec import CaseSpec
+from afftool.spec.sweep import CASE_WORDS, Words, sweep
+
+REFERENCE = "afftool-baseline.json"
+
+_KEYS = ("case", "rules", "baseline", "metrics", "formulas")
+_CASE_KEYS = (*CASE_WORDS, "device", "backend", "rules")
+
+STARTING_FILE = """\
+# What `afftool check` measures and what a change may cost.
+# Write the baseline with `afftool check --write-baseline` and commit it, or compare with a git ref:
+# `afftool check --against origin/main`.
+
+# A case takes the options of `afftool bench`: fusion, host, channels, size, batch, mode, dtype, memory_format,
+# device, backend. Each may be a list: every combination becomes a case.
+[[case]]
+fusion = "aff"                    # a name of `afftool list fusions`, or your own: "mypkg.gates:MyGate"
+channels = 64
+size = 56
+# batch = 8
+# mode = "train"                  # "infer" where nothing is said
+# rules = { latency_ms = "10%" }  # for this case only
+
+# Without a rule, exact metrics (params, live_params, macs, flops, moved_bytes, uncounted_ops, saved_bytes,
+# peak_bytes, operators, graph_breaks, recompiles) may not grow, and time may grow by 5%.
+[rules]
+latency_ms = "5%"                 # relative to the value before
+# peak_bytes = "0"                # absolute: not one byte more
+# params = { max = 5000 }         # a limit, whatever the value before
+# latency_ms = { change = "5%", floor = "0.02", max = 3 }  # changes up to 0.02 ms pass
+# throughput_per_s = "5%"         # may fall by 5%
+# operators = "off"               # not judged
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateCase:
+    """One thing to compare: a case under one backend, by the name that the baseline file and the tables use."""
+
+    name: str
+    spec: CaseSpec
+    backend: str = "eager"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """Cases and rules of a project. `skipped` are combinations that cannot be, with the reason."""
+
+    cases: tuple[GateCase, ...]
+    rules: RuleBook
+    reference: Path
+    metrics: tuple[str, ...] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    file: Path | None = None
+
+
+def read(file: Path, *, needs_cases: bool = True) -> GateConfig:
+    """Read `afftool.toml` or `pyproject.toml`. Raises `UserError` or a `SpecError` that names the place."""
+    return parse(project.read(file), file, needs_cases=needs_cases)
+
+
+def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> GateConfig:
+    """The configuration in a TOML table that was read from `file`; without cases only where none is needed."""
+    _refuse_unknown(table, _KEYS, file.name)
+    entries = table.get("case", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise SpecError(f"case in {file.name} is not a list of tables", hint="write [[case]], with two brackets")
+    if needs_cases and not entries:
+        raise SpecError(
+            f"{file.name} names no case",
+            hint='add [[case]] with fusion = "..." below it, or see `afftool check --init`',
+        )
+    cases: dict[str, GateCase] = {}
+    rules: dict[str, dict[str, Rule]] = {}
+    skipped: list[tuple[str, str]] = []
+    for number, entry in enumerate(entries, 1):
+        where = f"case {number} of {file.name}"
+        expanded, impossible = _expand(entry, where)
+        own = parse_rules(entry.get("rules", {}), f"the rules of {where}")
+        skipped += impossible
+        for case in expanded:
+            cases[case.name] = case
+            rules[case.name] = own
+    baseline = table.get("baseline", REFERENCE)
+    if not isinstance(baseline, str):
+        raise SpecError(f"baseline in {file.name} is not a path", hint=f'for example baseline = "{REFERENCE}"')
+    return GateConfig(
+        cases=tuple(cases.values()),
+        rules=RuleBook(common=parse_rules(table.get("rules", {}), f"[rules] of {file.name}"), cases=rules),
+        reference=file.parent / baseline,
+        metrics=choose(_words("metrics", table["metrics"], file.name)) if "metrics" in table else None,
+        skipped=tuple(skipped),
+        file=file,
+    )
+
+
+def from_words(words: Words, *, device: str, backends: Sequence[str], directory: Path) -> GateConfig:
+    """Cases of the command line instead of a file; default rules."""
+    cases, skipped = _cases(words, device, backends)
+    return GateConfig(cases=cases, rules=RuleBook(), reference=directory / REFERENCE, skipped=skipped)
+
+
+def write_starting_file(directory: Path) -> Path:
+    """Write a commented `afftool.toml`. Raises `UserError` if the project has a configuration already."""
+    if existing := project.find(directory):
+        raise UserError(f"{existing.name} configures the gate already", hint="edit it, or remove it first")
+    path = directory / project.FILE
+    path.write_text(STARTING_FILE, encoding="utf-8")
+    return path
+
+
+def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
+    _refuse_unknown(entry, _CASE_KEYS, where)
+    if "fusion" not in entry:
+        raise SpecError(f"{where} has no fusion", hint='for example fusion = "aff" or "mypkg.gates:MyGate"')
+    words = {key: _words(key, entry[key], where) for key in _CASE_KEYS if key in entry and key != "rules"}
+    device = words.pop("device", ["cpu"])
+    backends = words.pop("backend", ["eager"])
+    if len(device) != 1:
+        raise SpecError(f"device of {where} is a list", hint="write one case a device")
+    try:
+        return _cases(Words(**words, baseline=None), device[0], backends)
+    except SpecError as error:
+        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
+
+
+def _cases(
+    words: Words, device: str, backends: Sequence[str]
+) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
+    for backend in backends:
+        if backend not in catalog.BACKENDS:
+            raise unknown("backend", backend, catalog.BACKENDS)
+    planned = sweep(words).on_device(device)
+    cases = tuple(
+        GateCase(name=spec.name + ("" if backend == "eager" else f" backend={backend}"), spec=spec, backend=backend)
+        for spec in planned.cases
+        for backend in backends
+    )
+    skipped = tuple((f"{record.fusion} in {record.host}", str(record.reason)) for record in planned.skipped)
+    return cases, skipped
+
+
+def _words(key: str, value: Any, where: str) -> list[str]:
+    """A value as the command line would have it: a word, a number, or a list of them."""
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise SpecError(f"{key} of {where} is {item!r}", hint="a word, a whole number, or a list of them")
+    return [part.strip() for item in values for part in str(item).split(",") if part.strip()]
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise unknown(f"key in {where}:", key, known)

@@ -1,0 +1,101 @@
+"""Verdicts in words: what a reviewer wants to read next to a red line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from afftool import units
+from afftool.gate.reading import Metric, Reading, newcomers
+from afftool.gate.rules import Rule
+from afftool.stats import Interval
+
+_SHOWN = 3
+_WHY = {
+    "macs": "operators",
+    "flops": "operators",
+    "moved_bytes": "operators",
+    "peak_bytes": "saved_bytes",
+}
+"""Metrics whose growth is explained by the breakdown of another."""
+
+
+def growth(metric: Metric, before: Reading, after: Reading) -> str:
+    """Why an exact metric regressed: by how much, and what is new."""
+    was, now = before.values[metric.name], after.values[metric.name]
+    head = f"{metric.counted(now - was, 'more ')} ({_percent(was, now)})"
+    source = metric.name if metric.name in {*before.details, *after.details} else _WHY.get(metric.name, metric.name)
+    what = newcomers(before.details.get(source, {}), after.details.get(source, {}))
+    amounts = metric.name == source and metric.name != "graph_breaks"
+    parts = [head + (f": {_listed(what, amounts)}" if what else "")]
+    if metric.name == "params" and now - was == _dead(after) - _dead(before):
+        parts.append("no gradient reaches any of them")
+    if metric.name == "uncounted_ops":
+        parts.append("macs and flops leave these out")
+    return "; ".join(parts)
+
+
+def newly_dead(before: Reading, after: Reading) -> str | None:
+    """Why `live_params` regressed although it did not grow: parameters that no gradient reaches."""
+    grown = _dead(after) - _dead(before)
+    if grown <= 0:
+        return None
+    what = newcomers(before.details.get("dead_params", {}), after.details.get("dead_params", {}))
+    listed = f": {_listed(what, True)}" if what else ""
+    return (
+        f"{units.count(grown)} more parameters that no gradient reaches ({units.count(_dead(before))} before)"
+        f"{listed}; use them in forward or delete them"
+    )
+
+
+def beyond(metric: Metric, low: float, high: float, rule: Rule) -> str | None:
+    """Why a value is outside its absolute limits; None if it is not, or may not be. An exact value has low = high."""
+    if rule.max is not None and low > rule.max:
+        return f"{metric.counted(low)}, above the limit of {rule.max:,.10g}"
+    if rule.min is not None and high < rule.min:
+        return f"{metric.counted(high)}, below the limit of {rule.min:,.10g}"
+    return None
+
+
+def slower(metric: Metric, ratio: Interval, before: float, after: float) -> str:
+    """Why a time regressed."""
+    low, high = 100 * (ratio.low - 1), 100 * (ratio.high - 1)
+    if metric.higher_is_better:
+        return f"each step takes {low:.1f}% to {high:.1f}% longer, {units.significant(before)} -> {after:.3g} a second"
+    return f"{low:.1f}% to {high:.1f}% slower, {units.milliseconds(before)} -> {units.milliseconds(after)} a step"
+
+
+def open_answer(ratio: Interval, limit: float) -> str:
+    """Why a time is inconclusive."""
+    return (
+        f"{100 * (ratio.low - 1):+.1f}% to {100 * (ratio.high - 1):+.1f}% holds the limit of "
+        f"{100 * (limit - 1):+.1f}%: give it a longer --budget or a quieter machine"
+    )
+
+
+def below_floor(metric: Metric, change: float, rule: Rule) -> str:
+    """Why a change that is large in percent is not held against anyone."""
+    return f"a change of {metric.counted(float(units.significant(change)))} is below the floor of {rule.floor:g}"
+
+
+def broken(before: Reading | None, after: Reading) -> str:
+    """Why a case that cannot run fails the check."""
+    ran = "it ran in the baseline and " if before is not None and before.status == "ok" else "it "
+    return f"{ran}cannot run now: {after.reason}"
+
+
+def _dead(reading: Reading) -> float:
+    return reading.values.get("params", 0) - reading.values.get("live_params", 0)
+
+
+def _percent(was: float, now: float) -> str:
+    if was == 0:
+        return f"{units.count(was)} -> {units.count(now)}"
+    share = 100 * (now - was) / was
+    return f"+{share:.1f}%" if share < 1000 else f"{units.ratio(now / was)} as many"
+
+
+def _listed(what: Mapping[str, int], amounts: bool) -> str:
+    named = [(name or "forward itself", grown) for name, grown in list(what.items())[:_SHOWN]]
+    shown = [f"{name} +{units.count(grown)}" if amounts else name for name, grown in named]
+    rest = len(what) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

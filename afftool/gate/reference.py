@@ -1,0 +1,164 @@
+"""The reference: what the gate measured once. Its file, the baseline to its users, is small and sorted, so that a diff
+of it can be reviewed.
+
+Schema history: 1, the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afftool import __version__
+from afftool.errors import BaselineError
+from afftool.gate.reading import METRICS, Reading
+from afftool.record import Environment
+
+SCHEMA = 1
+
+_REWRITE = "write it again with `afftool check --write-baseline` and commit it"
+_DIGITS = 5
+"""Times are kept to this many significant digits; the noise is larger."""
+_ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Readings by the name of their case, with the machine and the software they were taken on."""
+
+    readings: Mapping[str, Reading]
+    environment: Environment
+
+    @property
+    def has_times(self) -> bool:
+        """Whether any case was timed."""
+        return any(reading.times_ms for reading in self.readings.values())
+
+    def check_software(self, here: Environment) -> None:
+        """Refuse to compare across versions of torch. Raises `BaselineError`.
+
+        Operators, saved tensors and graph breaks change with torch itself, so a difference would blame the wrong
+        change. CPU and CUDA builds of one version count alike.
+        """
+        theirs, ours = _public(self.environment.torch), _public(here.torch)
+        if theirs != ours:
+            raise BaselineError(
+                f"the baseline was written with torch {theirs}, here is torch {ours}",
+                hint=f"pin torch=={theirs} in this job, or {_REWRITE} with the new version, by itself",
+            )
+
+    def other_machine(self, here: Environment) -> str | None:
+        """What makes times of the baseline's machine and of this one incomparable; None where nothing does."""
+        if self.environment.fingerprint == here.fingerprint:
+            return None
+        theirs, ours = self.environment.to_dict(), here.to_dict()
+        differing = [
+            f"{name} {theirs[name] or 'none'} there, {ours[name] or 'none'} here"
+            for name in _ADVISORY
+            if theirs[name] != ours[name]
+        ]
+        return "; ".join(differing) or "its fingerprint differs"
+
+
+def write(path: Path, reference: Reference) -> None:
+    """Write the file whole or not at all. Raises `BaselineError`."""
+    document = {
+        "schema": SCHEMA,
+        "afftool": __version__,
+        "environment": _environment(reference.environment),
+        "cases": {name: _to_json(reading) for name, reading in sorted(reference.readings.items())},
+    }
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise BaselineError(f"{path} cannot be written: {error.strerror}", hint="name another by --baseline") from error
+
+
+def read(path: Path) -> Reference:
+    """Read the file. Raises `BaselineError`, with what is wrong with it and what to do."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BaselineError(
+            f"there is no baseline {path}",
+            hint="write it with `afftool check --write-baseline` and commit it, or use --on-missing-baseline create",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(f"the baseline {path} cannot be read: {error}", hint=_REWRITE) from error
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> Reference:
+    if not text.strip():
+        raise BaselineError(f"the baseline {path} is empty", hint=f"restore it with git, or {_REWRITE}")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("<<<<<<< ", ">>>>>>> ", "||||||| ")) or line == "=======":
+            raise BaselineError(
+                f"the baseline {path} holds an unresolved merge conflict at line {number}",
+                hint=f"take either side, finish the merge, then {_REWRITE}",
+            )
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = "ends in the middle" if error.pos >= len(text.rstrip()) - 1 else "is not JSON"
+        raise BaselineError(
+            f"the baseline {path} {where} (line {error.lineno}: {error.msg})",
+            hint=f"restore it with git, or {_REWRITE}",
+        ) from error
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise BaselineError(f"{path} is JSON, but no baseline: it has no schema number", hint=_REWRITE)
+    if document["schema"] != SCHEMA:
+        newer = document["schema"] > SCHEMA
+        raise BaselineError(
+            f"the baseline {path} has schema {document['schema']}, this afftool ({__version__}) reads schema {SCHEMA}",
+            hint=f"upgrade afftool to {document.get('afftool', 'a newer version')} or later" if newer else _REWRITE,
+        )
+    try:
+        return Reference(
+            readings={name: _from_json(fields) for name, fields in document["cases"].items()},
+            environment=Environment.from_dict(document["environment"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BaselineError(f"the baseline {path} lacks what it should hold: {error!r}", hint=_REWRITE) from error
+
+
+def _to_json(reading: Reading) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(reading.values)
+    if any(reading.details.values()):
+        fields["details"] = {name: dict(detail) for name, detail in reading.details.items() if detail}
+    if reading.times_ms:
+        fields["times_ms"] = [float(f"{time:.{_DIGITS}g}") for time in reading.times_ms]
+    return fields | ({"batch": reading.batch} if reading.batch != 1 else {})
+
+
+def _from_json(fields: Mapping[str, Any]) -> Reading:
+    values = {name: fields[name] for name in METRICS if name in fields}
+    details = {name: dict(detail) for name, detail in fields.get("details", {}).items()}
+    times = tuple(fields.get("times_ms", ()))
+    for number in (*values.values(), *times, *(n for detail in details.values() for n in detail.values())):
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise ValueError(f"{number!r} is no number")
+    return Reading(values=values, details=details, times_ms=times, batch=fields.get("batch", 1))
+
+
+def _environment(environment: Environment) -> dict[str, Any]:
+    """What comparisons need, and no more: a free gigabyte must not show up in a diff."""
+    fields = environment.to_dict()
+    for name in ("memory_bytes", "gpu_memory_bytes", "afftool"):
+        fields.pop(name, None)
+    return {name: value for name, value in fields.items() if value is not None} | {"afftool": environment.afftool}
+
+
+def _public(version: str | None) -> str:
+    return (version or "none").partition("+")[0]

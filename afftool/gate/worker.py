@@ -1,0 +1,102 @@
+"""The inner half of a side: what it can be asked.
+
+Started as `python -m afftool.gate.worker` by `afftool.gate.side`, in the directory whose code it measures.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afftool.device import resolve_device
+from afftool.errors import BaselineError, SpecError, Unavailable
+from afftool.gate.side import PROTOCOL
+from afftool.process import Answer, serve
+from afftool.spec import CaseSpec
+
+if TYPE_CHECKING:
+    from afftool.gate.stopwatch import Stopwatch
+
+Fields = Mapping[str, Any]
+
+
+class Worker:
+    """The questions that can be asked. The case that is being timed stays ready between two of them."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, Stopwatch] = {}
+
+    def hello(self, packages: Sequence[str], tree: str | None) -> Answer:
+        """Make sure that the project's packages come from the tree this side stands for. Raises `BaselineError`."""
+        for package in packages:
+            spec = importlib.machinery.PathFinder.find_spec(package)
+            if spec is None or tree is None:
+                continue
+            found = list(spec.submodule_search_locations or []) or [spec.origin or ""]
+            if not Path(found[0]).resolve().is_relative_to(Path(tree).resolve()):
+                raise BaselineError(
+                    f"{package!r} would be imported from {found[0]}, not from the commit's own files",
+                    hint="the package does not exist at that commit, or an installed copy goes before it",
+                )
+        return {"protocol": PROTOCOL}
+
+    def environment(self) -> Answer:
+        """The machine and its software."""
+        from afftool import environment
+
+        return {"environment": environment.read().to_dict()}
+
+    def exact(self, case: Fields, metrics: Sequence[str]) -> Answer:
+        """The exact metrics of a case, as a `Reading`."""
+        from afftool.gate.exact import read_exact
+
+        return {"reading": read_exact(spec_from(case), metrics).to_dict()}
+
+    def warm(self, case: Fields, budget_s: float, core: int | None = None) -> Answer:
+        """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
+        from afftool.gate.stopwatch import Stopwatch
+
+        key = json.dumps(case)
+        self._watches = {key: Stopwatch(spec_from(case), case["backend"])}
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        return {"step_ms": self._watches[key].warm(budget_s)}
+
+    def time(self, case: Fields, steps: int) -> Answer:
+        """Time so many steps of the case that was warmed up last; answers each block's milliseconds a step."""
+        return {"step_ms": self._watches[json.dumps(case)].time(steps)}
+
+    def instructions(self, case: Fields) -> Answer:
+        """Count the instructions of a step under valgrind. Raises `Unavailable`."""
+        from afftool.gate.stopwatch import count_instructions
+
+        return {"instructions": count_instructions(case)}
+
+
+def spec_from(fields: Fields) -> CaseSpec:
+    """The case in a question (`afftool.gate.side.case_fields`). Raises `SpecError`; `Unavailable` for its device."""
+    plain = {name: value for name, value in fields.items() if name != "backend"}
+    try:
+        device = resolve_device(plain["device"])
+    except SpecError as error:
+        raise Unavailable(error.message, hint=error.hint) from error
+    return CaseSpec.from_fields(plain | {"device": device})
+
+
+if __name__ == "__main__":
+    worker = Worker()
+    serve(
+        {
+            "hello": worker.hello,
+            "environment": worker.environment,
+            "exact": worker.exact,
+            "warm": worker.warm,
+            "time": worker.time,
+            "instructions": worker.instructions,
+        },
+        tracebacks=True,
+    )

@@ -1,0 +1,259 @@
+"""A git ref beside the user's working tree, which is never touched: a detached worktree in a temporary folder.
+
+The side that stands for the ref has to import the worktree's copy of the project's own packages, never the working
+tree's, whether they lie in the current directory, under `src/`, or are installed from the repository in editable mode.
+However a check ends, by a signal too, the worktree goes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from afftool.errors import UserError
+from afftool.gate.config import GateCase
+from afftool.registry import entry_points
+
+_PATIENCE_S = 5.0
+"""How long an interrupted git may clean up after itself."""
+_TERMINATIONS: Sequence[signal.Signals] = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The git repository that holds the directory the check was started in (`here`)."""
+
+    root: Path
+    here: Path
+
+    def resolve(self, ref: str) -> str:
+        """The commit that `ref` names. Raises `UserError` if there is none."""
+        found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        if found.returncode:
+            shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+            raise UserError(
+                f"git knows no commit {ref!r} here",
+                hint="this clone is shallow: fetch more history (GitHub: fetch-depth: 0, GitLab: GIT_DEPTH: 0)"
+                if shallow
+                else f"`git fetch` it, or look for it with `git log --oneline --all`; the repository is {self.root}",
+            )
+        return found.stdout.strip()
+
+    @contextmanager
+    def worktree(self, commit: str) -> Iterator[Path]:
+        """The files of `commit` in a temporary folder, for as long as the block runs.
+
+        It goes away however the block ends, by Ctrl-C and SIGTERM too. Hooks do not run.
+        """
+        with terminations_raise():
+            folder = Path(tempfile.mkdtemp(prefix="afftool-")).resolve()
+            tree = folder / self.root.name
+            try:
+                made = _git(
+                    self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
+                )
+                if made.returncode:
+                    raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
+                yield tree
+            finally:
+                # Two things are to go: the files, and what the user's .git knows of them. Git removes both at once,
+                # changed files too (--force), locked ones too (twice). An interrupted `worktree add` may leave a tree
+                # that is none yet to git, which then removes nothing; its files go all the same, and its entry, locked
+                # while it is made, is pruned once it is unlocked and its files are gone.
+                with uninterrupted():
+                    _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
+                    shutil.rmtree(folder, ignore_errors=True)
+                    if _registered(self.root, tree):
+                        _git(self.root, "worktree", "unlock", str(tree))
+                        _git(self.root, "worktree", "prune")
+
+
+def find_repository(directory: Path) -> Repository:
+    """The repository around `directory`. Raises `UserError` if there is none or git is missing."""
+    if shutil.which("git") is None:
+        raise UserError("--against needs git, which is not installed", hint="install git, or use --baseline FILE")
+    found = _git(directory, "rev-parse", "--show-toplevel")
+    if found.returncode:
+        raise UserError(
+            f"{directory} is not in a git repository: {_last_line(found.stderr)}",
+            hint="run `afftool check --against` where the code is, or use --baseline FILE",
+        )
+    return Repository(root=Path(found.stdout.rstrip("\n")).resolve(), here=directory.resolve())
+
+
+def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git away from the terminal's Ctrl-C, and from a hook's own GIT_DIR and GIT_INDEX_FILE."""
+    environment = {key: value for key, value in os.environ.items() if not _redirects(key)}
+    with subprocess.Popen(
+        ["git", "-C", str(directory), *arguments],
+        env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, told = process.communicate()
+        except BaseException:  # Ctrl-C reaches only us: without this, git would go on making what we are to remove
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, told)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End git and what it started: asked to, it removes what it has half made; after that by force."""
+    with uninterrupted(), contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_PATIENCE_S)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _redirects(key: str) -> bool:
+    """Whether a variable points git at another repository, index or work tree, as hooks do."""
+    return key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+
+
+def _registered(root: Path, tree: Path) -> bool:
+    listed = _git(root, "worktree", "list", "--porcelain").stdout.splitlines()
+    return f"worktree {tree}" in listed
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].removeprefix("fatal: ") if lines else "no reason given"
+
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def terminations_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed.
+
+    One that this process was started to ignore, as `nohup` has it ignore SIGHUP, stays ignored.
+    """
+    heeded = [number for number in _TERMINATIONS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = _handle(heeded, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """No signal ends the block early: a second Ctrl-C must not leave a worktree behind."""
+    previous = _handle([signal.SIGINT, *_TERMINATIONS], signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _handle(numbers: Sequence[signal.Signals], handler: Handler) -> dict[signal.Signals, Handler]:
+    """Set a handler; only the main thread may, and elsewhere nothing is set."""
+    previous: dict[signal.Signals, Handler] = {}
+    for number in numbers:
+        try:
+            previous[number] = signal.signal(number, handler)
+        except ValueError:
+            break
+    return previous
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What one side puts first on its path, and the packages that must then come from inside `tree`."""
+
+    paths: tuple[Path, ...]
+    packages: tuple[str, ...]
+    tree: Path | None = None
+
+
+def targets(cases: Iterable[GateCase]) -> tuple[str, ...]:
+    """The top-level packages of the user's own fusions and hosts."""
+    added = entry_points("afftool.fusions")
+    found: dict[str, None] = {}
+    for case in cases:
+        for target in (case.spec.fusion.target, case.spec.host.target):
+            if target is not None:
+                path = added.get(target, target)
+                found[path.partition(":")[0].partition(".")[0]] = None
+    return tuple(found)
+
+
+def plan_worktree(packages: Sequence[str], root: Path, here: Path, tree: Path) -> ImportPlan:
+    """How the worktree `tree` of the repository at `root` imports what `here` would import from `root`.
+
+    Raises `UserError` where a package exists only outside the repository: a ref of it would say nothing.
+    """
+    inside = [name for name in (*packages, "afftool") if _is_inside(_origin(name, here), root)]
+    for name in packages:
+        origin = _origin(name, here)
+        if origin is not None and name not in inside:
+            raise UserError(
+                f"{name!r} is imported from {origin}, not from the repository {root}",
+                hint="both sides would be the same code; `pip install -e .` installs it from here, or use --baseline",
+            )
+    # `here` first, as for a command that is started in it; then where each package really comes from, then whatever
+    # else of this process's path lies in the repository, for what those packages import in their turn
+    roots = [here, *(origin for name in inside if (origin := _origin(name, here))), *_path_entries(here)]
+    paths = [tree / path.relative_to(root) for path in roots if path == root or root in path.parents]
+    return ImportPlan(tuple(dict.fromkeys(path for path in paths if path.is_dir())), tuple(inside), tree)
+
+
+def plan_here(here: Path) -> ImportPlan:
+    """How the working tree imports: as a command started in it would."""
+    return ImportPlan((here,), ())
+
+
+def _path_entries(here: Path) -> list[Path]:
+    """Everything on this process's path (PYTHONPATH and editable installs among it), resolved."""
+    return [Path(os.path.join(here, entry)).resolve() for entry in sys.path if entry]
+
+
+def _origin(package: str, here: Path) -> Path | None:
+    """The folder that a top-level package is imported from; the package itself is not imported."""
+    spec = importlib.machinery.PathFinder.find_spec(package, [str(here)])
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):
+            return None
+    if spec is None:
+        return None
+    locations = list(spec.submodule_search_locations or [])
+    file = Path(locations[0]) if locations else Path(spec.origin) if spec.origin else None
+    return None if file is None else file.resolve().parent
+
+
+def _is_inside(path: Path | None, root: Path) -> bool:
+    return path is not None and (path == root or root in path.parents) and not _is_environment(path)
+
+
+def _is_environment(path: Path) -> bool:
+    """Whether a path belongs to installed packages: a virtual environment may lie inside the repository."""
+    return "site-packages" in path.parts or "dist-packages" in path.parts

@@ -1,0 +1,202 @@
+"""A study's tables: scores, differences, cost, object sizes, the signal, the paper's numbers, every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from afftool import units
+from afftool.report.model import Column, Table
+from afftool.spec import HostSpec
+from afftool.study import published
+from afftool.study.report.words import counted, p_value, percent, points, points_plain
+from afftool.study.results import Results
+from afftool.study.significance import Comparison, Summary, dominated, kendall
+from afftool.study.spec import Variant
+
+
+def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
+    """The mean of every variant, with the seeds that have a score and those that failed."""
+
+    def failures(variant: Variant) -> list[str]:
+        cells = results.cells_of(variant.name)
+        return [cell.reason or "failed" for cell in cells if cell.status == "failed"]
+
+    def seeds(variant: Variant) -> int:
+        return len(summaries[variant.name].values) if variant.name in summaries else 0
+
+    columns: tuple[Column[Variant], ...] = (
+        _variant(),
+        Column("fusion", "fusion"),
+        Column("score", results.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
+        Column("low", "95% low", percent, numeric=True, get=_summarized(summaries, "low")),
+        Column("high", "95% high", percent, numeric=True, get=_summarized(summaries, "high")),
+        Column("seeds", "seeds", numeric=True, get=seeds),
+        Column("failed", "failed", numeric=True, get=lambda variant: len(failures(variant))),
+        Column("note", "note", get=lambda variant: "; ".join(dict.fromkeys(failures(variant))) or None),
+    )
+    note = (
+        f"{results.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
+        "The highest mean is marked; whether it is higher than another is for the next table."
+    )
+    return Table.of("Scores", results.study.variants, columns, note).mark_best("score", "more")
+
+
+def _variant() -> Column[Variant]:
+    return Column("variant", "variant", get=lambda variant: variant.name)
+
+
+def _summarized(summaries: Mapping[str, Summary], field: str) -> Callable[[Variant], float | None]:
+    """Gets a field of a variant's summary; None where no seed has a score."""
+    return lambda variant: getattr(summaries.get(variant.name), field, None)
+
+
+def seeds_table(results: Results, scores: Mapping[str, Mapping[int, float]]) -> Table:
+    """Every score there is, so that nobody has to take the means on trust."""
+
+    def score(seed: int, variant: Variant) -> float | None:
+        return scores[variant.name].get(seed)
+
+    columns: list[Column[Variant]] = [_variant()]
+    for seed in results.study.seeds:
+        columns.append(Column(f"seed {seed}", f"seed {seed}", percent, numeric=True, get=partial(score, seed)))
+    return Table.of("Every seed", results.study.variants, columns)
+
+
+def differences_table(comparisons: Sequence[Comparison]) -> Table:
+    """One row a comparison."""
+    columns: tuple[Column[Comparison], ...] = (
+        Column("variant", "variant"),
+        Column("against", "against"),
+        Column("difference", "difference (points)", points, numeric=True),
+        Column("low", "95% low", points, numeric=True),
+        Column("high", "95% high", points, numeric=True),
+        Column("effect", "effect size", lambda v: f"{v:+.2f}", numeric=True),
+        Column("p", "p", p_value, numeric=True),
+        Column("p_corrected", "p, corrected", p_value, numeric=True),
+        Column("detectable", "smallest detectable", points_plain, numeric=True),
+        Column("claim", "claim"),
+    )
+    note = (
+        "Paired by seed. p: exact sign-flip permutation test; corrected by Holm for "
+        f"{counted(len(comparisons), 'comparison')}. Intervals are of one comparison each. Effect size: mean over "
+        "deviation of the paired differences. Smallest detectable: the true difference that so many seeds show with "
+        "80% probability."
+    )
+    return Table.of("Differences", comparisons, columns, note)
+
+
+def cost_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
+    """Whole networks: parameters, MACs, and latencies where they were benched; a dominated variant says by which."""
+    facts, latency = results.plan.facts, results.latency
+    macs = {name: count for name in summaries if (count := facts[name].macs) is not None}
+    timed = {name for name in summaries if name in latency}
+    points = {}
+    for name, summary in summaries.items():
+        costs: list[float] = [facts[name].params]
+        costs += [macs[name]] if len(macs) == len(summaries) else []
+        costs += [latency[name].latency_ms] if len(timed) == len(summaries) else []
+        points[name] = (summary.mean, costs)
+    losers = dominated(points)
+    base = facts[results.study.baseline].params
+
+    def speed(variant: Variant) -> float | None:
+        known = [cell.images_per_s for cell in results.cells_of(variant.name) if cell.images_per_s]
+        return sum(known) / len(known) if known else None
+
+    def milliseconds(variant: Variant) -> float | None:
+        return latency[variant.name].latency_ms if variant.name in latency else None
+
+    def more_params(variant: Variant) -> float:
+        return facts[variant.name].params / base - 1
+
+    columns: tuple[Column[Variant], ...] = (
+        _variant(),
+        Column("score", results.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
+        Column("params", "params", units.count, numeric=True, get=lambda variant: facts[variant.name].params),
+        Column("params_vs_baseline", f"vs {results.study.baseline}", "{:+.2%}".format, numeric=True, get=more_params),
+        Column("macs", "MACs", units.scaled, numeric=True, get=lambda variant: facts[variant.name].macs),
+        Column("latency_ms", "latency", units.milliseconds, numeric=True, get=milliseconds),
+        Column("images_per_s", "trained images/s", units.count, numeric=True, get=speed),
+        Column("dominated_by", "dominated by", get=lambda variant: losers.get(variant.name)),
+    )
+    note = (
+        "Whole network, one image. Dominated: another variant scores at least as high, by the means, and costs no more."
+    )
+    if latency:
+        note += f" Latency as benched: {next(iter(latency.values())).how}."
+    return Table.of("Cost beside score", results.study.variants, columns, note).without_empty_columns()
+
+
+def bands_table(results: Results) -> Table | None:
+    """The mean of every variant in each band; None where no cell has bands."""
+    bands = list(dict.fromkeys(band for cell in results.cells.values() for band in cell.bands))
+    if not bands:
+        return None
+
+    def mean(band: str, variant: Variant) -> float | None:
+        scores = [cell.bands[band] for cell in results.cells_of(variant.name) if band in cell.bands]
+        return sum(scores) / len(scores) if scores else None
+
+    columns = [_variant(), *(Column(band, band, percent, numeric=True, get=partial(mean, band)) for band in bands)]
+    return Table.of(
+        f"{results.measure.capitalize() if results.measure == 'accuracy' else results.measure} by object size",
+        results.study.variants,
+        columns,
+        "Means over seeds; for reading, not for claims: these differences are not tested.",
+    )
+
+
+def signal_table(results: Results) -> Table | None:
+    """The mean of every variant at each fusion, in the order of the forward pass; None where no one asked."""
+    if not results.study.signal:
+        return None
+
+    def means(variant: Variant) -> list[float]:
+        mine = [cell.signal for cell in results.cells_of(variant.name) if cell.signal]
+        return [sum(values) / len(values) for values in zip(*mine, strict=True)]
+
+    found = [(variant, signal) for variant in results.study.variants if (signal := means(variant))]
+    columns: tuple[Column[tuple[Variant, list[float]]], ...] = (
+        Column("variant", "variant", get=lambda row: row[0].name),
+        Column("first", "first fusion", units.significant, numeric=True, get=lambda row: row[1][0]),
+        Column("last", "last fusion", units.significant, numeric=True, get=lambda row: row[1][-1]),
+        Column("growth", "growth", units.ratio, numeric=True, get=lambda row: _growth(row[1])),
+        Column("path", "all fusions, in order", get=lambda row: " ".join(map(units.significant, row[1]))),
+    )
+    note = "Root mean square of what each fusion puts out, before training, on training images; means over seeds."
+    return Table.of("The signal at initialisation", found, columns, note)
+
+
+def _growth(signal: Sequence[float]) -> float | None:
+    first, last = signal[0], signal[-1]
+    return last / first if first and last else None
+
+
+def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | None:
+    """Scores here and there, and how far their orders agree; None where the paper has no such table."""
+    key = results.study.published
+    if key is None or not published.known(key):
+        return None
+    scores = {v.name: published.score(key, v.name, results.study.host_of(v)) for v in results.study.variants}
+    shown = [variant for variant in results.study.variants if scores[variant.name] is not None]
+    if not shown:
+        return None
+    ranked = [
+        (summaries[name].mean, paper) for name, paper in scores.items() if paper is not None and name in summaries
+    ]
+    tau = kendall([ours for ours, _ in ranked], [theirs for _, theirs in ranked])
+    agreement = "too few variants to rank" if tau is None else f"Kendall's tau = {tau:+.2f} over {len(ranked)} variants"
+    host = HostSpec.parse(results.study.host)
+    columns: tuple[Column[Variant], ...] = (
+        _variant(),
+        Column("score", "here", percent, numeric=True, get=_summarized(summaries, "mean")),
+        Column("published", "paper", percent, numeric=True, get=lambda variant: scores[variant.name]),
+    )
+    return Table.of(
+        f"Beside the paper ({published.SOURCE}, {published.table_name(key)})",
+        shown,
+        columns,
+        f"Rank agreement: {agreement}. Different data, length of training and classes: the paper trained on "
+        f"{published.trained_on(key, host.name)}. Only the order can be compared, and that is weak evidence.",
+    )

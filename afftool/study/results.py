@@ -1,0 +1,104 @@
+"""What came out of a study: its plan, the cells that are known, the latencies benched of its networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from afftool import catalog
+from afftool.record import Environment, Record
+from afftool.spec import HostSpec
+from afftool.study.cells import CellRecord, StoredPlan
+from afftool.study.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Benched:
+    """A median latency and how it was taken."""
+
+    latency_ms: float
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A study's plan as it is stored, and what is known of its cells by variant and seed."""
+
+    study: StudySpec
+    plan: StoredPlan
+    cells: Mapping[tuple[str, int], CellRecord]
+    pairs: bool = False
+    latency: Mapping[str, Benched] = dataclasses.field(default_factory=dict)
+
+    @property
+    def measure(self) -> str:
+        """What the score is: accuracy, or mIoU."""
+        return "mIoU" if self.plan.task == "segment" else "accuracy"
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Scores by variant and seed, of the cells that have one."""
+        found: dict[str, dict[int, float]] = {variant.name: {} for variant in self.study.variants}
+        for (name, seed), cell in self.cells.items():
+            if cell.score is not None:
+                found[name][seed] = cell.score
+        return found
+
+    def cells_of(self, variant: str) -> list[CellRecord]:
+        """What is known of one variant's cells, whatever became of them."""
+        return [cell for (name, _), cell in self.cells.items() if name == variant]
+
+
+def results(
+    plan: StoredPlan,
+    known: Mapping[str, CellRecord],
+    *,
+    pairs: bool = False,
+    records: Sequence[tuple[Environment, Record]] = (),
+) -> Results:
+    """Match a stored plan with the cells known by identity, and with latencies benched of the same networks."""
+    study = StudySpec.from_toml(plan.study)
+    cells = {(name, seed): known[identity] for name, seed, identity in plan.cells if identity in known}
+    variants = {v.name: (v.fusion_spec.text, plan.facts[v.name].host) for v in study.variants}
+    return Results(study=study, plan=plan, cells=cells, pairs=pairs, latency=benched(variants, records))
+
+
+def benched(
+    variants: Mapping[str, tuple[str, str]], records: Sequence[tuple[Environment, Record]]
+) -> dict[str, Benched]:
+    """The latest latency of each variant (name -> texts of fusion and host), where all were taken alike.
+
+    That is on one machine, by one backend, at one batch and size. Of several such ways the one that covers most
+    variants is taken, the latest of equals; hosts that differ in nothing but their number of classes count as the same.
+    """
+    wanted = {(fusion, _network(host)): name for name, (fusion, host) in variants.items()}
+    ways: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for environment, record in records:
+        if record.status != "ok" or record.latency_ms is None or record.mode != "infer":
+            continue
+        name = wanted.get((record.fusion, _network(record.host)))
+        if name is None:
+            continue
+        how = (
+            f"{record.backend} on {environment.gpu or environment.cpu}, batch {record.batch}, "
+            f"{record.height}x{record.width}, {record.dtype}, {record.memory_format}"
+        )
+        ways[environment.fingerprint, how][name] = record.latency_ms
+    if not ways:
+        return {}
+    (_, how), found = max(reversed(ways.items()), key=lambda item: len(item[1]))
+    return {name: Benched(latency, how) for name, latency in found.items()}
+
+
+@cache
+def _network(host: str) -> str:
+    """The host's text without what does not change its time to speak of: the number of classes."""
+    try:
+        spec = HostSpec.parse(host)
+    except Exception:  # a host of the user's own that is no longer there
+        return host
+    if spec.target is None and spec.name not in catalog.HOSTS:
+        return host
+    return ":".join(part for part in spec.text.split(":") if not part.startswith("classes="))

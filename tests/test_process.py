@@ -1,0 +1,162 @@
+"""A child process that answers questions."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from afftool.errors import Unavailable
+from afftool.failure import Failure
+from afftool.process import Child, ChildEnded, ChildFailed
+
+SERVING = """
+import os
+import signal
+import subprocess
+import sys
+from afftool.errors import Unavailable
+from afftool.process import serve
+
+
+def add(a, b):
+    print("this is no answer")
+    os.system("echo nor is this")
+    return {"sum": a + b}
+
+
+def unavailable():
+    raise Unavailable("no such device", hint="buy one")
+
+
+def divide():
+    return {"ratio": 1 / 0}
+
+
+def leave():
+    sys.exit("enough")
+
+
+def die(number):
+    os.kill(os.getpid(), number)
+
+
+def end(code):
+    os._exit(code)
+
+
+def help():
+    return {"pid": subprocess.Popen(["sleep", "60"]).pid, "torch": "torch" in sys.modules}
+
+
+serve({f.__name__: f for f in (add, unavailable, divide, leave, die, end, help)}, tracebacks=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Child]]:
+    """Starts a child when the test asks, so that it writes to where the test reads."""
+    (tmp_path / "serving.py").write_text(SERVING)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    started: list[Child] = []
+
+    def _start() -> Child:
+        started.append(Child("serving", directory=tmp_path, environment={"PYTHONPATH": path}))
+        return started[-1]
+
+    yield _start
+    for child in started:
+        child.stop()
+
+
+def failure(child: Child, verb: str) -> Failure:
+    with pytest.raises(ChildFailed) as failed:
+        child.ask(verb)
+    return failed.value.failure
+
+
+def test_what_is_printed_is_no_answer(start: Callable[[], Child], capfd: pytest.CaptureFixture[str]) -> None:
+    child = start()
+    assert child.ask("add", a=2, b=3) == {"sum": 5}
+    told = capfd.readouterr()
+    assert "this is no answer" not in told.out
+    assert "nor is this" in told.err
+
+
+def test_an_error_is_an_answer_and_the_next_question_is_waited_for(
+    start: Callable[[], Child], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = start()
+    told = failure(child, "unavailable").error
+    assert isinstance(told, Unavailable)
+    assert (told.message, told.hint) == ("no such device", "buy one")
+    divided = failure(child, "divide")
+    assert (divided.kind, divided.message, divided.error) == ("ZeroDivisionError", "division by zero", None)
+    assert divided.place == f"{tmp_path / 'serving.py'}:{SERVING[: SERVING.index('1 / 0')].count(chr(10)) + 1}"
+    assert "Traceback" in capfd.readouterr().err
+    assert (failure(child, "leave").kind, failure(child, "leave").message) == ("SystemExit", "enough")
+    assert child.ask("add", a=1, b=1) == {"sum": 2}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "how", "killed"),
+    [
+        ("die", {"number": 11}, "SIGSEGV", True),
+        ("die", {"number": 40}, "signal 40", True),
+        ("end", {"code": 3}, "exit code 3", False),
+    ],
+)
+def test_a_child_that_ends_is_told_with_how(
+    start: Callable[[], Child], verb: str, fields: dict[str, int], how: str, killed: bool
+) -> None:
+    child = start()
+    with pytest.raises(ChildEnded) as ended:
+        child.ask(verb, **fields)
+    assert ended.value.how == how
+    assert ended.value.failure.reason == f"its process ended: {'killed by ' if killed else ''}{how}"
+    with pytest.raises(ChildEnded):
+        child.ask("add", a=1, b=1)
+
+
+def test_a_module_that_does_not_start_is_a_child_that_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    missing = Child("afftool.no_such_module")
+    with pytest.raises(ChildEnded) as ended:
+        missing.ask("add", a=1, b=1)
+    assert ended.value.how == "exit code 1"
+
+
+def test_stopping_ends_what_the_child_started_too(start: Callable[[], Child]) -> None:
+    child = start()
+    answer = child.ask("help")
+    assert not answer["torch"]
+    child.stop()
+    child.stop()
+    assert _gone(answer["pid"])
+
+
+def test_a_child_ends_with_its_input(start: Callable[[], Child]) -> None:
+    child = start()
+    child.ask("add", a=1, b=1)
+    assert child._process.stdin
+    child._process.stdin.close()
+    assert child._process.wait(timeout=30) == 0
+
+
+def test_it_loads_no_torch() -> None:
+    code = "import afftool.process, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process ends within some seconds; one that nobody waits for may stay as a zombie."""
+    for _ in range(500):
+        try:
+            if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
