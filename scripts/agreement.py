@@ -27,7 +27,7 @@ from torch.utils.benchmark import Timer
 from afftool import entry, environment
 from afftool.bench import Options, bench
 from afftool.fusion import build_fusion
-from afftool.measure.contestant import Timed
+from afftool.measure.time.contestant import Timed
 from afftool.spec import CaseSpec, FusionSpec
 
 FUSIONS = ("add", "se", "sk", "aff", "iaff")

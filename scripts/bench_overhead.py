@@ -26,8 +26,9 @@ from afftool import environment
 from afftool.backends import compile as compiled
 from afftool.backends import getting_ready
 from afftool.bench import Options, bench
-from afftool.measure import cost, memory
-from afftool.measure.contestant import Timed
+from afftool.measure.cost import count as cost
+from afftool.measure.memory import peak as memory
+from afftool.measure.time.contestant import Timed
 from afftool.spec import CaseSpec, FusionSpec
 
 PROMISED = 0.15

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from afftool.measure.contestant import Sample
+from afftool.measure.time.contestant import Sample
 
 
 class FakeClock:

@@ -25,7 +25,7 @@ VARIANTS = [
 @pytest.mark.parametrize("text", VARIANTS)
 @pytest.mark.parametrize(("channels", "extent"), [(64, 7), (50, 4)])
 def test_the_closed_form_says_what_is_counted_on_the_built_module(text: str, channels: int, extent: int) -> None:
-    from afftool.measure.cost import count
+    from afftool.measure.cost.count import count
 
     fusion = FusionSpec.parse(text)
     assert fusion.grammar is not None

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from afftool.measure.contestant import Sample
+from afftool.measure.time.contestant import Sample
 from afftool.process import Child, serve
 from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
@@ -98,7 +98,7 @@ class _Inside:
 
         from afftool.bench.entry import EagerOutputs, enter
         from afftool.build import build_case
-        from afftool.measure.clock import clock_for
+        from afftool.measure.time.contestant import clock_for
 
         if threads:
             torch.set_num_threads(threads)

@@ -14,10 +14,8 @@ from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.failure import Failure
-from afftool.measure.allocator import keep_freed_memory
-from afftool.measure.clock import Clock
-from afftool.measure.contestant import Contestant, Timed
-from afftool.measure.flush import flusher
+from afftool.measure.time.caches import flusher, keep_freed_memory
+from afftool.measure.time.contestant import Clock, Contestant, Timed
 from afftool.record import Cache, Record
 from afftool.registry import load
 
@@ -99,7 +97,7 @@ def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Pre
     prepare = backends.load(record.backend)
     if "memory" not in measures:
         return prepare(case), record
-    from afftool.measure import memory
+    from afftool.measure.memory import peak as memory
 
     try:
         if record.backend == "eager":

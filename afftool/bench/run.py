@@ -26,7 +26,7 @@ from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECI
 if TYPE_CHECKING:
     from afftool.bench.entry import EagerOutputs, Entrant
     from afftool.build import Case
-    from afftool.measure.clock import Clock
+    from afftool.measure.time.contestant import Clock
 
 HEAT_ROWS = 12
 """About as many rows are ready at a time; in processes of their own half as many, since each holds a whole torch."""
@@ -100,7 +100,7 @@ def bench(
     """
     options = options or Options()
     if "cost" in options.measures:
-        from afftool.measure.own_formulas import own_formulas
+        from afftool.measure.cost.own_formulas import own_formulas
 
         own_formulas()
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
@@ -149,7 +149,7 @@ class _Bench:
         if spec.identity not in self._counted:
             row = Row(spec, blank(spec))
             if "cost" in self.options.measures:
-                from afftool.measure.cost import count
+                from afftool.measure.cost.count import count
 
                 try:
                     row.record = replace(row.record, **count(spec).fields)
@@ -251,7 +251,7 @@ class _Bench:
 
     def _local(self, row: Row, here: _Here) -> Entrant:
         from afftool.bench.entry import enter
-        from afftool.measure.clock import clock_for
+        from afftool.measure.time.contestant import clock_for
 
         return enter(
             here.case,
@@ -278,9 +278,8 @@ class _Bench:
         if not entrants:
             return
         from afftool.backends.workload import devices_random_state_kept
-        from afftool.measure.conditions import Watch
-        from afftool.measure.latency import race
-        from afftool.measure.stability import instability
+        from afftool.measure.time.conditions import Watch, instability
+        from afftool.measure.time.race import race
 
         now = self.clock.now if self.clock else time.perf_counter
         fresh = [row for row in rows if not row.timed]

@@ -49,8 +49,8 @@ def save_as_measured(
 
 def break_down(case: CaseSpec, *, explain: bool, per_module: bool, memory: bool) -> Breakdown:
     """Count `case` once more and keep what its record sums up; with `memory`, a training step is made for it too."""
-    from afftool.measure.cost import count
-    from afftool.measure.explain import explain as explained
+    from afftool.measure.cost.count import count
+    from afftool.measure.cost.explain import explain as explained
 
     explanation = reading = None
     try:
@@ -64,7 +64,7 @@ def break_down(case: CaseSpec, *, explain: bool, per_module: bool, memory: bool)
 
 def _saved_by_module(case: CaseSpec) -> Mapping[str, int] | None:
     from afftool.build import build_case
-    from afftool.measure.memory import measure
+    from afftool.measure.memory.peak import measure
 
     try:
         return measure(build_case(case)).saved_by_module_bytes

@@ -25,7 +25,7 @@ from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECI
 
 if TYPE_CHECKING:
     from afftool.bench import Options
-    from afftool.measure.bounds import Bounds
+    from afftool.measure.ceilings.bounds import Bounds
     from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
     from afftool.report.model import Table
@@ -174,7 +174,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, quiet:
     from afftool import environment
     from afftool.bench import bench as measure_cases
     from afftool.bench.session import Interrupted, save_as_measured
-    from afftool.measure.bounds import Bounds
+    from afftool.measure.ceilings.bounds import Bounds
 
     machine = environment.read()
     bounds = Bounds.of(store.path, machine, placed.cases[0].device, asked.measures)

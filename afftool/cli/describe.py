@@ -119,7 +119,7 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
         console.out("\nas a host:")
         _describe_host(HostSpec.parse(name), size)
         return
-    from afftool.measure.cost import count
+    from afftool.measure.cost.count import count
     from afftool.spec import CaseSpec
 
     extents = parse_size(size or "56", fusion.ndim)

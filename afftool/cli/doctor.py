@@ -14,7 +14,7 @@ from afftool.cli import options
 from afftool.device import check_device, resolve_device
 
 if TYPE_CHECKING:
-    from afftool.measure.roofline import Ceilings
+    from afftool.measure.ceilings.roofline import Ceilings
     from afftool.record import Environment
 
 
@@ -30,7 +30,7 @@ def doctor(
     """Tell what this machine can measure and what is missing."""
     check_device(device)
     from afftool import environment
-    from afftool.measure.roofline import CeilingsFile
+    from afftool.measure.ceilings.roofline import CeilingsFile
 
     kept = CeilingsFile.beside(store)
     place = resolve_device(device)
@@ -41,7 +41,7 @@ def doctor(
     machine = environment.read()
     checks = list(environment.checks())
     if calibrate:
-        from afftool.measure.calibrate import calibrate as measure_ceilings
+        from afftool.measure.ceilings.calibrate import calibrate as measure_ceilings
 
         console.note("measuring bandwidth, matrix rates and launch cost; leave the machine alone for some seconds")
         kept = kept.keep(machine.fingerprint, measure_ceilings(place))

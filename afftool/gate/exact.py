@@ -22,8 +22,10 @@ from afftool.copying import real_copy
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gate.reading import Reading, small
 from afftool.gate.side import CaseError
-from afftool.measure import cost, counting, memory
-from afftool.measure.cost_reading import CostReading
+from afftool.measure.cost import count as cost
+from afftool.measure.cost.counter import Counter as OperatorCounter
+from afftool.measure.cost.reading import CostReading
+from afftool.measure.memory import peak as memory
 from afftool.registry import load
 from afftool.spec import MODULE, CaseSpec
 
@@ -200,7 +202,7 @@ def _count_graphs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
 def _runs_operators(case: Case) -> bool:
     """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
     module = real_copy(case.module)
-    with counting.Counter() as operators:
+    with OperatorCounter() as operators:
         module(*case.inputs)
     return bool(operators.rows())
 

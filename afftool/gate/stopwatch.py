@@ -21,8 +21,8 @@ from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
 from afftool.errors import Rejected, Unavailable
 from afftool.gate.times import BLOCK_MS
-from afftool.measure.clock import clock_for
-from afftool.measure.collector import no_collection
+from afftool.measure.running import no_collection
+from afftool.measure.time.contestant import clock_for
 from afftool.spec import CaseSpec
 
 _LEAD_IN = 0.1

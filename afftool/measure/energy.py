@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from afftool.backends import Prepared
     from afftool.build import Case
 
-Clock = Callable[[], float]
-Counter = Callable[[], int]
-"""Reads millijoules."""
+Millijoules = Callable[[], int]
+"""Reads a counter of energy."""
 
 
 def measure(prepared: Prepared, case: Case) -> dict[str, float]:
@@ -47,7 +46,7 @@ def joules(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> 
 
 
 def joules_per_step(
-    run: Callable[[int], None], counter: Counter, *, seconds: float, clock: Clock = time.perf_counter
+    run: Callable[[int], None], counter: Millijoules, *, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> float | None:
     """Joules a step by `counter` over a loop of at least `seconds`; None if the counter did not move.
 
@@ -73,7 +72,9 @@ BLOCK_S = 0.005
 LONGEST_TICK_S = 0.2
 
 
-def _run_to_tick(run: Callable[[int], None], counter: Counter, block: int, clock: Clock) -> tuple[int, int]:
+def _run_to_tick(
+    run: Callable[[int], None], counter: Millijoules, block: int, clock: Callable[[], float]
+) -> tuple[int, int]:
     """Run until the counter moves, or for longer than it ever takes; its reading and the steps made."""
     before, begun, steps = counter(), clock(), 0
     now = before
@@ -84,7 +85,7 @@ def _run_to_tick(run: Callable[[int], None], counter: Counter, block: int, clock
     return now, steps
 
 
-def find_counter(device: str) -> Counter:
+def find_counter(device: str) -> Millijoules:
     """The energy counter of a CUDA device. Raises `Unavailable`: no GPU, no NVML, no permission, no such counter."""
     if not device.startswith("cuda"):
         raise Unavailable(f"nothing counts energy on the {device.upper()}", hint="on an NVIDIA GPU, NVML does")

@@ -15,7 +15,7 @@ from afftool import backends
 from afftool.backends.getting_ready import wait
 from afftool.build import Case
 from afftool.errors import Unavailable
-from afftool.measure.called import followed
+from afftool.measure.running import followed
 from afftool.profile.trace import MODULE
 
 PROFILER_WARMUP = 2

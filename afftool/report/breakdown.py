@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from afftool.report.model import Column, Table
 from afftool.spec import CaseSpec, show_size
 
 if TYPE_CHECKING:
-    from afftool.measure.cost_reading import CostReading, Explained, Explanation, ModuleCost, Totals
+    from afftool.measure.cost.reading import CostReading, Explained, Explanation, ModuleCost, Totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +160,7 @@ def breakdown_document(breakdowns: Sequence[Breakdown], *, explain: bool, per_mo
     if explain:
         document["operators"] = [
             {**found.case.stored(), "identity": found.case.identity}
-            | {"rows": [dataclasses.asdict(row) for row in found.explanation.rows], "notes": [*found.explanation.notes]}
+            | {"rows": [row.fields for row in found.explanation.rows], "notes": [*found.explanation.notes]}
             for found in breakdowns
             if found.explanation
         ]

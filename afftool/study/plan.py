@@ -210,7 +210,7 @@ def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -
 
 def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> int | None:
     """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
-    from afftool.measure.cost import count
+    from afftool.measure.cost.count import count
 
     case = CaseSpec(fusion=variant.fusion_spec, host=host, channels=None, size=data.size, batch=1, device="meta")
     try:

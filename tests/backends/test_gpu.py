@@ -13,9 +13,8 @@ from afftool.bench import Options, bench
 from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
 from afftool.errors import Unavailable
-from afftool.measure.clock import CudaClock, clock_for
-from afftool.measure.contestant import Timed
-from afftool.measure.flush import flusher, last_level_bytes
+from afftool.measure.time.caches import flusher, last_level_bytes
+from afftool.measure.time.contestant import CudaClock, Timed, clock_for
 from afftool.spec import CaseSpec, FusionSpec
 
 pytestmark = pytest.mark.gpu

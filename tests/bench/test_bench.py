@@ -15,7 +15,7 @@ from fake_time import TickingClock
 from afftool import catalog
 from afftool.bench import Options, bench
 from afftool.errors import SpecError, UnknownName
-from afftool.measure.latency import FEWEST_ROUNDS
+from afftool.measure.time.race import FEWEST_ROUNDS
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.stats import paired_ratio

@@ -80,7 +80,7 @@ def test_on_a_calibrated_machine_a_latency_has_its_bound_and_another_number_of_t
     import torch
 
     from afftool import environment
-    from afftool.measure.roofline import Ceilings, CeilingsFile
+    from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 
     torch.set_num_threads(1)
     rates = {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}

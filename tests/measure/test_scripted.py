@@ -10,8 +10,8 @@ from afftool.backends.workload import Workload
 from afftool.bench import Options, bench
 from afftool.build import build_case
 from afftool.copying import meta_copy, real_copy
-from afftool.measure import memory
-from afftool.measure.cost import count, count_module
+from afftool.measure.cost.count import count, count_module
+from afftool.measure.memory import peak as memory
 from afftool.spec import CaseSpec, FusionSpec, Mode
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

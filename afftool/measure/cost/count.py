@@ -1,0 +1,230 @@
+"""What a case costs, counted and not timed: parameters, multiply-adds, FLOPs, bytes.
+
+A fresh build (or a copy) runs once on the meta device, where tensors have shapes but no memory, while every
+operator is watched. The module itself, its buffers, the random state and a later compilation see nothing of it. A
+module that looks at values cannot run there; it is counted on a real copy on the CPU instead. Which parameters a
+gradient can reach is found from the autograd graph, so no value is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from afftool.build import Case, build_case
+from afftool.copying import meta_copy, real_copy
+from afftool.errors import AfftoolError, LoadError
+from afftool.measure.cost.counter import Counter
+from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Totals
+from afftool.spec import MODULE, CaseSpec, Mode
+
+Copy = tuple[nn.Module, tuple[Any, ...]]
+
+
+def count(spec: CaseSpec) -> CostReading:
+    """Count one forward pass of the case and, in train mode, the backward pass after it.
+
+    In train mode the bare fusion's inputs get gradients, as inside a network; a host's image does not. Raises the
+    errors of `build_case`, and `LoadError` if the module runs neither on the meta device nor on the CPU.
+    """
+
+    def fresh(device: str) -> Copy:
+        case = _built(spec, device)
+        return case.module, case.inputs
+
+    return _count(fresh, mode=spec.mode, input_gradients=spec.host == MODULE, what=str(spec.fusion))
+
+
+def count_module(
+    module: nn.Module, inputs: Sequence[Any], *, mode: Mode = "infer", input_gradients: bool = True
+) -> CostReading:
+    """Count a module that is already built, on `inputs` as its forward takes them; neither is touched.
+
+    `mode` train counts the backward pass too, with gradients for floating point inputs if `input_gradients`.
+    Raises `LoadError` if the module runs neither on the meta device nor on the CPU.
+    """
+    original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+
+    def fresh(device: str) -> Copy:
+        twin = meta_copy(original) if device == "meta" else real_copy(original).to(device)
+        moved = tree_map(lambda x: x.detach().to(device) if isinstance(x, torch.Tensor) else x, tuple(inputs))
+        return twin.train(mode == "train"), moved
+
+    return _count(fresh, mode=mode, input_gradients=input_gradients, what=type(original).__name__)
+
+
+def _built(spec: CaseSpec, device: str) -> Case:
+    try:
+        return build_case(dataclasses.replace(spec, device=device))
+    except LoadError:
+        if device != "meta":
+            raise
+        # Its constructor needs values, as `torch.linspace(...).tolist()` does; its forward may still need none.
+        real = build_case(dataclasses.replace(spec, device="cpu"))
+        return Case(real.spec, meta_copy(real.module), tuple(x.to("meta") for x in real.inputs))
+
+
+def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, what: str) -> CostReading:
+    with _undisturbed():
+        try:
+            return _count_on("meta", fresh, mode, input_gradients)
+        except AfftoolError:
+            raise
+        except (Exception, SystemExit):
+            # It may need values, which only a real copy has. What fails there too is the module's own error.
+            try:
+                return _count_on("cpu", fresh, mode, input_gradients)
+            except AfftoolError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise LoadError(
+                    f"{what} cannot be counted, its forward fails: {type(error).__name__}: {error}",
+                    hint="call it on inputs of these shapes yourself to see the whole traceback",
+                ) from error
+
+
+def _count_on(
+    device: Literal["meta", "cpu"], fresh: Callable[[str], Copy], mode: Mode, input_gradients: bool
+) -> CostReading:
+    reached = _reached(device, fresh)
+    module, inputs = fresh(device)
+    with _as_written():
+        rows = _watched(module, inputs, mode, input_gradients)
+    return _reading(module, rows, reached, mode, device)
+
+
+def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool) -> tuple[OperatorCost, ...]:
+    """The operators of one pass."""
+    counter = Counter()
+    if mode == "train":
+        wanted = [x for x in tree_leaves(inputs) if _is_float(x)] if input_gradients else []
+        for x in wanted:
+            x.requires_grad_()
+        with counter.watch(module), torch.enable_grad():
+            with counter:
+                outputs = module(*inputs)
+            leaves = [x for x in tree_leaves(outputs) if isinstance(x, torch.Tensor) and x.requires_grad]
+            gradients = [torch.ones_like(leaf) for leaf in leaves]
+            counter.direction = "backward"
+            if leaves:
+                with counter:
+                    torch.autograd.backward(leaves, gradients)
+    else:
+        with counter.watch(module), torch.no_grad(), counter:
+            module(*inputs)
+    if counter.failure:
+        raise counter.failure
+    return counter.rows()
+
+
+def _reached(device: str, fresh: Callable[[str], Copy]) -> set[str]:
+    """Parameters that a gradient reaches in eval mode, in training mode, or in both."""
+    module, inputs = fresh(device)
+    with _as_written():
+        reached = reached_parameters(module.eval(), inputs)
+        try:
+            return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
+        except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
+            return reached
+
+
+def _as_written() -> AbstractContextManager[None]:
+    """A scripted module runs its operators one by one, whatever its compiler has learnt from runs before.
+
+    Only while it runs: freezing one, as a factory may, needs the compiler.
+    """
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+
+
+def _doubled(x: Any) -> Any:
+    """The input with its batch twice, so that batch norm over one position has two values to see."""
+    return torch.cat([x, x]) if isinstance(x, torch.Tensor) and x.dim() else x
+
+
+def _reading(
+    module: nn.Module, rows: tuple[OperatorCost, ...], reached: set[str], mode: Mode, device: Literal["meta", "cpu"]
+) -> CostReading:
+    forward = Totals.of(row for row in rows if row.direction == "forward")
+    backward = Totals.of(row for row in rows if row.direction == "backward") if mode == "train" else None
+    uncounted: dict[str, int] = {}
+    for row in rows:
+        if row.formula is None:
+            uncounted[row.operator] = uncounted.get(row.operator, 0) + row.calls
+    parameters = dict(module.named_parameters())
+    live = {id(parameters[name]) for name in reached}
+    parts = tuple(
+        Part(
+            path=path,
+            kind=type(part).__name__,
+            params=sum(p.numel() for p in part.parameters()),
+            live_params=sum(p.numel() for p in part.parameters() if id(p) in live),
+        )
+        for path, part in module.named_modules()
+    )
+    return CostReading(
+        params=parts[0].params,
+        live_params=parts[0].live_params,
+        macs=forward.macs,
+        flops=forward.flops,
+        moved_bytes=forward.moved_bytes,
+        uncounted_ops=uncounted,
+        backward_macs=backward.macs if backward else None,
+        backward_flops=backward.flops if backward else None,
+        backward_moved_bytes=backward.moved_bytes if backward else None,
+        rows=rows,
+        parts=parts,
+        dead_params=tuple(name for name in parameters if name not in reached),
+        counted_on=device,
+    )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whatever the module draws or compiles, the caller's random state and compiler see nothing of it.
+
+    Attention is counted by the products it is made of: the fused path of `nn.MultiheadAttention` has no meta kernel.
+    """
+    python_state = random.getstate()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        random.setstate(python_state)
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+
+def reached_parameters(module: nn.Module, inputs: Sequence[Any]) -> set[str]:
+    """Names of the parameters that a gradient of some output reaches in one forward pass, as the module is now.
+
+    Works on meta tensors. Shared parameters go by their first name. The forward pass may change buffers: hand in
+    a copy.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    with torch.enable_grad():
+        outputs = module(*inputs)
+    waiting: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    reached = {names[id(leaf)] for leaf in tree_leaves(outputs) if id(leaf) in names}
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if id(variable) in names:
+            reached.add(names[id(variable)])
+        waiting.extend(following for following, _ in node.next_functions)
+    return reached

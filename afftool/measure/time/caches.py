@@ -1,0 +1,89 @@
+"""What memory is like while times are taken: the process keeps what it frees, and the caches can be emptied.
+
+glibc returns large freed blocks to the system at once, or the end of its heap when it grows long, and the next step
+faults the same pages in again. Which of it happens depends on everything the process allocated before, so one module
+can take one time or ten times that in the same process. With the memory kept, a step costs what it costs in a loop that
+runs long. The setting holds for the whole process, and cannot be taken back.
+
+With emptied caches a step takes the time it has where it finds its data in memory and not in the cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+NEVER = 2**31 - 1
+
+Allocator = Literal["kept", "system"]
+
+
+@functools.cache
+def keep_freed_memory() -> Allocator:
+    """Have this process keep what it frees: `kept` if it does from now on, `system` where that cannot be set.
+
+    It can be with glibc on Linux, unless another malloc is preloaded.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or "malloc" in os.environ.get("LD_PRELOAD", ""):
+        return "system"
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return "system"
+    kept = [mallopt(M_TRIM_THRESHOLD, NEVER), mallopt(M_MMAP_MAX, 0)]
+    return "kept" if all(kept) else "system"
+
+
+LAST_LEVEL_BYTES = 64 << 20
+"""Taken for the last-level cache where the system does not tell its size."""
+MOST_BYTES = 512 << 20
+
+
+def flusher(device: str) -> Callable[[], None]:
+    """A function that overwrites twice as many bytes as the last-level caches (L2 on a GPU) hold.
+
+    On a GPU it queues the writes in the current stream. Raises `torch.OutOfMemoryError`.
+    """
+    size = 2 * last_level_bytes(device)
+    scratch = torch.zeros(size // 4, dtype=torch.int32, device=device)
+
+    def flush() -> None:
+        scratch.add_(1)  # reads and writes every line, on all threads
+
+    return flush
+
+
+def last_level_bytes(device: str, cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Bytes of the last-level caches of `device` (L2 on a GPU), those of all sockets together; at most 512 MiB."""
+    if device.startswith("cuda"):
+        told = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
+    else:
+        told = _last_level_of(cpus)
+    return min(told, MOST_BYTES) or LAST_LEVEL_BYTES
+
+
+def _last_level_of(cpus: Path) -> int:
+    """What the system tells of the caches of its processors: a cache that many share is counted once."""
+    caches: dict[tuple[int, str], int] = {}
+    for index in cpus.glob("cpu[0-9]*/cache/index[0-9]"):
+        try:
+            level = int((index / "level").read_text(encoding="ascii"))
+            shared = (index / "shared_cpu_list").read_text(encoding="ascii").strip()
+            caches[level, shared] = _bytes((index / "size").read_text(encoding="ascii").strip())
+        except (OSError, ValueError):
+            continue
+    last = max((level for level, _ in caches), default=0)
+    return sum(size for (level, _), size in caches.items() if level == last)
+
+
+def _bytes(text: str) -> int:
+    return int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1:], 0)

@@ -1,0 +1,237 @@
+"""What was unsteady about a timing, by name, with advice: in its samples, and in what the machine did besides.
+
+Other processes, a throttled processor, a shared GPU are looked for while cases are timed. Nothing is dropped for any of
+it; it is stored with the record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from afftool import stats
+from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
+
+SPREAD = 0.05
+DRIFT = 0.02
+LEVELS = 0.03
+OUTLIERS = 0.05
+
+
+def instability(reading: LatencyReading, precision: float, cache: str = "warm") -> dict[str, str]:
+    """Name of each disturbance found in the samples -> what it is and what to do; empty if they are steady.
+
+    With a cold `cache` the clock is read around every step, otherwise around all steps of a sample.
+    """
+    samples = reading.samples_s
+    found: dict[str, str] = {}
+    interval = stats.series_interval(samples)
+    middle = stats.median(samples)
+    if interval is None:
+        found["few samples"] = (
+            f"{len(samples)} samples give no 95% interval, which takes {stats.FEWEST}; raise --budget"
+        )
+    elif reading.stopped == "budget":
+        found["imprecise"] = (
+            f"the budget ended at ±{interval.half_width:.1%} where ±{precision:.1%} was asked for; "
+            "raise --budget or --precision"
+        )
+    if not reading.settled:
+        found["warm-up"] = "the times had not settled when warm-up ran out of its share of the budget; raise --budget"
+    spread = stats.iqr(samples)
+    if spread is not None and middle and spread / middle > SPREAD:
+        found["spread"] = (
+            f"the middle half of the samples spans {spread / middle:.0%} of the median; "
+            "stop other work, pin the process (taskset), or time more steps at once with a larger --batch"
+        )
+    change = stats.drift(samples)
+    if change is not None and abs(change) > DRIFT:
+        found["drift"] = (
+            f"the last third is {abs(change):.1%} {'slower' if change > 0 else 'faster'} than the first: a clock or a "
+            "temperature that moves; compare by latency_ratio, whose rounds drifted alike, or let the machine settle"
+        )
+    levels = stats.modes(samples)
+    if levels and levels[1] / levels[0] - 1 > LEVELS:
+        found["two levels"] = (
+            f"the samples jump between {levels[0] * 1e3:.4g} and {levels[1] * 1e3:.4g} ms; the median says little: "
+            "look for clock switching, a second socket (numactl) or threads that share a core"
+        )
+    far = sum(stats.outliers(samples))
+    if far > OUTLIERS * len(samples):
+        found["outliers"] = (
+            f"{far} of {len(samples)} samples lie far outside the rest; something else runs at times on this machine"
+        )
+    steps = 1 if cache == "cold" else reading.steps_per_sample
+    share = reading.overhead_s / (middle * steps) if middle else 0.0
+    if share > OVERHEAD_SHARE:
+        found["clock"] = (
+            f"the clock and the call leave an error of {share:.1%} of a sample; with --cache cold steps are timed "
+            "one by one, so make them longer with a larger --size or --batch"
+        )
+    return found
+
+
+OTHERS_SHARE = 0.05
+OTHERS_CORES = 0.25
+"""Others' work disturbs by the cores it takes: a quarter of one, or a smaller share of a small machine."""
+STEAL_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Processor time so far, in clock ticks: of all processes, stolen by the hypervisor, and of ours."""
+
+    busy: int
+    stolen: int
+    own: int
+    throttled_us: int
+    taken: float
+
+
+class Watch:
+    """Watches from its making to `findings()`, for cases timed in the processes `pids` on `device`.
+
+    Where the system tells nothing (no Linux, no NVML), nothing is found.
+    """
+
+    def __init__(self, device: str, pids: Sequence[int]) -> None:
+        self._pids = sorted({os.getpid(), *pids})
+        self._on_gpu = len(pids) if pids and not uses_gpu(device) else len(self._pids)
+        self._start = read_ticks(self._pids)
+        self._gpu = Gpu.of(device)
+        self._throttling: set[str] = set()
+        self._strangers = 0
+
+    def look(self) -> None:
+        """Ask the GPU how it is doing right now; to be called while cases are being timed."""
+        if self._gpu:
+            self._throttling |= self._gpu.throttling()
+            self._strangers = max(self._strangers, self._gpu.processes() - self._on_gpu)
+
+    def findings(self) -> dict[str, str]:
+        """Name of each disturbance -> what it is and what to do."""
+        found = disturbances(self._start, read_ticks(self._pids), os.cpu_count() or 1)
+        if self._throttling:
+            found["throttled GPU"] = (
+                f"the GPU lowered its clocks ({', '.join(sorted(self._throttling))}); "
+                "cool it, raise its power limit, or lock the clocks (nvidia-smi -lgc)"
+            )
+        if self._strangers > 0:
+            found["shared GPU"] = f"{self._strangers} more processes used the GPU; stop them or take another GPU"
+        return found
+
+
+def uses_gpu(device: str) -> bool:
+    """Whether this process computes on the CUDA `device`: one that only waits for its children may hold no context."""
+    if not device.startswith("cuda"):
+        return False
+    import torch
+
+    holds = getattr(torch._C, "_cuda_hasPrimaryContext", None)
+    return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str, str]:
+    """What the difference of two looks at the processor's time says. Pure."""
+    if start is None or end is None or end.taken <= start.taken:
+        return {}
+    found: dict[str, str] = {}
+    core = (end.taken - start.taken) * os.sysconf("SC_CLK_TCK")
+    capacity = core * cores
+    others = (end.busy - start.busy - (end.own - start.own)) / core
+    if others > min(OTHERS_CORES, OTHERS_SHARE * cores):
+        found["busy machine"] = (
+            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, or compare by latency_ratio"
+        )
+    stolen = (end.stolen - start.stolen) / capacity
+    if stolen > STEAL_SHARE:
+        found["stolen time"] = f"the hypervisor gave {stolen:.0%} of the processor to others; use a dedicated machine"
+    if end.throttled_us > start.throttled_us:
+        found["throttled processor"] = (
+            f"the container's quota stopped it for {(end.throttled_us - start.throttled_us) / 1e6:.2g} s; "
+            "raise the quota or use fewer threads (--threads)"
+        )
+    return found
+
+
+def read_ticks(pids: Sequence[int]) -> Ticks | None:
+    """A look at /proc; None where there is none."""
+    try:
+        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
+    own = sum(_process_ticks(pid) for pid in pids)
+    return Ticks(user + nice + system + irq + softirq, steal, own, _throttled_us(), time.monotonic())
+
+
+def _process_ticks(pid: int) -> int:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(words[11]) + int(words[12])
+
+
+def _throttled_us() -> int:
+    try:
+        lines = Path("/sys/fs/cgroup/cpu.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("throttled_usec"))
+
+
+HELD_BACK = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "temperature",
+    0x40: "temperature, by hardware",
+    0x80: "power brake",
+}
+"""Bits of NVML's clocks event reasons that mean the GPU ran slower than it could."""
+
+
+class Gpu:
+    """One GPU through NVML."""
+
+    def __init__(self, nvml: ModuleType, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+
+    @classmethod
+    def of(cls, device: str) -> Gpu | None:
+        """The GPU that torch calls `device`; None for a CPU, and without NVML or its Python binding."""
+        if not device.startswith("cuda"):
+            return None
+        try:
+            import pynvml
+            import torch
+
+            pynvml.nvmlInit()
+            uuid = torch.cuda.get_device_properties(device).uuid
+            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        except Exception:  # not installed, no permission, a MIG slice: the bench does without
+            return None
+
+    def throttling(self) -> set[str]:
+        """Why the clocks are held back at this moment."""
+        read = getattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or getattr(
+            self._nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None
+        )
+        try:
+            bits = int(read(self._handle)) if read else 0
+        except self._nvml.NVMLError:
+            return set()
+        return {reason for bit, reason in HELD_BACK.items() if bits & bit}
+
+    def processes(self) -> int:
+        """How many processes compute on it. Only the number is used: in a container NVML shows the host's ids."""
+        try:
+            return len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        except self._nvml.NVMLError:
+            return 0

@@ -1,0 +1,96 @@
+import os
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from afftool.measure.time.conditions import Gpu, Ticks, Watch, disturbances, read_ticks, uses_gpu
+
+HERTZ = os.sysconf("SC_CLK_TCK")
+
+
+def ticks(busy_s: float, own_s: float, *, stolen_s: float = 0.0, throttled_us: int = 0, taken: float = 0.0) -> Ticks:
+    return Ticks(int(busy_s * HERTZ), int(stolen_s * HERTZ), int(own_s * HERTZ), throttled_us, taken)
+
+
+def test_our_own_work_does_not_make_the_machine_busy() -> None:
+    assert disturbances(ticks(0, 0), ticks(20, 20, taken=10), cores=2) == {}
+
+
+def test_the_work_of_others_is_named_in_cores() -> None:
+    found = disturbances(ticks(0, 0), ticks(15, 10, taken=10), cores=2)
+    assert "0.5 of 2 cores" in found["busy machine"]
+
+
+def test_a_core_that_others_keep_busy_is_no_less_of_a_disturbance_among_many() -> None:
+    assert "busy machine" in disturbances(ticks(0, 0), ticks(13, 10, taken=10), cores=64)
+    assert "busy machine" not in disturbances(ticks(0, 0), ticks(12, 10, taken=10), cores=64)
+    assert "busy machine" in disturbances(ticks(0, 0), ticks(12, 10, taken=10), cores=2)
+
+
+def test_stolen_time_and_a_quota_are_named() -> None:
+    found = disturbances(ticks(0, 0), ticks(5, 5, stolen_s=1, throttled_us=2_000_000, taken=10), cores=2)
+    assert set(found) == {"stolen time", "throttled processor"}
+    assert "2 s" in found["throttled processor"]
+
+
+def test_without_proc_nothing_is_claimed() -> None:
+    assert disturbances(None, None, cores=2) == {}
+
+
+def test_the_ticks_of_this_process_grow_with_its_work() -> None:
+    before = read_ticks([os.getpid()])
+    if before is None:
+        return  # no /proc on this system
+    end = time.process_time() + 3 / HERTZ
+    while time.process_time() < end:
+        pass
+    after = read_ticks([os.getpid()])
+    assert after is not None
+    assert after.own > before.own
+    assert after.busy >= before.busy
+
+
+class FakeNvml:
+    NVMLError = RuntimeError
+
+    def __init__(self, reasons: int, processes: int) -> None:
+        self.reasons = reasons
+        self.count = processes
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:  # noqa: N802
+        return self.reasons
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[SimpleNamespace]:  # noqa: N802
+        return [SimpleNamespace(pid=i) for i in range(self.count)]
+
+
+def watched(
+    monkeypatch: Any, reasons: int, processes: int, pids: list[int], *, parent_uses_gpu: bool = True
+) -> dict[str, str]:
+    gpu = Gpu(FakeNvml(reasons, processes), None)  # type: ignore[arg-type]
+    monkeypatch.setattr("afftool.measure.time.conditions.uses_gpu", lambda device: parent_uses_gpu)
+    monkeypatch.setattr(Gpu, "of", classmethod(lambda cls, device: gpu))
+    watch = Watch("cuda:0", pids)
+    watch.look()
+    return {name: text for name, text in watch.findings().items() if "GPU" in name}
+
+
+def test_a_throttled_gpu_and_strangers_on_it_are_named(monkeypatch: Any) -> None:
+    found = watched(monkeypatch, reasons=0x20 | 0x4, processes=3, pids=[])
+    assert "power cap, temperature" in found["throttled GPU"]
+    assert found["shared GPU"].startswith("2 more processes")
+
+
+def test_an_idle_clock_and_our_own_processes_are_no_disturbance(monkeypatch: Any) -> None:
+    assert watched(monkeypatch, reasons=0x1, processes=3, pids=[10, 11]) == {}
+
+
+def test_a_parent_that_only_waits_is_not_one_of_ours_on_the_gpu(monkeypatch: Any) -> None:
+    found = watched(monkeypatch, reasons=0, processes=3, pids=[10, 11], parent_uses_gpu=False)
+    assert found["shared GPU"].startswith("1 more processes")
+    assert watched(monkeypatch, reasons=0, processes=1, pids=[], parent_uses_gpu=False) == {}
+
+
+def test_a_cpu_has_no_gpu_to_watch() -> None:
+    assert Gpu.of("cpu") is None
+    assert not uses_gpu("cpu")

@@ -1,0 +1,126 @@
+import dataclasses
+import gc
+
+import pytest
+from fake_time import FakeClock
+
+from afftool.backends import Preparation, Prepared
+from afftool.measure.time.contestant import PRIME_BELOW_S, PRIMING_STEPS, Timed
+
+
+class Steps:
+    """Steps that take `step_s` by a fake clock, and a call `call_s` besides."""
+
+    def __init__(self, step_s: float, call_s: float = 0.0) -> None:
+        self.clock = FakeClock(overhead_s=0.25)
+        self.step_s, self.call_s = step_s, call_s
+        self.made = 0
+
+    def run(self, times: int) -> None:
+        self.made += times
+        self.clock.pass_time(self.call_s + self.step_s * times)
+
+    def prepared(self, **parts: float) -> Prepared:
+        return Prepared(
+            backend="eager",
+            repeat=self.run,
+            outputs=lambda seed: None,  # type: ignore[arg-type, return-value]
+            preparation=Preparation(first_call_s=0.0),
+            parts={name: (lambda s=seconds: self.clock.pass_time(s)) for name, seconds in parts.items()},
+        )
+
+
+@pytest.mark.parametrize(("timed", "untimed"), [(1, 1), (2, 2), (40, PRIMING_STEPS)])
+def test_a_few_steps_go_untimed_before_each_warm_sample(timed: int, untimed: int) -> None:
+    steps = Steps(0.25 * PRIME_BELOW_S)
+    sample = Timed(steps.prepared(), steps.clock).sample(timed)
+    assert sample.step_s == steps.step_s
+    assert steps.made == timed + untimed
+
+
+def test_what_a_call_takes_besides_its_steps_is_no_part_of_their_time() -> None:
+    steps = Steps(1.0, call_s=0.5)
+    for flush in (None, lambda: None):
+        timed = Timed(steps.prepared(), steps.clock, flush)
+        assert [timed.sample(n).step_s for n in (4, 1)] == [1.0, 1.0]
+
+
+def test_a_sample_says_how_unsure_its_clock_and_the_empty_calls_leave_it() -> None:
+    steps = Steps(1.0)
+    timed = Timed(steps.prepared(), steps.clock)
+    overheads = []
+    for call_s in (0.5, 1.0) * 4:
+        steps.call_s = call_s
+        overheads.append(timed.sample(2).overhead_s)
+    assert (overheads[0], overheads[-1]) == (0.25, 0.25 + 0.5 / 2)
+
+
+def test_python_collects_no_garbage_while_steps_are_timed() -> None:
+    enabled = []
+    steps = Steps(1.0)
+    prepared = dataclasses.replace(steps.prepared(), repeat=lambda n: (enabled.append(gc.isenabled()), steps.run(n)))  # type: ignore[arg-type, return-value]
+    Timed(prepared, steps.clock).sample(2)
+    assert not any(enabled)
+    assert gc.isenabled()
+
+
+def test_the_first_step_in_a_new_place_is_not_timed() -> None:
+    steps = Steps(2 * PRIME_BELOW_S)
+    timed = Timed(dataclasses.replace(steps.prepared(), move=lambda: True), steps.clock)
+    timed.move()
+    assert steps.made == 1
+
+
+def test_where_nothing_moves_no_step_is_made_for_it() -> None:
+    steps = Steps(0.1 * PRIME_BELOW_S)
+    Timed(steps.prepared(), steps.clock).move()
+    assert steps.made == 0
+
+
+def test_long_steps_are_not_primed_once_they_are_known_to_be_long() -> None:
+    steps = Steps(2 * PRIME_BELOW_S)
+    timed = Timed(steps.prepared(), steps.clock)
+    timed.sample(1)
+    timed.sample(1)
+    assert steps.made == 3
+
+
+def test_a_cold_cache_is_flushed_before_every_step_and_the_flush_is_not_timed() -> None:
+    steps = Steps(0.25)
+    flushes = []
+
+    def flush() -> None:
+        flushes.append(steps.made)
+        steps.clock.pass_time(7.0)
+
+    sample = Timed(steps.prepared(), steps.clock, flush).sample(3)
+    assert sample.step_s == 0.25
+    assert flushes == [0, 1, 2]
+
+
+def test_parts_are_timed_apart() -> None:
+    steps = Steps(0.0)
+    timed = Timed(steps.prepared(forward=0.5, backward=1.0, optimizer=0.25), steps.clock)
+    assert timed.split(3) == {"forward": 0.5, "backward": 1.0, "optimizer": 0.25}
+
+
+def test_a_cold_cache_is_flushed_once_before_the_parts_of_each_step() -> None:
+    steps = Steps(1.0)
+    log: list[str] = []
+    prepared = dataclasses.replace(
+        steps.prepared(),
+        parts={name: lambda n=name: (log.append(n), steps.clock.pass_time(0.5)) for name in ("forward", "backward")},
+    )
+
+    def flush() -> None:
+        log.append("flush")
+        steps.clock.pass_time(7.0)
+
+    assert Timed(prepared, steps.clock, flush).split(2) == {"forward": 0.5, "backward": 0.5}
+    assert log == ["flush", "forward", "backward"] * 2
+
+
+def test_inference_has_no_parts() -> None:
+    steps = Steps(1.0)
+    assert Timed(steps.prepared(), steps.clock).split(3) == {}
+    assert steps.clock.now() == 0.0
