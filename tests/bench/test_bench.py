@@ -172,14 +172,15 @@ def test_whatever_goes_wrong_with_one_fusion_the_others_are_measured() -> None:
     assert records["aff", "eager"].status == "ok"
 
 
-@pytest.mark.parametrize("isolate", ["none", "process"])
-@pytest.mark.parametrize("after", [0, 40])
-def test_a_module_that_ends_the_program_ends_its_own_row_only(after: int, isolate: str) -> None:
-    name = f"planted:Exits:after={after}"
-    options = REAL_TIME if isolate == "process" else {}
-    records = measured(name, "planted:Plain", isolate=isolate, **options)
-    assert records[name, "eager"].status == "failed"
-    assert "SystemExit" in str(records[name, "eager"].reason)
+EXITS = ("planted:Exits:after=0", "planted:Exits:after=40")
+"""End the program: while it is made ready, and while it is timed."""
+
+
+def test_a_module_that_ends_the_program_ends_its_own_row_only() -> None:
+    records = measured(*EXITS, "planted:Plain")
+    for name in EXITS:
+        assert records[name, "eager"].status == "failed"
+        assert "SystemExit" in str(records[name, "eager"].reason)
     assert records["planted:Plain", "eager"].status == "ok"
 
 
@@ -260,14 +261,17 @@ def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> Non
         Options(budget_s=0)
 
 
-def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash() -> None:
-    records = measured("planted:Plain", "planted:Dies", isolate="process", **REAL_TIME)
+def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash_and_an_exit() -> None:
+    records = measured("planted:Plain", "planted:Dies", *EXITS, isolate="process", **REAL_TIME)
     good, dead = records["planted:Plain", "eager"], records["planted:Dies", "eager"]
     assert good.status == "ok"
     assert good.isolation == "process"
     assert good.latency_ratio is not None
     assert dead.status == "failed"
     assert "SIGSEGV" in str(dead.reason)
+    for name in EXITS:
+        assert records[name, "eager"].status == "failed"
+        assert "SystemExit" in str(records[name, "eager"].reason)
 
 
 def test_a_file_of_the_users_with_a_name_of_pythons_own_does_not_stop_a_process_of_its_own(

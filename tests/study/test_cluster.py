@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -71,18 +70,17 @@ def test_an_address_is_taken(address: str) -> None:
     check_engine("ray", workers=None, address=address, gpus=None)
 
 
-def test_a_port_where_nobody_listens_is_answered_at_once() -> None:
+def test_a_port_where_nobody_listens_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afftool.study.engines.cluster.subprocess.run", None)  # Ray, which would try on, is not asked
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    started = time.monotonic()
     with pytest.raises(LoadError, match=f"127.0.0.1:{port}.*refused") as caught:
         nodes_at(f"127.0.0.1:{port}")
     assert "ray start --head" in (caught.value.hint or "")
-    assert time.monotonic() - started < 2
 
 
 def test_a_server_that_is_no_cluster_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afftool.study.engines.cluster._ANSWER_S", 4.0)
+    monkeypatch.setattr("afftool.study.engines.cluster._ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(UserError, match="no Ray cluster at"):
         nodes_at(f"127.0.0.1:{server.getsockname()[1]}")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,17 @@ from afftool.study.run import Shard, run, todo
 TESTS = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The watched cells' results where nothing happens to them: trained here, one after the other."""
+    return results(train(planned(watched()), run_here, tmp_path_factory.mktemp("here")))
+
+
 def test_two_workers_one_of_them_killed_give_the_same_bits_as_this_process_in_any_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, killed = planned(watched()), False
-    here = results(train(made, run_here, tmp_path / "here"))
-    assert results(train(made, run_here, tmp_path / "back", backwards=True)) == here
+    assert results(train(made, run_here, tmp_path / "back", backwards=True)) == expected
     monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
     monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held"))
     records = []
@@ -39,7 +45,7 @@ def test_two_workers_one_of_them_killed_give_the_same_bits_as_this_process_in_an
             os.kill(pid, signal.SIGKILL)
             killed = True
     assert len(records) == 2
-    assert {record.identity: record.result() for record in records} == here
+    assert {record.identity: record.result() for record in records} == expected
     assert sorted(taken().values()) == sorted([resumed(epochs=4), whole(epochs=4)])
     assert not list((tmp_path / "two").iterdir())
 
@@ -59,10 +65,9 @@ def test_as_many_workers_as_cores_by_default() -> None:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_study_killed_in_its_second_cell_goes_on_there_and_gives_the_same_bits(
-    workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: str, expected: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`kill -9` of the whole command in the middle of an epoch; then the same command again."""
-    expected = results(train(planned(watched()), run_here, tmp_path / "whole"))
     monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
     monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held"))
     monkeypatch.setenv("WATCHED_CELLS", "2")

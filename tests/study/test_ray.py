@@ -21,15 +21,25 @@ from afftool.study.run import Shard, run, todo
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """One node, whose workers take down their steps and wait once; so do those of the nodes added to it."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where watched cells of any node take down their steps."""
+    return tmp_path_factory.mktemp("watched")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[Any]:
+    """One cluster for all tests here: two nodes, whose workers take down their steps and wait once."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("WATCHED_LOG", str(tmp_path / "steps"))
-    monkeypatch.setenv("WATCHED_HOLD", str(tmp_path / "held-at-head"))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    monkeypatch.delenv("WATCHED_HOLD")
+    def watching(node: str) -> dict[str, str]:
+        return {"WATCHED_LOG": str(folder / "steps"), "WATCHED_HOLD": str(folder / f"held-at-{node}")}
+
+    with pytest.MonkeyPatch.context() as patch:  # the head takes its variables from here
+        for name, value in watching("head").items():
+            patch.setenv(name, value)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.other = made.add_node(num_cpus=1, env_vars=watching("other"))
     try:
         yield made
     finally:
@@ -37,10 +47,31 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         made.shutdown()
 
 
-def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_is_asked_for_room_and_given_no_more_cells_at_a_time_than_workers(
+    cluster: Any, tmp_path: Path
 ) -> None:
-    other = cluster.add_node(num_cpus=1, env_vars={"WATCHED_HOLD": str(tmp_path / "held-at-other")})
+    with pytest.raises(SpecError, match=r"--threads 2 .* 1 CPUs"):
+        check_cluster("ray", device="cpu", threads=2, workers=None, address=cluster.address, gpus=None)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.raises(SpecError, match=r"0\.5 GPUs, and no node"):
+            check_cluster("ray", device="cpu", threads=1, workers=None, address=cluster.address, gpus=0.5)
+        check_cluster("ray", device="cpu", threads=1, workers=1, address=cluster.address, gpus=None)
+
+        made = two_cells()
+        engine = RayEngine(address=cluster.address, workers=1)
+        events = list(run(made, todo(made, {}, Shard()), engine, tmp_path / "ray"))
+        assert ray.is_initialized(), "whoever was connected before stays so"
+    finally:
+        ray.shutdown()
+    assert len(list(groupby(events, key=lambda event: event.identity))) == 2
+    assert sum(isinstance(event, CellRecord) for event in events) == 2
+
+
+def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
+    cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHED_LOG", str(folder / "steps"))
     made = planned(watched(seeds=2))
     engine = RayEngine(address=cluster.address)
     ended: list[CellRecord] = []
@@ -49,33 +80,16 @@ def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
         if isinstance(event, CellRecord):
             ended.append(event)
         elif event.epoch == 2 and not killed:
-            one, two = held(tmp_path / "held-at-head"), held(tmp_path / "held-at-other")
+            one, two = held(folder / "held-at-head"), held(folder / "held-at-other")
             assert descends(one)
             assert descends(two)
             os.kill(one, signal.SIGKILL)
-            cluster.remove_node(other, allow_graceful=False)
+            cluster.remove_node(cluster.other, allow_graceful=False)
             killed = True
     assert len(ended) == 4
     assert sorted(taken().values()) == sorted([resumed(epochs=4), resumed(epochs=4), whole(epochs=4), whole(epochs=4)])
     monkeypatch.delenv("WATCHED_LOG")
     assert {record.identity: record.result() for record in ended} == results(train(made, run_here, tmp_path / "here"))
-
-
-def test_a_cluster_is_asked_for_room_and_given_no_more_cells_at_a_time_than_workers(
-    cluster: Any, tmp_path: Path
-) -> None:
-    cluster.add_node(num_cpus=1)
-    with pytest.raises(SpecError, match=r"--threads 2 .* 1 CPUs"):
-        check_cluster("ray", device="cpu", threads=2, workers=None, address=cluster.address, gpus=None)
-    with pytest.raises(SpecError, match=r"0\.5 GPUs, and no node"):
-        check_cluster("ray", device="cpu", threads=1, workers=None, address=cluster.address, gpus=0.5)
-    check_cluster("ray", device="cpu", threads=1, workers=1, address=cluster.address, gpus=None)
-
-    made = two_cells()
-    engine = RayEngine(address=cluster.address, workers=1)
-    events = list(run(made, todo(made, {}, Shard()), engine, tmp_path / "ray"))
-    assert len(list(groupby(events, key=lambda event: event.identity))) == 2
-    assert sum(isinstance(event, CellRecord) for event in events) == 2
 
 
 def descends(pid: int) -> bool:
