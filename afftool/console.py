@@ -17,7 +17,7 @@ from afftool import units
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from afftool.report.model import Table
+    from afftool.tables import Table
 
 PLAIN_PROGRESS_EVERY_S = 10.0
 """In a pipe or in CI, how far it is and how long it takes is told no more often than this, results or none between."""

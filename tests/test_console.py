@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from afftool import console
-from afftool.report.model import Column, Table
+from afftool.tables import Column, Table
 
 
 class Clock:

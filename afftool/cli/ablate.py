@@ -13,11 +13,11 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
-from afftool.report.model import Report
 from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
 from afftool.study.request import Request, requested
+from afftool.tables import Report
 
 if TYPE_CHECKING:
     from afftool.study.run import Ablation, Engine

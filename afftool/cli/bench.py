@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from afftool.measure.ceilings.bounds import Bounds
     from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
-    from afftool.report.model import Table
     from afftool.store import Store
+    from afftool.tables import Table
 
 
 def bench(

@@ -134,7 +134,7 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
 
 def _describe_host(host: HostSpec, size: str | None) -> None:
     from afftool.hosts import describe_host
-    from afftool.report.model import Column, Table
+    from afftool.tables import Column, Table
 
     known = catalog.HOSTS.get(host.name)
     if known:

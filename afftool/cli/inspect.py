@@ -14,7 +14,7 @@ from afftool.spec import CaseSpec, FusionSpec, parse_size, show_size
 
 if TYPE_CHECKING:
     from afftool.inspect.finding import Finding
-    from afftool.report.model import Report
+    from afftool.tables import Report
 
 _MARK = {"fault": "FAULT", "warning": "warning", "note": "note", "unknown": "unknown", "ok": "ok"}
 

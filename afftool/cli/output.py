@@ -8,8 +8,8 @@ from typing import Self
 
 from afftool import console
 from afftool.formats import destinations, renderer, write
-from afftool.report.model import Report
 from afftool.spec import split_list
+from afftool.tables import Report
 
 
 @dataclass(frozen=True)

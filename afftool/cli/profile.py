@@ -25,7 +25,7 @@ from afftool.spec.sweep import Words, sweep
 
 if TYPE_CHECKING:
     from afftool.profile.run import Profiled
-    from afftool.report.model import Report
+    from afftool.tables import Report
 
 DEFAULT_OUT = Path(".afftool") / "profile"
 _QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}

@@ -12,8 +12,8 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.record import Run
-from afftool.report.model import Column, Table
 from afftool.store import Store
+from afftool.tables import Column, Table
 
 runs = typer.Typer(rich_markup_mode=None, add_completion=False)
 

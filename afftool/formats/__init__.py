@@ -1,6 +1,6 @@
 """How a report is written down. Each format is one function, `render(report) -> text`, and knows only punctuation.
 
-What is there to punctuate stands in `afftool.report.model`: `report.facts`, `tables` (`table.shown_rows()` walks the
+What is there to punctuate stands in `afftool.tables`: `report.facts`, `tables` (`table.shown_rows()` walks the
 cells as people read them), `charts` and `notes`; or `report.data` and `report.document`, which are exact. A format's
 name in the catalog is also the suffix of its files.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from afftool import catalog
 from afftool.errors import LoadError, UserError
 from afftool.registry import load, unknown
-from afftool.report.model import Report
+from afftool.tables import Report
 
 _SUFFIXES = {**{f".{name}": name for name in catalog.FORMATS}, ".markdown": "md", ".htm": "html"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pandas import NA
 
-from afftool.report.model import Report
+from afftool.tables import Report
 
 
 def render(report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from afftool.report.model import Chart, Report, Table
+from afftool.tables import Chart, Report, Table
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #5b8def; --ink: #222; --page: #fff }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from afftool.report.model import Report
+from afftool.tables import Report
 
 
 def render(report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from afftool.report.model import Report, Table
+from afftool.tables import Report, Table
 
 
 def render(report: Report) -> str:

@@ -14,8 +14,8 @@ from afftool.gate.check import Checking
 from afftool.gate.config import GateCase
 from afftool.gate.side import CaseError, Side, case_fields
 from afftool.gate.times import Question, compete
-from afftool.report.model import Column, Table
 from afftool.stats import Interval, median
+from afftool.tables import Column, Table
 
 PAIRS = 3
 """Pairs of fresh processes a case; the noise between processes is as real as that between rounds."""

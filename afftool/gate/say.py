@@ -6,8 +6,8 @@ from afftool import units
 from afftool.formats.markdown import escape, table_block
 from afftool.gate.judge import Judgement, Outcome, Verdict
 from afftool.gate.reading import METRICS
-from afftool.report.model import Column, Table
 from afftool.stats import Interval
+from afftool.tables import Column, Table
 
 _ALL_ROWS = 40
 """Beyond this many rows, exact metrics that are fine are only counted."""

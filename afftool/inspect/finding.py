@@ -1,4 +1,4 @@
-"""What a check has to say, and all of it in words and tables (`afftool.report.model`), the worst first."""
+"""What a check has to say, and all of it in words and tables (`afftool.tables`), the worst first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afftool.report.exact import as_they_are, finite
-from afftool.report.model import Column, Report, Table
+from afftool.tables import Column, Report, Table
 
 Severity = Literal["fault", "warning", "note", "ok", "unknown"]
 

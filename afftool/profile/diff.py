@@ -11,7 +11,7 @@ from afftool import units
 from afftool.profile.report import column, facts, first_rows, microseconds
 from afftool.profile.summary import CategoryRow, Profile
 from afftool.report.exact import as_they_are
-from afftool.report.model import Column, Report, Table
+from afftool.tables import Column, Report, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A profile in words and tables (`afftool.report.model`), for every format."""
+"""A profile in words and tables (`afftool.tables`), for every format."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from afftool.profile.summary import CategoryRow, GapRow, KernelRow, MemoryCurve,
 from afftool.record import Environment
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine, software
-from afftool.report.model import Bar, Chart, Column, Report, Table
 from afftool.spec import show_size
+from afftool.tables import Bar, Chart, Column, Report, Table
 
 if TYPE_CHECKING:
     import pandas

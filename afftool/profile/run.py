@@ -19,8 +19,8 @@ from afftool.profile.summary import Profile, Tables, save
 from afftool.profile.timeline import categories, gaps, memory_curves, step_windows
 from afftool.profile.trace import Forest, Trace, grow, load_document, parse
 from afftool.record import Environment
-from afftool.report.model import Report
 from afftool.spec import MODULE, CaseSpec, show_size
+from afftool.tables import Report
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 OWN = "afftool's own reader"

@@ -7,6 +7,6 @@ table for a notebook.
 from afftool.report.bench import bench_report
 from afftool.report.comparison import comparison
 from afftool.report.exact import frame
-from afftool.report.model import Bar, Chart, Column, Report, Table
+from afftool.tables import Bar, Chart, Column, Report, Table
 
 __all__ = ["Bar", "Chart", "Column", "Report", "Table", "bench_report", "comparison", "frame"]

@@ -12,8 +12,8 @@ from afftool.report.breakdown import causes_table
 from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
-from afftool.report.model import Bar, Chart, Column, Report, Table
 from afftool.report.relative import Baseline, best_of_group, exact_rows
+from afftool.tables import Bar, Chart, Column, Report, Table
 
 if TYPE_CHECKING:
     import pandas

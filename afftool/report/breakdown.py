@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.record import Record
-from afftool.report.model import Column, Table
 from afftool.spec import CaseSpec, show_size
+from afftool.tables import Column, Table
 
 if TYPE_CHECKING:
     from afftool.measure.cost.reading import CostReading, Explained, Explanation, ModuleCost, Totals

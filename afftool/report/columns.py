@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from afftool import units
 from afftool.record import Record
-from afftool.report.model import Column
 from afftool.spec import show_size
+from afftool.tables import Column
 
 
 def _size(record: Record) -> str | None:

@@ -13,8 +13,8 @@ from afftool.record import SCHEMA, Record, Run
 from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
-from afftool.report.model import Column, Report, Table
 from afftool.report.relative import Baseline, exact_rows
+from afftool.tables import Column, Report, Table
 
 if TYPE_CHECKING:
     import pandas

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from afftool.errors import StoreError
 from afftool.plain import Plain
-from afftool.report.model import Report
 from afftool.store import Store
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.report import study_report
 from afftool.study.results import results
+from afftool.tables import Report
 
 Row = TypeVar("Row", bound=Plain)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afftool.report.model import Column, Table
+from afftool.tables import Column, Table
 
 COLUMNS: tuple[Column[complex], ...] = (
     Column("real", "real part"),

@@ -11,10 +11,10 @@ from small_cells import two_cells
 
 from afftool.errors import StoreError
 from afftool.formats import renderer
-from afftool.report.model import Report
 from afftool.store import Store
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.stored import finished, read_cells, read_plans, stored_report
+from afftool.tables import Report
 
 STORED = Path(__file__).parents[1] / "stored"
 """`study.sqlite` was written by commit 6b0d65f, and so was what its `report` said of it: `study.json`, `study.md`."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from afftool.record import Environment
-from afftool.report.model import Bar, Chart, Report
 from afftool.study.report.exact import exact_rows, study_document
 from afftool.study.report.tables import (
     bands_table,
@@ -20,6 +19,7 @@ from afftool.study.report.tables import (
 from afftool.study.report.words import percent, study_facts, study_notes
 from afftool.study.results import Results
 from afftool.study.significance import compare, summarize
+from afftool.tables import Bar, Chart, Report
 
 __all__ = ["study_report"]
 

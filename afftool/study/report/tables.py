@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from afftool import units
-from afftool.report.model import Column, Table
 from afftool.spec import HostSpec
 from afftool.study import published
 from afftool.study.report.words import counted, p_value, percent, points, points_plain
 from afftool.study.results import Results
 from afftool.study.significance import Comparison, Summary, dominated, kendall
 from afftool.study.spec import Variant
+from afftool.tables import Column, Table
 
 
 def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
