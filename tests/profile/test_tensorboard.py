@@ -63,7 +63,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
 def opened(traced: Profiled, traced_addition: Profiled) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address that the command prints, and the command while it runs."""
     command = [sys.executable, "-m", "afftool", "profile", str(traced.folder), str(traced_addition.folder), "--open"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=traced.folder)
+    process = subprocess.Popen(["nohup", *command], stdout=subprocess.PIPE, text=True, cwd=traced.folder)
     try:
         assert process.stdout is not None
         address = next((line for line in process.stdout if line.startswith("TensorBoard: ")), "")
@@ -113,6 +113,7 @@ def test_tensorboard_shows_the_figures_of_the_report(
     assert sum(title.startswith("ProfilerStep#") for title in titles) == len(profile.steps_us)
     assert titles["nn.Module: local_att2.4 (BatchNorm2d)"] == len(profile.steps_us)
 
+    process.send_signal(signal.SIGHUP)  # the terminal closes, which under `nohup` is nothing to it
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=PATIENCE_S) == 0
     port = int(address.split(":")[2].split("/")[0])
