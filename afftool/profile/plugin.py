@@ -12,10 +12,13 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -168,7 +171,7 @@ def tensorboard(log: Path, *, port: int = 0, patience_s: float = 60.0) -> Iterat
                 [*command, "--port", str(port), "--load_fast", "false"],
                 stdout=output,
                 stderr=output,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end is how the server knows that this process is gone
                 start_new_session=True,
             )
         try:
@@ -196,6 +199,8 @@ def _last_line(said: str) -> str:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdin is not None
+    server.stdin.close()
     server.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.wait(timeout=10)
@@ -244,11 +249,17 @@ def work_without_network() -> None:
 
 
 def main() -> None:
-    """Run TensorBoard with this process's arguments."""
+    """Run TensorBoard with this process's arguments, until the process that started it ends, whatever ended that."""
     from tensorboard.main import run_main
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     work_without_network()
     run_main()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)  # as `_stop` has it: TensorBoard ends its own data server then
 
 
 if __name__ == "__main__":  # the plugin's workers import this file again

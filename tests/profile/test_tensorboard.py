@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_tensorboard_shows_the_figures_of_the_report(
     port = int(address.split(":")[2].split("/")[0])
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0, "Ctrl-C stops the server too"
+
+
+def test_the_server_ends_with_the_command_whatever_ends_that(opened: tuple[str, subprocess.Popen[str]]) -> None:
+    address, process = opened
+    process.kill()
+    port = int(address.split(":")[2].split("/")[0])
+    deadline = time.monotonic() + PATIENCE_S
+    refused = False
+    while not refused and time.monotonic() < deadline:
+        with socket.socket() as probe:
+            refused = probe.connect_ex(("127.0.0.1", port)) != 0
+        time.sleep(0.05)
+    assert refused
 
 
 def test_opening_a_folder_without_a_log_says_so(tmp_path: Path) -> None:
