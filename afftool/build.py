@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from afftool.copying import meta_copy
 from afftool.errors import AfftoolError, LoadError
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
@@ -51,6 +52,18 @@ def build_case(spec: CaseSpec) -> Case:
     return Case(spec, module, inputs)
 
 
+def build_on_meta(spec: CaseSpec) -> Case:
+    """Build the case on the meta device; from a real one where its constructor needs values. Raises as `build_case`.
+
+    A constructor does so in `torch.linspace(...).tolist()`, for example; its forward may still need none.
+    """
+    try:
+        return build_case(replace(spec, device="meta"))
+    except LoadError:
+        real = build_case(replace(spec, device="cpu"))
+        return Case(real.spec, meta_copy(real.module), tuple(x.to("meta") for x in real.inputs))
+
+
 def check_buildable(cases: Iterable[CaseSpec]) -> None:
     """Refuse a module or host of the user's own that is none, or that no case can build. Raises the error it gives.
 
@@ -69,13 +82,11 @@ def check_buildable(cases: Iterable[CaseSpec]) -> None:
 
 
 def _refusal(case: CaseSpec) -> AfftoolError | None:
-    """Why the case cannot be built; None if it can."""
-    small = replace(case, batch=2, size=(1,) * case.fusion.ndim, mode="infer", device="meta")
+    """Why the case cannot be built; None if it can, or if only running it will tell."""
     try:
-        try:
-            build_case(small)
-        except LoadError:  # a constructor that needs values, as `torch.linspace(...).tolist()` does
-            build_case(replace(small, device="cpu"))
+        build_on_meta(replace(case, batch=2, size=(1,) * case.fusion.ndim, mode="infer"))
     except AfftoolError as error:
         return error
+    except Exception:  # what cannot be moved or copied may still run where it was built: its row will say
+        return None
     return None

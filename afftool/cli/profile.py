@@ -132,12 +132,14 @@ def _profile(
     import torch
 
     from afftool import environment
+    from afftool.build import check_buildable
     from afftool.failure import FailedError, Failure
     from afftool.profile.run import profile_case
 
     if threads:
         torch.set_num_threads(threads)
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
+    check_buildable(case for case, _ in placed)
     done: list[Profiled] = []
     failures: list[Exception] = []
     with console.following(to_stderr=True) as follow:

@@ -158,3 +158,9 @@ def test_a_request_that_cannot_be_met_is_answered_before_any_work(
         CliRunner().invoke(app, ["profile", *words], catch_exceptions=False)
     assert says in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_module_is_refused_before_anything_is_profiled(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="gave a str, not an nn"):
+        CliRunner().invoke(app, ["profile", "add", "os:getcwd", *SMALL, "--out", str(tmp_path)], catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from afftool.build import Case, build_case
+from afftool.build import build_case, build_on_meta
 from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
 from afftool.measure.cost.counter import Counter
@@ -36,7 +36,7 @@ def count(spec: CaseSpec) -> CostReading:
     """
 
     def fresh(device: str) -> Copy:
-        case = _built(spec, device)
+        case = build_on_meta(spec) if device == "meta" else build_case(dataclasses.replace(spec, device=device))
         return case.module, case.inputs
 
     return _count(fresh, mode=spec.mode, input_gradients=spec.host == MODULE, what=str(spec.fusion))
@@ -58,17 +58,6 @@ def count_module(
         return twin.train(mode == "train"), moved
 
     return _count(fresh, mode=mode, input_gradients=input_gradients, what=type(original).__name__)
-
-
-def _built(spec: CaseSpec, device: str) -> Case:
-    try:
-        return build_case(dataclasses.replace(spec, device=device))
-    except LoadError:
-        if device != "meta":
-            raise
-        # Its constructor needs values, as `torch.linspace(...).tolist()` does; its forward may still need none.
-        real = build_case(dataclasses.replace(spec, device="cpu"))
-        return Case(real.spec, meta_copy(real.module), tuple(x.to("meta") for x in real.inputs))
 
 
 def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, what: str) -> CostReading:
