@@ -1,0 +1,67 @@
+"""How to measure, whatever is measured: the one container for it, from the command line to the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+from afftool import catalog, registry
+from afftool.errors import SpecError
+from afftool.record import Cache, Isolation
+from afftool.spec import FusionSpec
+from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to measure, whatever is measured: made once, by a command or a caller, and lent to `bench`.
+
+    `backends` are all that the cases' devices can run if there is none. `budget_s` are the seconds of warm-up and
+    sampling for the whole bench, shared by its rows; compiling is not in it. Sampling stops earlier where the 95%
+    interval of every median is within `precision`. The `baseline` is measured along with every group that lacks it.
+    `isolate` runs each row in a process of its own; `auto` does so where compiling or capturing for CUDA could disturb
+    a neighbour's memory. `cache="cold"` empties the caches before every timed step. Raises `UnknownName`, `SpecError`.
+    """
+
+    backends: tuple[str, ...] = ("eager",)
+    measures: tuple[str, ...] = ("cost", "latency", "memory")
+    budget_s: float = DEFAULT_BUDGET_S
+    precision: float = DEFAULT_PRECISION
+    isolate: Literal["auto", "none", "process"] = "auto"
+    cache: Cache = "warm"
+    baseline: FusionSpec | None = field(default_factory=lambda: FusionSpec.parse(DEFAULT_BASELINE))
+
+    def __post_init__(self) -> None:
+        for kind, names, known in (
+            ("backend", self.backends, catalog.BACKENDS),
+            ("measure", self.measures, catalog.MEASURES),
+        ):
+            for name in names:
+                if name not in known:
+                    raise registry.unknown(kind, name, known)
+        if self.budget_s <= 0 or not 0 < self.precision < 1:
+            raise SpecError(
+                "the budget must be above 0 and the precision between 0 and 1",
+                hint="for example --budget 30 --precision 0.01",
+            )
+
+    @property
+    def executes(self) -> bool:
+        """Whether anything asked for needs the case to run; counting does not."""
+        return any(name != "cost" for name in self.measures)
+
+    def backends_on(self, devices: Collection[str]) -> tuple[str, ...]:
+        """The backends, each once, for cases on these devices: those for CUDA are measured elsewhere only if named."""
+        cuda = any(device.startswith("cuda") for device in devices)
+        usable = [name for name, backend in catalog.BACKENDS.items() if cuda or not backend.needs_cuda]
+        return tuple(dict.fromkeys(self.backends or usable)) if self.executes else ()
+
+    def isolation_on(self, devices: Collection[str]) -> Isolation:
+        """Whether rows run in processes of their own, for cases on these devices."""
+        if not self.executes:
+            return "none"
+        if self.isolate != "auto":
+            return self.isolate
+        disturbing = any(name != "eager" for name in self.backends_on(devices))
+        return "process" if disturbing and any(device.startswith("cuda") for device in devices) else "none"
