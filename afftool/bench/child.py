@@ -9,15 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from afftool.measure.time.contestant import Sample
+import torch
+
+from afftool.bench.entry import EagerOutputs, Entrant, enter
+from afftool.build import build_case
+from afftool.measure.time.contestant import Sample, clock_for
 from afftool.process import Child, serve
 from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
-
-if TYPE_CHECKING:
-    from afftool.bench.entry import Entrant
 
 
 def enter_child(spec: CaseSpec, record: Record, *, measures: Collection[str], cache: Cache, threads: int) -> Entrant:
@@ -25,8 +26,6 @@ def enter_child(spec: CaseSpec, record: Record, *, measures: Collection[str], ca
 
     Raises what `enter` does, as told by the process: `ChildFailed`, or `ChildEnded`.
     """
-    from afftool.bench.entry import Entrant
-
     child = Isolated(spec, record, measures=measures, cache=cache, threads=threads)
     return Entrant(child, child.record, child.close, child.pid)
 
@@ -94,12 +93,6 @@ class _Inside:
         path: Sequence[str],
     ) -> dict[str, Any]:
         sys.path[:] = path
-        import torch
-
-        from afftool.bench.entry import EagerOutputs, enter
-        from afftool.build import build_case
-        from afftool.measure.time.contestant import clock_for
-
         if threads:
             torch.set_num_threads(threads)
         case = build_case(CaseSpec.from_fields(spec))

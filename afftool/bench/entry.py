@@ -14,6 +14,8 @@ from afftool.backends.workload import Workload, in_double, random_state_kept
 from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.failure import Failure
+from afftool.measure.memory.peak import measure as measure_memory
+from afftool.measure.memory.peak import observe as observe_memory
 from afftool.measure.time.caches import flusher, keep_freed_memory
 from afftool.measure.time.contestant import Clock, Contestant, Timed
 from afftool.record import Cache, Record
@@ -97,14 +99,12 @@ def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Pre
     prepare = backends.load(record.backend)
     if "memory" not in measures:
         return prepare(case), record
-    from afftool.measure.memory import peak as memory
-
     try:
         if record.backend == "eager":
-            record = replace(record, **memory.measure(case).fields)
+            record = replace(record, **measure_memory(case).fields)
             return prepare(case), record
         # once for both: compiling again to keep the watching out of compile_s, a few percent, would double its cost
-        prepared, reading = memory.observe(case, prepare)
+        prepared, reading = observe_memory(case, prepare)
         return prepared, replace(record, **reading.fields)
     except Unavailable:
         if case.spec.device.startswith(("cpu", "cuda")):

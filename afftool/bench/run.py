@@ -13,19 +13,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from afftool.bench.options import Options
+import torch
+
+from afftool.backends.compile import forget_compiled
+from afftool.backends.workload import devices_random_state_kept
+from afftool.bench.child import enter_child
+from afftool.bench.entry import EagerOutputs, Entrant, enter
 from afftool.bench.rows import Group, Row, blank, by_setting, compare
+from afftool.build import Case, build_case
 from afftool.console import Follow, nobody
 from afftool.errors import LoadError, SpecError
+from afftool.measure.cost.count import count
+from afftool.measure.cost.own_formulas import own_formulas
+from afftool.measure.time.conditions import Watch, instability
+from afftool.measure.time.contestant import Clock, clock_for
+from afftool.measure.time.race import race
 from afftool.record import Isolation, Record
 from afftool.spec import CaseSpec
-
-if TYPE_CHECKING:
-    from afftool.bench.entry import EagerOutputs, Entrant
-    from afftool.build import Case
-    from afftool.measure.time.contestant import Clock
+from afftool.spec.options import Options
 
 HEAT_ROWS = 12
 """About as many rows are ready at a time; in processes of their own half as many, since each holds a whole torch."""
@@ -45,8 +51,6 @@ def bench(
     """
     options = options or Options()
     if "cost" in options.measures:
-        from afftool.measure.cost.own_formulas import own_formulas
-
         own_formulas()
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
     devices = [group.specs[0].device for group in groups]
@@ -94,8 +98,6 @@ class _Bench:
         if spec.identity not in self._counted:
             row = Row(spec, blank(spec))
             if "cost" in self.options.measures:
-                from afftool.measure.cost.count import count
-
                 try:
                     row.record = replace(row.record, **count(spec).fields)
                 except (Exception, SystemExit) as error:
@@ -165,8 +167,6 @@ class _Bench:
             return
         gc.collect()
         if any(name.startswith("compile") for name in self.backends):
-            from afftool.backends.compile import forget_compiled
-
             forget_compiled()
 
     def _entered(self, specs: Iterable[CaseSpec]) -> Iterator[Row]:
@@ -195,9 +195,6 @@ class _Bench:
             yield row
 
     def _local(self, row: Row, here: _Here) -> Entrant:
-        from afftool.bench.entry import enter
-        from afftool.measure.time.contestant import clock_for
-
         return enter(
             here.case,
             row.record,
@@ -208,10 +205,6 @@ class _Bench:
         )
 
     def _child(self, row: Row) -> Entrant:
-        import torch
-
-        from afftool.bench.child import enter_child
-
         threads = torch.get_num_threads()
         return enter_child(
             row.spec, row.record, measures=self.options.measures, cache=self.options.cache, threads=threads
@@ -222,10 +215,6 @@ class _Bench:
         entrants = [row.entrant for row in rows if row.entrant is not None]
         if not entrants:
             return
-        from afftool.backends.workload import devices_random_state_kept
-        from afftool.measure.time.conditions import Watch, instability
-        from afftool.measure.time.race import race
-
         now = self.clock.now if self.clock else time.perf_counter
         fresh = [row for row in rows if not row.timed]
         left = max(1, self.total - self.done)
@@ -269,21 +258,15 @@ class _Here:
 
     @cached_property
     def case(self) -> Case:
-        from afftool.build import build_case
-
         return build_case(self._spec)
 
     @cached_property
     def eager(self) -> EagerOutputs:
-        from afftool.bench.entry import EagerOutputs
-
         return EagerOutputs(self.case)
 
 
 def _free() -> None:
     """Give back what a failed attempt held."""
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

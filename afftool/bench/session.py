@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from afftool.build import build_case
 from afftool.console import Following
 from afftool.errors import AfftoolError
+from afftool.measure.cost.count import count
+from afftool.measure.cost.explain import explain as explained
+from afftool.measure.memory.peak import measure
 from afftool.record import Environment, Record, Run
 from afftool.report.breakdown import Breakdown
 from afftool.report.lines import one_line
@@ -49,9 +53,6 @@ def save_as_measured(
 
 def break_down(case: CaseSpec, *, explain: bool, per_module: bool, memory: bool) -> Breakdown:
     """Count `case` once more and keep what its record sums up; with `memory`, a training step is made for it too."""
-    from afftool.measure.cost.count import count
-    from afftool.measure.cost.explain import explain as explained
-
     explanation = reading = None
     try:
         explanation = explained(case) if explain else None
@@ -63,9 +64,6 @@ def break_down(case: CaseSpec, *, explain: bool, per_module: bool, memory: bool)
 
 
 def _saved_by_module(case: CaseSpec) -> Mapping[str, int] | None:
-    from afftool.build import build_case
-    from afftool.measure.memory.peak import measure
-
     try:
         return measure(build_case(case)).saved_by_module_bytes
     except (Exception, SystemExit):

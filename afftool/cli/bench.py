@@ -21,10 +21,10 @@ from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.registry import load, unknown
 from afftool.spec import split_list
+from afftool.spec.options import Options
 from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION, Sweep, Words, sweep
 
 if TYPE_CHECKING:
-    from afftool.bench import Options
     from afftool.measure.ceilings.bounds import Bounds
     from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
@@ -96,8 +96,6 @@ def bench(
             baseline=baseline,
         )
     )
-    from afftool.bench import Options
-
     asked = Options(
         backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
         measures=_known("measure", measure, catalog.MEASURES) or Options.measures,

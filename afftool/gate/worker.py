@@ -10,16 +10,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from afftool import environment
 from afftool.device import resolve_device
 from afftool.errors import BaselineError, SpecError, Unavailable
+from afftool.gate.exact import read_exact
 from afftool.gate.side import PROTOCOL
+from afftool.gate.stopwatch import Stopwatch, count_instructions
 from afftool.process import Answer, serve
 from afftool.spec import CaseSpec
-
-if TYPE_CHECKING:
-    from afftool.gate.stopwatch import Stopwatch
 
 Fields = Mapping[str, Any]
 
@@ -46,20 +46,14 @@ class Worker:
 
     def environment(self) -> Answer:
         """The machine and its software."""
-        from afftool import environment
-
         return {"environment": environment.read().to_dict()}
 
     def exact(self, case: Fields, metrics: Sequence[str]) -> Answer:
         """The exact metrics of a case, as a `Reading`."""
-        from afftool.gate.exact import read_exact
-
         return {"reading": read_exact(spec_from(case), metrics).to_dict()}
 
     def warm(self, case: Fields, budget_s: float, core: int | None = None) -> Answer:
         """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
-        from afftool.gate.stopwatch import Stopwatch
-
         key = json.dumps(case)
         self._watches = {key: Stopwatch(spec_from(case), case["backend"])}
         if core is not None:
@@ -72,8 +66,6 @@ class Worker:
 
     def instructions(self, case: Fields) -> Answer:
         """Count the instructions of a step under valgrind. Raises `Unavailable`."""
-        from afftool.gate.stopwatch import count_instructions
-
         return {"instructions": count_instructions(case)}
 
 

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from afftool.console import quiet
 from afftool.errors import LoadError
+from afftool.fusion import build_fusion
 from afftool.spec import FusionSpec
 
 SEED = 20210101
@@ -91,7 +92,6 @@ def precise(subject: Subject, *, training: bool = False) -> tuple[Callable[[], n
 
 def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batch: int) -> Subject:
     """The subject for a fusion spec, ours or `pkg.mod:Class`. Raises `LoadError` if it cannot be built."""
-    from afftool.fusion import build_fusion
 
     def make() -> nn.Module:
         try:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from afftool.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ def joules(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> 
     counts them.
     """
     counter = find_counter(device)
-    import torch
 
     def finished(steps: int) -> None:
         run(steps)
@@ -104,6 +105,4 @@ def find_counter(device: str) -> Millijoules:
 
 def _uuid(device: str) -> Any:
     """What NVML calls the device; its indices may differ from CUDA's (CUDA_VISIBLE_DEVICES, order)."""
-    import torch
-
     return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"

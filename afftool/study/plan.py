@@ -14,6 +14,7 @@ from afftool import catalog, registry
 from afftool.data import load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool.measure.cost.count import count
 from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
@@ -210,8 +211,6 @@ def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -
 
 def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> int | None:
     """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
-    from afftool.measure.cost.count import count
-
     case = CaseSpec(fusion=variant.fusion_spec, host=host, channels=None, size=data.size, batch=1, device="meta")
     try:
         return int(count(case).macs)

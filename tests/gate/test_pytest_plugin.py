@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from afftool.errors import SpecError, UnknownKey
-from afftool.pytest_plugin import _fusion_gate as fusion_gate
+from afftool.gate.fixture import check_cost as fusion_gate
 
 ROOT = Path(__file__).parents[2]
 GATE = """\

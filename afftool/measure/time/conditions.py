@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from afftool import stats
 from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
 
@@ -130,8 +132,6 @@ def uses_gpu(device: str) -> bool:
     """Whether this process computes on the CUDA `device`: one that only waits for its children may hold no context."""
     if not device.startswith("cuda"):
         return False
-    import torch
-
     holds = getattr(torch._C, "_cuda_hasPrimaryContext", None)
     return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
@@ -210,7 +210,6 @@ class Gpu:
             return None
         try:
             import pynvml
-            import torch
 
             pynvml.nvmlInit()
             uuid = torch.cuda.get_device_properties(device).uuid

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import torch
+
 from afftool import stats
 from afftool.backends import Prepared
 from afftool.measure.running import no_collection
@@ -72,8 +74,6 @@ class CudaClock:
     """As CUDA documents it for `cudaEventElapsedTime`."""
 
     def __init__(self, device: str) -> None:
-        import torch
-
         self._device = torch.device(device)
         self._event = torch.cuda.Event
         self._stream = torch.cuda.current_stream

@@ -1,4 +1,4 @@
-"""How to measure, whatever is measured: the one container for it, from the command line to the rows."""
+"""How a bench measures, whatever it measures: the one container for that, from the command line to the rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from afftool import catalog, registry
 from afftool.errors import SpecError
 from afftool.record import Cache, Isolation
-from afftool.spec import FusionSpec
+from afftool.spec.fusion import FusionSpec
 from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION
 
 
