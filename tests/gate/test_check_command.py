@@ -299,7 +299,8 @@ def test_exit_130_is_an_interruption_and_the_worktree_goes_away(project, tmp_pat
     running = subprocess.Popen(
         [sys.executable, "-m", "afftool", "check", "--against", "HEAD", "--metric", "params"],
         cwd=project,
-        env=os.environ | {"TMPDIR": str(temporary)},
+        # torch's own cache is no leftover of a check, and is made or not as far as the sides have come
+        env=os.environ | {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torchs")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
