@@ -65,18 +65,19 @@ class Preset:
 class Host:
     """A network that carries fusions; `size` and `channels` are the input used where none is asked for.
 
-    `scenario` is the paper's: what the fusions in it join (same-layer, short-skip or long-skip; None for no host).
-    `widths` are the channels it fuses at, a stage each, before the knob `width` multiplies them; empty if not fixed.
+    `channels` are those of the bare fusion alone: a network has channels of its own. `scenario` is the paper's: what
+    the fusions in it join (same-layer, short-skip or long-skip; None for no host). `widths` are the channels it fuses
+    at, a stage each, before the knob `width` multiplies them; empty if not fixed.
     """
 
     path: str
     summary: str
     source: str
     size: int
-    channels: int | None
     knobs: Mapping[str, Knob] = field(default_factory=dict)
     scenario: str | None = None
     widths: tuple[int, ...] = ()
+    channels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,12 @@ _CIFAR_KNOBS = {
 }
 
 HOSTS: dict[str, Host] = {
-    "module": Host("afftool.hosts:bare_module", "the bare fusion, nothing around it", "", 56, 64),
+    "module": Host("afftool.hosts:bare_module", "the bare fusion, nothing around it", "", 56, channels=64),
     "resnet": Host(
         "afftool.hosts.resnet:build",
         "CIFAR ResNet-20-b: pre-activation basic blocks, fusion of shortcut and branch",
         "released open-aff code; paper Table 2",
         32,
-        None,
         _CIFAR_KNOBS,
         "short-skip",
         (16, 32, 64),
@@ -163,7 +163,6 @@ HOSTS: dict[str, Host] = {
         "CIFAR Inception-ResNet-20-b: in each block a 3x3 and a 5x5 branch are fused, then added to the shortcut",
         "paper Table 2",
         32,
-        None,
         _CIFAR_KNOBS,
         "same-layer",
         (16, 32, 64),
@@ -173,7 +172,6 @@ HOSTS: dict[str, Host] = {
         "CIFAR ResNeXt-32x4d: post-activation grouped bottlenecks; 38 layers with b=4, 47 with b=5",
         "released open-aff code; paper Table 2",
         32,
-        None,
         {
             "b": Knob("int", "4", "bottlenecks in each of the three stages"),
             "cardinality": Knob("int", "32", "groups of the 3x3 convolutions"),
@@ -189,7 +187,6 @@ HOSTS: dict[str, Host] = {
         "ResNet-20-b + FPN for segmentation: high-level maps, upsampled, fused with low-level ones",
         "paper Table 2",
         96,
-        None,
         {
             "b": Knob("int", "3", "residual blocks in each of the backbone's three stages"),
             "width": Knob("int", "1", "multiplier of the stage widths 16, 32, 64"),
@@ -205,7 +202,6 @@ HOSTS: dict[str, Host] = {
         "ImageNet ResNet-50: bottlenecks, average-pool shortcuts",
         "released open-aff code; paper Table 5",
         224,
-        None,
         _IMAGENET_KNOBS,
         "short-skip",
         (256, 512, 1024, 2048),
@@ -215,7 +211,6 @@ HOSTS: dict[str, Host] = {
         "ImageNet ResNeXt-50-32x4d: grouped bottlenecks, average-pool shortcuts",
         "released open-aff code; paper Table 5",
         224,
-        None,
         _IMAGENET_KNOBS,
         "short-skip",
         (256, 512, 1024, 2048),
@@ -347,7 +342,7 @@ COMMANDS: dict[str, Loadable] = {
     "describe": Loadable("afftool.cli.describe:describe", "Explain a fusion or a host: formula, knobs, cost, source."),
     "doctor": Loadable("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),
     "runs": Loadable("afftool.cli.runs:runs", "List the stored runs."),
-    "report": Loadable("afftool.cli.report:report", "Write a stored run as Markdown, CSV, JSON or HTML."),
+    "report": Loadable("afftool.cli.report:report", "Write a stored run in any of the formats."),
     "compare": Loadable("afftool.cli.compare:compare", "Put two or more stored runs side by side."),
     "check": Loadable("afftool.cli.check:check", "Fail where a fusion got more expensive: the gate for CI."),
 }

@@ -9,6 +9,10 @@ from __future__ import annotations
 import torch
 
 State = dict[str, torch.Tensor]
+POOLED = "aff:scales=local+4+global"
+"""A point of the grammar that no preset names, so that pooled scales are held to their formula too."""
+SIZES = {1: (7,), 2: (3, 5), 3: (2, 3, 2)}
+"""The maps that are fused, by their dimensions: what a pooled scale has to know besides (N, C, P)."""
 
 
 def batch_norm(p: State, name: str, x: torch.Tensor, training: bool) -> torch.Tensor:
@@ -37,6 +41,34 @@ def g(p: State, x: torch.Tensor, t: bool, name: str = "global_att") -> torch.Ten
 
 def local(p: State, x: torch.Tensor, t: bool, name: str = "local_att") -> torch.Tensor:
     return bottleneck(p, name, x, t, first=0)
+
+
+def along(matrix: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
+    return torch.tensordot(matrix.to(x), x, dims=([1], [axis])).movedim(0, axis)
+
+
+def windows(s: int, k: int) -> torch.Tensor:
+    """(k, s): means over the k windows floor(i s / k) to ceil((i + 1) s / k)."""
+    ends = [(i * s // k, -(-(i + 1) * s // k)) for i in range(k)]
+    return torch.tensor([[(a <= j < b) / (b - a) for j in range(s)] for a, b in ends], dtype=torch.float64)
+
+
+def nearest(k: int, s: int) -> torch.Tensor:
+    """(s, k): each of s positions takes that of k at floor(j k / s)."""
+    return torch.tensor([[float(i == j * k // s) for i in range(k)] for j in range(s)])
+
+
+def pooled(p: State, x: torch.Tensor, t: bool, k: int) -> torch.Tensor:
+    """A branch on the map pooled to k a side, brought back to the map's size."""
+    name = f"pool{k}_att"
+    size = SIZES[p[f"{name}.1.weight"].dim() - 2]
+    x = x.unflatten(2, size)
+    for axis, s in enumerate(size, start=2):
+        x = along(windows(s, k), x, axis)
+    x = bottleneck(p, name, x.flatten(2), t, first=1).unflatten(2, (k,) * len(size))
+    for axis, s in enumerate(size, start=2):
+        x = along(nearest(k, s), x, axis)
+    return x.flatten(2)
 
 
 def sigma(x: torch.Tensor) -> torch.Tensor:
@@ -95,6 +127,7 @@ FORMULAS = {
     "half-aff": lambda p, x, y, t: blend(sigma(0.5 * local(p, x + y, t) + 0.5 * g(p, x + y, t)), x, y),
     "concat-aff": concat_aff,
     "recursive-aff": recursive,
+    POOLED: lambda p, x, y, t: blend(sigma(joined(p, x + y, t) + pooled(p, x + y, t, 4)), x, y),
     "open-aff": lambda p, x, y, t: 2 * x * ms(p, x + y, t) + 2 * y * (1 - ms(p, x + y, t)),
     "open-iaff": lambda p, x, y, t: iaff(p, x, y, t, shared=True),
     "eres2net-aff": eres2net,
@@ -161,6 +194,7 @@ FORMULAS_OF_N = {
     "half-aff": lambda p, m, t: selected(0.5 * joined(p, sum(m), t), m),
     "concat-aff": lambda p, m, t: selected(concat_logits(p, sum(m), t), m),
     "recursive-aff": lambda p, m, t: selected(recursive_logits(p, sum(m), t), m),
+    POOLED: lambda p, m, t: selected(joined(p, sum(m), t) + pooled(p, sum(m), t, 4), m),
     "open-aff": lambda p, m, t: 2 * selected(joined(p, sum(m), t), m),
     "open-iaff": lambda p, m, t: two_passes(p, m, t, shared=True),
 }

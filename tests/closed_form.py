@@ -8,6 +8,7 @@ scale and a shift; SiLU is a sigmoid and a product; softmax is five per element;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Map:
-    """The maps that are fused: n of them, each (N, C, S)."""
+    """The maps that are fused: n of them, each (N, C, S); `size` is S a side, for a pooled scale."""
 
     C: int
     S: int
     N: int = 2
     n: int = 2
+    size: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
@@ -68,6 +70,12 @@ def local_context(m: Map, c_in: int, k: int, c_out: int, activation: int = 1) ->
 
 def global_context(m: Map, c_in: int, k: int, c_out: int) -> Cost:
     return work(m.N * c_in * m.S) + bottleneck(c_in, k, c_out, m.N)
+
+
+def pooled_context(m: Map, side: int, c_in: int, k: int, c_out: int) -> Cost:
+    """A mean over every window, the bottleneck on side positions a dimension; going back to the map is a copy."""
+    seen = prod(sum(-(-(i + 1) * s // side) - i * s // side for i in range(side)) for s in m.size)
+    return work(m.N * c_in * seen) + bottleneck(c_in, k, c_out, m.N * side ** len(m.size))
 
 
 def ms_cam_logits(m: Map, r: int, c_out: int | None = None) -> Cost:
@@ -147,6 +155,9 @@ def fusion(name: str, m: Map, r: int) -> Cost:
             return (
                 summed(m) + both + summed(contexts) + ms_cam_logits(contexts, r) + selected(contexts, contexts.elements)
             ) + selected(m, full)
+        case "aff:scales=local+4+global":
+            logits = ms_cam_logits(m, r, a) + pooled_context(m, 4, c, k, a) + work(m.N * a * m.S)
+            return summed(m) + logits + selected(m, full)
         case "eres2net-aff":
             gates = work(full + 2 * full + 2 * full + full)  # tanh; 1 + t and 1 - t; two products; the sum
             return local_context(m, 2 * c, k, c, activation=2) + gates

@@ -96,6 +96,10 @@ class Kept:
         """A global branch: its pooled input (of `maps` maps side by side), and the same as for a local one."""
         return maps * self.sizes.pooled + 2 * self.sizes.pooled_inner + self.sizes.pooled + self.statistics()
 
+    def pooled(self, side: int) -> int:
+        """A branch on `side` positions a dimension: a global one with so many times the elements."""
+        return side ** len(self.sizes.size) * (self.globally() - self.statistics()) + self.statistics()
+
     def statistics(self) -> int:
         return 2 * (self.sizes.inner + self.sizes.channels)
 
@@ -126,6 +130,7 @@ def saved_bytes(name: str, sizes: Sizes) -> int:
         "concat-aff": aff + 2 * m,  # both contexts side by side
         # L + g, the attention on it, its gate and the gate's complement, and what they multiply: L and g
         "recursive-aff": aff + m + attention + 2 * m + m + g,
+        "aff:scales=local+4+global": aff + kept.pooled(4),
         "open-aff": aff,
         "open-iaff": selection + m + attention + (2 * m + m + attention),
         # x beside y; SiLU in place keeps a copy of its input; tanh(logits), 1 + t and 1 - t; x, y

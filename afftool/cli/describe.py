@@ -34,7 +34,7 @@ MEANINGS = {
 }
 NOTATION = (
     "X, Y: the maps. G: sigmoid of the global context g; M: sigmoid of the joined contexts, local L and global g. "
-    "[ , ]: concatenation."
+    "Pk: the context of a map pooled to k a side. [ , ]: concatenation."
 )
 
 
@@ -162,7 +162,8 @@ def _describe_host(host: HostSpec, size: str | None) -> None:
     )
     console.out(f"\nStages, for an image of {pixels}x{pixels}")
     console.table(Table.of("", stages, columns))
-    console.out(f"{sum(len(s.fuses) for s in stages)} fusions in all")
+    count = sum(len(s.fuses) for s in stages)
+    console.out(f"{count} fusion{'' if count == 1 else 's'} in all")
 
 
 def _places(fuses: tuple[Fused, ...]) -> str:

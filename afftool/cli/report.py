@@ -24,7 +24,7 @@ def write_report(
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
 ) -> None:
-    """Write a stored run as Markdown, CSV, JSON or HTML; to stdout unless --out is given."""
+    """Write a stored run in any of the formats; to stdout unless --out is given."""
     output = Output.of(out, formats, as_json, stem="report")
     with Store.open(store, create=False) as opened:
         built = stored_report(opened, opened.find(run), pairs=pairs) or bench_report(opened.run(run))

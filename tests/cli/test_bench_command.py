@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -235,9 +236,10 @@ def test_a_kill_during_a_bench_loses_no_finished_record() -> None:
     batches = ",".join(map(str, range(1, 400)))
     bench = started(*COST, "--fusion", "add,aff", "--batch", batches)
     assert bench.stdout is not None
-    told = [bench.stdout.readline() for _ in range(12)]
+    rows = (line for line in bench.stdout if not line.startswith("..."))  # a slow machine is told how far it is
+    told = list(itertools.islice(rows, 12))
     os.kill(bench.pid, signal.SIGKILL)
-    told += bench.stdout.read().splitlines()
+    told += rows
     bench.communicate()
     with Store.open(".afftool/runs.sqlite", create=False) as store:
         run = store.run("latest")

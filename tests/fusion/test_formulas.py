@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from by_hand import FORMULAS, FORMULAS_OF_N
+from by_hand import FORMULAS, FORMULAS_OF_N, POOLED, SIZES
 
 from afftool.catalog import FUSIONS
 from afftool.fusion import MSCAM, build_fusion
 
-SIZES = {1: (7,), 2: (3, 5), 3: (2, 3, 2)}
 DEAD = {"open-iaff": "global_att2"}
 """Parameters that by design no gradient reaches."""
 
@@ -30,13 +29,13 @@ def maps(ndim: int, inputs: int = 2, channels: int = 4) -> list[torch.Tensor]:
 
 
 def test_every_preset_has_a_formula_written_by_hand():
-    assert FORMULAS.keys() == FUSIONS.keys()
-    assert FORMULAS_OF_N.keys() == FUSIONS.keys() - {"eres2net-aff"}
+    assert FORMULAS.keys() == {*FUSIONS, POOLED}
+    assert FORMULAS_OF_N.keys() == FORMULAS.keys() - {"eres2net-aff"}
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_fusion_computes_its_formula_and_gradients(name, ndim, training):
     module = build(name, ndim).train(training)
     x, y = maps(ndim)
@@ -52,7 +51,7 @@ def test_fusion_computes_its_formula_and_gradients(name, ndim, training):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_gradients_agree_with_finite_differences(name):
     module = build(name, 2).eval()
     x, y = maps(2)
@@ -61,7 +60,7 @@ def test_gradients_agree_with_finite_differences(name):
 
 def names_and_inputs() -> list[tuple[str, int]]:
     """A tanh gate weighs two inputs by definition; every other preset takes any number."""
-    return [(name, inputs) for name in FUSIONS for inputs in (2, 3) if (name, inputs) != ("eres2net-aff", 3)]
+    return [(name, inputs) for name in FORMULAS for inputs in (2, 3) if (name, inputs) != ("eres2net-aff", 3)]
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

@@ -9,10 +9,10 @@ from pathlib import Path
 import closed_form
 import pytest
 import torch
+from by_hand import FORMULAS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from afftool.catalog import FUSIONS
 from afftool.errors import BatchStatisticsError, LoadError
 from afftool.hosts import describe_host
 from afftool.measure.cost.count import count, count_module
@@ -33,7 +33,7 @@ def in_host(host: str, fusion: str, size: int = 224, **settings: object) -> Case
 
 
 def text_of(name: str, **settings: int) -> str:
-    attends = FUSIONS[name].settings.get("strategy") not in ("add", "concat")
+    attends = name not in ("add", "concat")
     kept = {key: value for key, value in settings.items() if attends or key != "reduction"}
     return ":".join([name, *(f"{key}={value}" for key, value in kept.items())])
 
@@ -41,7 +41,7 @@ def text_of(name: str, **settings: int) -> str:
 def assert_closed_form(name: str, *, c: int, r: int, size: tuple[int, ...], batch: int, inputs: int = 2) -> None:
     text = text_of(name, reduction=r, ndim=len(size), inputs=inputs)
     reading = count(case(text, channels=c, size=size, batch=batch))
-    maps = closed_form.Map(c, prod(size), batch, inputs)
+    maps = closed_form.Map(c, prod(size), batch, inputs, size)
     expected = closed_form.fusion(name, maps, r)
     assert (reading.params, reading.macs, reading.flops) == (expected.params, expected.macs, expected.flops)
     assert reading.live_params == expected.params - closed_form.dead_params(name, maps, r)
@@ -49,31 +49,31 @@ def assert_closed_form(name: str, *, c: int, r: int, size: tuple[int, ...], batc
     assert reading.counted_on == "meta"
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize(("c", "r", "size", "batch"), SHAPES)
 def test_every_preset_counts_as_on_paper(name: str, c: int, r: int, size: tuple[int, ...], batch: int) -> None:
     assert_closed_form(name, c=c, r=r, size=size, batch=batch)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("size", [(11,), (3, 4, 5)])
 def test_every_preset_counts_as_on_paper_in_one_and_three_dimensions(name: str, size: tuple[int, ...]) -> None:
     assert_closed_form(name, c=16, r=4, size=size, batch=2)
 
 
-@pytest.mark.parametrize("name", sorted(set(FUSIONS) - {"eres2net-aff"}))
+@pytest.mark.parametrize("name", sorted(FORMULAS.keys() - {"eres2net-aff"}))
 def test_every_preset_of_three_maps_counts_as_on_paper(name: str) -> None:
     assert_closed_form(name, c=16, r=2, size=(5, 5), batch=2, inputs=3)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_backward_has_two_products_for_every_one_of_forward(name: str) -> None:
     reading = count(case(name, mode="train"))
     assert reading.backward_macs == 2 * reading.macs
     assert reading.uncounted_ops == {}
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_torch_counter_agrees_on_the_products_of_every_preset(name: str, mode: str) -> None:
     reading = count(case(name, mode=mode))
@@ -178,7 +178,7 @@ def test_the_basic_rows_of_table_7() -> None:
 # Rows and the tree.
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_rows_modules_and_totals_are_the_same_numbers(name: str) -> None:
     reading = count(case(name, mode="train"))
     whole = reading.per_module[0]
