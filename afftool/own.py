@@ -25,17 +25,20 @@ class Offer:
     keeps_default: bool = False
 
 
+_NAMED = "name the class of the nn.Module itself, or a function that makes one"
+
+
 def build_own(
     name: str, target: str, given: Mapping[str, Any], *first: object, offers: Mapping[str, Offer], hint: str
 ) -> nn.Module:
     """The module that a callable of the user's own makes of `first`, the keys `given` in its text, and what is offered.
 
-    This is the one place where such an object is built. Raises `UnknownKey` for a key it does not take, and
-    `LoadError`, with `hint`, if it cannot be loaded or called or gives something else than an `nn.Module`.
+    This is the one place where such an object is built. Raises `UnknownKey` for a key it does not take, and `LoadError`
+    if it cannot be loaded or called (`hint` says what it is given) or makes something else than an `nn.Module`.
     """
     make = load(target)
     if not callable(make):
-        raise LoadError(f"{target} is not a class or a function", hint=hint)
+        raise LoadError(f"{target} is not a class or a function", hint=_NAMED)
     arguments = dict(given)
     named, takes_any = _keywords(make, target)
     for key in given:
@@ -56,7 +59,7 @@ def build_own(
             f"{name} could not be built: {type(error).__name__}: {error}", hint=f"it was called with {shown}; {hint}"
         ) from error
     if not isinstance(module, nn.Module):
-        raise LoadError(f"{target} gave a {type(module).__name__}, not an nn.Module", hint=hint)
+        raise LoadError(f"{target} gave a {type(module).__name__}, not an nn.Module", hint=_NAMED)
     return module
 
 

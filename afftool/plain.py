@@ -70,6 +70,16 @@ def from_plain(kind: type[T], fields: object) -> T:
         raise TypeError(_in_words(str(error), fields, f"a {kind.__name__}")) from error
 
 
+def as_stored(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """A flat dataclass from its stored fields, taken as they are; keys it does not have are left out.
+
+    For rows that are read many at a time: a word that a newer afftool knows must not hide the rows beside it.
+    """
+    return kind(
+        **{key: tuple(v) if isinstance(v := fields[key], list) else v for key in field_names(kind) if key in fields}
+    )
+
+
 def from_user(kind: type[T], fields: object, what: str, *, hint: str | None = None) -> T:
     """A dataclass from what a user wrote in a file, where it is called `what`, as in "a study".
 

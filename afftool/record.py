@@ -7,10 +7,11 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
-from afftool.plain import Plain, digest
+from afftool.plain import Plain, as_stored, digest
 
 SCHEMA = 1
 
@@ -122,6 +123,11 @@ class Record(Plain):
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The row back from `to_dict`; fields that a newer version added are left out."""
+        return as_stored(cls, fields)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment(Plain):
@@ -149,6 +155,11 @@ class Environment(Plain):
     def fingerprint(self) -> str:
         """Equal on machines whose times may be compared: hardware, threads and torch, not afftool itself."""
         return digest(self, self.to_dict(), without=("afftool", "memory_bytes", "gpu_memory_bytes"), length=12)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The environment back from `to_dict`; fields that a newer version added are left out."""
+        return as_stored(cls, fields)
 
 
 @dataclass(frozen=True, kw_only=True)

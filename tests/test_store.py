@@ -256,3 +256,12 @@ def test_a_field_of_a_later_version_is_left_out_when_read(path: Path) -> None:
     with Store.open(path, create=False) as store:
         first, second = store.run().records
     assert dataclasses.asdict(first) == dataclasses.asdict(second)
+
+
+def test_a_word_of_a_later_version_hides_no_row(path: Path) -> None:
+    with Store.open(path) as store:
+        run = store.begin("later", ENVIRONMENT)
+        store.append(run, record())
+        store.append(run, dataclasses.replace(record(), status="postponed"))  # type: ignore[arg-type]
+    with Store.open(path, create=False) as store:
+        assert [record.status for record in store.run("latest").records] == ["ok", "postponed"]

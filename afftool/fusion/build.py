@@ -56,5 +56,5 @@ def _build_own(spec: FusionSpec, channels: int) -> nn.Module:
             "ndim": Offer(value=ndim, to_any="ndim" in dict(spec.options)),
             "reduction": Offer(value=4, keeps_default=True),
         },
-        hint="name the nn.Module class itself; channels, reduction and ndim are given where the signature names them",
+        hint="channels, reduction and ndim are given where the signature names them",
     )

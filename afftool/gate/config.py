@@ -73,7 +73,14 @@ class GateConfig:
 
 def read(file: Path, *, needs_cases: bool = True) -> GateConfig:
     """Read `afftool.toml` or `pyproject.toml`. Raises `UserError` or a `SpecError` that names the place."""
-    return parse(project.read(file), file, needs_cases=needs_cases)
+    table = project.read(file)
+    own = project.find(Path.cwd())
+    if "formulas" in table and (own is None or not own.samefile(file)):
+        raise SpecError(
+            f"the formulas of {file} count nothing: they are read from the directory that afftool runs in",
+            hint=f"move them to {project.FILE} or pyproject.toml there",
+        )
+    return parse(table, file, needs_cases=needs_cases)
 
 
 def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> GateConfig:

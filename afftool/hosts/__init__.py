@@ -61,10 +61,10 @@ def _build(host: HostSpec, fusion: FusionFactory) -> nn.Module:
         module: nn.Module = load(catalog.HOSTS[host.name].path)(fusion, **dict(host.options))
         return module
     return build_own(
-        host.text,
+        host.name,
         host.target,
         {key: read_literal(value) for key, value in host.options},
         fusion,
         offers={},
-        hint="a host is a function or class called with a fusion factory, by which `fusion(channels)` gives a module",
+        hint="a host is called with a fusion factory: `fusion(channels)` gives a module to call as `fuse(x, y)`",
     )

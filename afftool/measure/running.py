@@ -30,10 +30,10 @@ def followed(
     modules: Mapping[str, nn.Module],
     *,
     enter: Callable[[str], None],
-    leave: Callable[[str, Any], None],
+    leave: Callable[[str, Any, Any], None],
     around_hooks: bool = False,
 ) -> Iterator[None]:
-    """Have `enter(path)` called before each call of one of `modules`, and `leave(path, output)` after it.
+    """Have `enter(path)` called before each call of one of `modules`, and `leave(path, inputs, output)` after.
 
     A call that fails is left too, with None as its output. What a scripted or traced module calls inside runs without
     Python and is not told: only the outermost is. `around_hooks` makes what a module's own hooks do before it (as those
@@ -48,7 +48,7 @@ def followed(
             handles.append(module.register_forward_pre_hook(lambda *_, path=path: enter(path), prepend=around_hooks))
             handles.append(
                 module.register_forward_hook(
-                    lambda _module, _inputs, output, path=path: leave(path, output), always_call=True
+                    lambda _module, inputs, output, path=path: leave(path, inputs, output), always_call=True
                 )
             )
     if scripted:
@@ -61,7 +61,7 @@ def followed(
 
 
 def _of_all_modules(
-    scripted: Mapping[int, str], enter: Callable[[str], None], leave: Callable[[str, Any], None]
+    scripted: Mapping[int, str], enter: Callable[[str], None], leave: Callable[[str, Any, Any], None]
 ) -> list[RemovableHandle]:
     """Scripted modules take no hooks of their own, but those that hang on every module see them."""
 
@@ -69,8 +69,8 @@ def _of_all_modules(
         if (path := scripted.get(id(module))) is not None:
             enter(path)
 
-    def after(module: nn.Module, _inputs: Any, output: Any) -> None:
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
         if (path := scripted.get(id(module))) is not None:
-            leave(path, output)
+            leave(path, inputs, output)
 
     return [register_module_forward_pre_hook(before), register_module_forward_hook(after, always_call=True)]

@@ -82,7 +82,7 @@ def annotated(module: nn.Module) -> Iterator[None]:
         block.__enter__()  # type: ignore[no-untyped-call]
         blocks.append(block)
 
-    def leave(_path: str, _output: Any) -> None:
+    def leave(_path: str, _inputs: Any, _output: Any) -> None:
         blocks.pop().__exit__(None, None, None)
 
     with followed(dict(module.named_modules()), enter=enter, leave=leave, around_hooks=True):

@@ -40,11 +40,8 @@ class Options:
             for name in names:
                 if name not in known:
                     raise registry.unknown(kind, name, known)
-        if self.budget_s <= 0 or not 0 < self.precision < 1:
-            raise SpecError(
-                "the budget must be above 0 and the precision between 0 and 1",
-                hint="for example --budget 30 --precision 0.01",
-            )
+        if not (self.budget_s > 0 and 0 < self.precision < 1):  # said so, not-a-number is refused as well
+            raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
 
     @property
     def executes(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
+from afftool.measure.running import followed
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study.recipe import Init
 from afftool.study.seeding import generator, key, seeded
@@ -106,15 +107,12 @@ def watched(network: Network) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
     """Collect (name, first input, output) of every fusion during the forward passes inside, in their order."""
     seen: list[tuple[str, Tensor, Tensor]] = []
 
-    def watch(name: str) -> Any:
-        return lambda _, inputs, output: seen.append((name, inputs[0], output))
+    def note(name: str, inputs: Any, output: Any) -> None:
+        if output is not None:  # the call did not fail
+            seen.append((name, inputs[0], output))
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in network.fusions.items()]
-    try:
+    with followed(network.fusions, enter=lambda _name: None, leave=note):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def signal(network: Network, images: Tensor) -> tuple[float, ...]:

@@ -192,6 +192,8 @@ def _study(given: Mapping[str, Any]) -> StudySpec:
     if isinstance(seeds := given.get("seeds"), int) and not isinstance(seeds, bool):
         fields["seeds"] = tuple(range(seeds))
     if isinstance(settings := given.get("recipe", {}), Mapping):
+        if not isinstance(settings.get("name", ""), str):
+            raise SpecError(f"a recipe's name is text, not {settings['name']!r}", hint=_SHOWN)
         fields["recipe"] = recipe(settings.get("name", "short"), **{k: v for k, v in settings.items() if k != "name"})
     if isinstance(given.get("budget"), Mapping):
         fields["budget"] = from_user(Budget, given["budget"], "a budget", hint=_SHOWN)

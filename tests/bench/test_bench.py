@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -257,8 +258,9 @@ def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> Non
         Options(backends=("eagr",))
     with pytest.raises(UnknownName, match="latncy"):
         Options(measures=("latncy",))
-    with pytest.raises(SpecError):
-        Options(budget_s=0)
+    for wrong in ({"budget_s": 0.0}, {"budget_s": math.nan}, {"precision": 1.0}, {"precision": math.nan}):
+        with pytest.raises(SpecError, match="--budget must be above 0 and --precision between 0 and 1"):
+            Options(**wrong)
 
 
 def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash_and_an_exit() -> None:

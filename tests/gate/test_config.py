@@ -129,12 +129,22 @@ def test_a_case_s_name_tells_everything_that_is_not_the_default():
     assert case.name == "aff in resnet:b=1 size=32x32 batch=2 mode=train dtype=bfloat16"
 
 
-def test_formulas_for_operators_may_stand_beside_the_cases(tmp_path):
+def test_formulas_for_operators_may_stand_beside_the_cases(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     file = write(tmp_path, '[[case]]\nfusion = "add"\n[formulas]\n"mylib::op" = "pkg.mod:function"\n')
     assert [case.spec.fusion.text for case in config.read(file).cases] == ["add"]
 
 
-def test_a_file_without_cases_will_do_where_the_command_line_names_them(tmp_path):
+def test_formulas_that_would_not_be_read_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = '[[case]]\nfusion = "add"\n[formulas]\n"mylib::op" = "pkg.mod:function"\n'
+    with pytest.raises(UserError, match=r"formulas of .*other\.toml count nothing"):
+        config.read(write(tmp_path, text, "other.toml"))
+    assert config.read(write(tmp_path, text)).cases
+
+
+def test_a_file_without_cases_will_do_where_the_command_line_names_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     file = write(tmp_path, '[formulas]\n"mylib::op" = "pkg.mod:function"\n')
     with pytest.raises(UserError, match="names no case"):
         config.read(file)

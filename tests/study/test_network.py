@@ -111,6 +111,15 @@ def test_a_fusion_that_changes_the_shape_is_named() -> None:
 
 
 @pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize("fusion", ["scripted", "traced"])
+def test_a_scripted_fusion_is_tried_as_any_other(fusion: str) -> None:
+    network = built(HOST, f"scripted_fusions:{fusion}", seed=0)
+    output, fused = probe(network, IMAGES)
+    assert output.shape == (4, 10)
+    assert fused == len(network.fusions) == 3
+    assert len(signal(network, IMAGES)) == 3
+
+
 def test_a_fusion_that_raises_is_named() -> None:
     network = built(HOST, "study_gates:Broken", seed=0)
     with pytest.raises(LoadError, match="study_gates:Broken in resnet"):

@@ -76,6 +76,7 @@ def test_a_toml_study_needs_little() -> None:
         ("sedes = 3", UnknownKey, "sedes"),
         ("[recipe]\nepoch = 3", UnknownKey, "epoch"),
         ('[recipe]\nname = "shrot"', UnknownName, "shrot"),
+        ("[recipe]\nname = 5", SpecError, "name is text, not 5"),
         ("[recipe]\nepochs = 0", SpecError, "epochs"),
         ("[recipe]\nlr = true", SpecError, "lr"),
         ('[[variant]]\nfusion = "add"', SpecError, "compares nothing"),

@@ -64,7 +64,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         modules = dict(module.named_modules())
         for path, child in modules.items():
             self._owner |= {id(p): path for p in child.parameters(recurse=False)}
-        with followed(modules, enter=self._inside.append, leave=lambda _path, _output: self._leave()):
+        with followed(modules, enter=self._inside.append, leave=lambda *_: self._leave()):
             yield
 
     def rows(self) -> tuple[OperatorCost, ...]:

@@ -43,7 +43,7 @@ def output_addresses(workload: Workload) -> Iterator[set[int]]:
     """Collect where the module's outputs begin, without keeping them alive."""
     found: set[int] = set()
 
-    def note(_path: str, output: Any) -> None:
+    def note(_path: str, _inputs: Any, output: Any) -> None:
         found.update(addresses(leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)))
 
     with followed({"": workload.module}, enter=lambda _path: None, leave=note):
