@@ -24,8 +24,9 @@ import torch
 from torch import nn
 from torch.utils.benchmark import Timer
 
-from afftool import entry, environment
-from afftool.bench import Options, bench
+from afftool import environment
+from afftool.bench import Options, bench, run
+from afftool.bench.entry import Entrant, enter
 from afftool.fusion import build_fusion
 from afftool.measure.time.contestant import Timed
 from afftool.spec import CaseSpec, FusionSpec
@@ -66,7 +67,7 @@ class Turns:
 
     def ours(self) -> float:
         """Milliseconds of the bench, which builds the case anew."""
-        with mock.patch.object(entry, "enter", self._enter):
+        with mock.patch.object(run, "enter", self._enter):
             (record,) = bench([self._spec], Options(measures=("latency",), budget_s=self._budget_s, baseline=None))
         return record.latency_ms or float("nan")
 
@@ -83,14 +84,11 @@ class Turns:
         with torch.inference_mode():
             return float(timer.blocked_autorange(min_run_time=self._budget_s).median) * 1e3
 
-    def _enter(self, *case: Any, **options: Any) -> entry.Entry:
-        entered = ENTER(*case, **options)
+    def _enter(self, *case: Any, **options: Any) -> Entrant:
+        entered = enter(*case, **options)
         assert isinstance(entered.contestant, Timed)
         self._prepared = entered.contestant.prepared
         return entered
-
-
-ENTER = entry.enter
 
 
 def agreement(budget_s: float) -> tuple[list[str], int]:
