@@ -80,7 +80,7 @@ def ablate(
             train_images=train_images,
             data_seed=data_seed,
             seeds=seeds,
-            variants=tuple(split_list(variants or [])),
+            variants=tuple(split_list(variants)),
             baseline=baseline,
             recipe=recipe,
             epochs=epochs,

@@ -19,10 +19,10 @@ from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
-from afftool.registry import load, unknown
+from afftool.registry import load
 from afftool.spec import split_list
 from afftool.spec.options import Options
-from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION, Sweep, Words, sweep
+from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, sweep
 
 if TYPE_CHECKING:
     from afftool.measure.ceilings.bounds import Bounds
@@ -49,10 +49,10 @@ def bench(
     ] = None,
     budget: Annotated[
         float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")
-    ] = DEFAULT_BUDGET_S,
+    ] = Options.budget_s,
     precision: Annotated[
         float, typer.Option("--precision", help="Stop when the 95% interval of the median is within this share.")
-    ] = DEFAULT_PRECISION,
+    ] = Options.precision,
     isolate: Annotated[
         Literal["auto", "none", "process"],
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
@@ -97,8 +97,8 @@ def bench(
         )
     )
     asked = Options(
-        backends=_known("backend", backend, catalog.BACKENDS),  # none: all that the device can run
-        measures=_known("measure", measure, catalog.MEASURES) or Options.measures,
+        backends=_names(backend, catalog.BACKENDS),  # none: all that the device can run
+        measures=_names(measure, catalog.MEASURES) or Options.measures,
         budget_s=budget,
         precision=precision,
         isolate=isolate,
@@ -139,12 +139,10 @@ def bench(
         )
 
 
-def _known(kind: str, texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
-    """The names given, each once; `all` stands for all there are."""
+def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
+    """The names given, each once; `all` stands for all there are. `Options` refuses those that mean nothing."""
     names: list[str] = []
     for text in split_list(texts):
-        if text != "all" and text not in known:
-            raise unknown(kind, text, known)
         names += known if text == "all" else [text]
     return tuple(dict.fromkeys(names))
 

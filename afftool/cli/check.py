@@ -104,15 +104,15 @@ def check(
             raise UserError("--budget must be above 0", hint="for example --budget 20")
         words = Words(
             fusion=fusion or (),
-            host=host or (),
-            channels=channels or (),
-            size=size or (),
-            batch=batch or (),
-            mode=mode or (),
+            host=host,
+            channels=channels,
+            size=size,
+            batch=batch,
+            mode=mode,
             baseline=None,
         )
-        found = _configured(here, config, words, device, split_list(backend or []) or ["eager"])
-        metrics = _metrics(found, split_list(metric or []))
+        found = _configured(here, config, words, device, split_list(backend) or ["eager"])
+        metrics = _metrics(found, split_list(metric))
         path = file or baseline or found.reference
         try:
             with terminations_raise(), console.following(to_stderr=True) as following:

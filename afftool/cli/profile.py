@@ -19,7 +19,7 @@ from afftool.cli import options
 from afftool.device import check_device, resolve_device
 from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
 from afftool.formats import refuse_unwritable, renderer
-from afftool.registry import unknown
+from afftool.registry import check_names
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import Words, sweep
 
@@ -66,7 +66,7 @@ def profile(
     """
     for variable, level in _QUIET.items():
         os.environ.setdefault(variable, level)
-    names = split_list(formats or []) or ["md", "csv"]
+    names = split_list(formats) or ["md", "csv"]
     for name in names:
         renderer(name)
     stored = [Path(text) for text in what or [] if _is_profile(Path(text))]
@@ -74,16 +74,16 @@ def profile(
     cases = _cases(
         Words(
             fusion=fusions,
-            host=host or (),
-            channels=channels or (),
-            size=size or (),
-            batch=batch or (),
-            mode=mode or (),
-            dtype=dtype or (),
-            memory_format=memory_format or (),
+            host=host,
+            channels=channels,
+            size=size,
+            batch=batch,
+            mode=mode,
+            dtype=dtype,
+            memory_format=memory_format,
             baseline=None,
         ),
-        split_list(backend or []) or ["eager"],
+        split_list(backend) or ["eager"],
         needed=not stored and not (show and (out / "tensorboard").is_dir()),
     )
     check_device(device)
@@ -104,9 +104,7 @@ def _is_profile(folder: Path) -> bool:
 
 
 def _cases(words: Words, backends: Sequence[str], *, needed: bool) -> list[tuple[CaseSpec, str]]:
-    for name in backends:
-        if name not in catalog.BACKENDS:
-            raise unknown("backend", name, catalog.BACKENDS)
+    check_names("backend", backends, catalog.BACKENDS)
     if not words.fusion:
         if needed:
             raise SpecError(

@@ -12,7 +12,7 @@ from afftool.errors import BaselineError, NothingMeasured, Unavailable, UserErro
 from afftool.gate import reference as files
 from afftool.gate.config import GateCase, GateConfig
 from afftool.gate.judge import Judgement, Missing, Pair, Verdict, judge
-from afftool.gate.reading import METRICS, Reading
+from afftool.gate.reading import METRICS, Reading, of_kind
 from afftool.gate.reference import Reference
 from afftool.gate.side import (
     CaseError,
@@ -78,7 +78,7 @@ class Checking:
     @property
     def timed(self) -> bool:
         """Whether any metric needs a clock."""
-        return any(METRICS[name].kind == "time" for name in self.metrics)
+        return bool(of_kind("time", self.metrics))
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _comparable(checking: Checking, known: Reference, path: Path) -> tuple[Check
 
 def _pair(case: GateCase, known: Reference, measured: Measured, other: str | None) -> Pair:
     before, after = known.readings.get(case.name), measured.readings[case.name]
-    advisory = {name: "another machine" for name, metric in METRICS.items() if metric.kind == "time"} if other else {}
+    advisory = dict.fromkeys(of_kind("time"), "another machine") if other else {}
     if other and not case.spec.device.startswith("cpu"):
         advisory["peak_bytes"] = _OFF_CPU
     elif known.environment.platform != measured.environment.platform:

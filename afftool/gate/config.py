@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from afftool import catalog, project
 from afftool.errors import SpecError, UserError
 from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
-from afftool.registry import unknown
-from afftool.spec import CaseSpec
+from afftool.registry import check_names
+from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import CASE_WORDS, Words, sweep
 
 REFERENCE = "afftool-baseline.json"
@@ -85,7 +85,7 @@ def read(file: Path, *, needs_cases: bool = True) -> GateConfig:
 
 def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> GateConfig:
     """The configuration in a TOML table that was read from `file`; without cases only where none is needed."""
-    _refuse_unknown(table, _KEYS, file.name)
+    check_names(f"key in {file.name}:", table, _KEYS)
     entries = table.get("case", [])
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise SpecError(f"case in {file.name} is not a list of tables", hint="write [[case]], with two brackets")
@@ -134,7 +134,7 @@ def write_starting_file(directory: Path) -> Path:
 
 
 def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
-    _refuse_unknown(entry, _CASE_KEYS, where)
+    check_names(f"key in {where}:", entry, _CASE_KEYS)
     if "fusion" not in entry:
         raise SpecError(f"{where} has no fusion", hint='for example fusion = "aff" or "mypkg.gates:MyGate"')
     words = {key: _words(key, entry[key], where) for key in _CASE_KEYS if key in entry and key != "rules"}
@@ -151,9 +151,7 @@ def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...],
 def _cases(
     words: Words, device: str, backends: Sequence[str]
 ) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
-    for backend in backends:
-        if backend not in catalog.BACKENDS:
-            raise unknown("backend", backend, catalog.BACKENDS)
+    check_names("backend", backends, catalog.BACKENDS)
     planned = sweep(words).on_device(device)
     cases = tuple(
         GateCase(name=spec.name + ("" if backend == "eager" else f" backend={backend}"), spec=spec, backend=backend)
@@ -170,10 +168,4 @@ def _words(key: str, value: Any, where: str) -> list[str]:
     for item in values:
         if isinstance(item, bool) or not isinstance(item, (str, int)):
             raise SpecError(f"{key} of {where} is {item!r}", hint="a word, a whole number, or a list of them")
-    return [part.strip() for item in values for part in str(item).split(",") if part.strip()]
-
-
-def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise unknown(f"key in {where}:", key, known)
+    return split_list(map(str, values))

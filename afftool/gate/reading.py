@@ -112,6 +112,11 @@ GROUPS: dict[str, tuple[str, ...]] = {"exact": EXACT, "time": ("latency_ms", "th
 DEFAULT: tuple[str, ...] = (*EXACT, "latency_ms")
 
 
+def of_kind(kind: Kind, metrics: Iterable[str] = METRICS) -> list[str]:
+    """Those of the metrics that are of this kind."""
+    return [name for name in metrics if METRICS[name].kind == kind]
+
+
 def choose(words: Iterable[str]) -> tuple[str, ...]:
     """The metrics that `words` (names, `exact` or `time`) stand for, each once. Raises `UnknownName`."""
     chosen: dict[str, None] = {}

@@ -25,7 +25,7 @@ from afftool.errors import (
 )
 from afftool.failure import Failure
 from afftool.gate.config import GateCase
-from afftool.gate.reading import METRICS, Reading
+from afftool.gate.reading import METRICS, Reading, of_kind
 from afftool.gate.rules import RuleBook, slowdown_limit
 from afftool.gate.times import PROCESSES, Question, times_apart
 from afftool.gate.worktree import ImportPlan
@@ -153,7 +153,7 @@ def read_exact(
     The last side is the candidate: what the user's words get wrong there is raised (`UserError`). On the others it
     means that they do not know the case.
     """
-    wanted = [name for name in metrics if METRICS[name].kind == "exact"]
+    wanted = of_kind("exact", metrics)
     found: list[Readings] = [{} for _ in sides]
     for number, case in enumerate(cases):
         follow(number, len(cases), f"exact metrics of {case.name}")
@@ -168,7 +168,7 @@ def read_exact_shared(
     sides: Sequence[Side], cases: Sequence[GateCase], metrics: Iterable[str], follow: Follow
 ) -> Readings:
     """The exact metrics of every case, each read by one of several sides of the same tree: nothing is timed."""
-    wanted = [name for name in metrics if METRICS[name].kind == "exact"]
+    wanted = of_kind("exact", metrics)
     found: Readings = {}
     for first in range(0, len(cases), len(sides)):
         shared = list(zip(sides, cases[first:], strict=False))
@@ -251,16 +251,14 @@ def add_times_apart(side: Side, cases: Sequence[GateCase], found: Readings, *, b
 
 def without_time(reading: Reading, error: AfftoolError) -> Reading:
     """The reading of a case that could not be timed, with the reason."""
-    reasons = dict.fromkeys((name for name, metric in METRICS.items() if metric.kind == "time"), error.message)
+    reasons = dict.fromkeys(of_kind("time"), error.message)
     return replace(reading, unread={**reading.unread, **reasons})
 
 
 def question(rules: RuleBook, case: GateCase, metrics: Iterable[str]) -> Question:
     """What a contest over this case has to find out: the tightest of its rules on time."""
     judged = [
-        (METRICS[name], rule)
-        for name in metrics
-        if METRICS[name].kind == "time" and (rule := rules.find(case.name, name)).compares
+        (METRICS[name], rule) for name in of_kind("time", metrics) if (rule := rules.find(case.name, name)).compares
     ]
     batch = case.spec.batch
 

@@ -209,8 +209,8 @@ def _incomplete(records: Sequence[Record], keys: Keys) -> Table | None:
     return Table.of("Measured in part", found.items(), columns) if found else None
 
 
-def _row_name(record: Record, keys: Keys) -> str:
-    return " ".join(str(value) for column in keys if (value := column.value(record)) is not None)
+def _row_name(record: Record, keys: Keys, *, between: str = " ") -> str:
+    return between.join(str(value) for column in keys if (value := column.value(record)) is not None)
 
 
 def _all_or_some(names: Sequence[str], total: int) -> str:
@@ -240,7 +240,7 @@ def _not_measured(records: Sequence[Record], keys: Keys) -> Table:
 def _charts(records: Sequence[Record], keys: Keys) -> tuple[Chart, ...]:
     bars = tuple(
         Bar(
-            ", ".join(str(value) for column in keys if (value := column.value(r)) is not None),
+            _row_name(r, keys, between=", "),
             r.latency_ms,
             r.latency_low_ms,
             r.latency_high_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from afftool import units
 from afftool.record import Record
 from afftool.spec import CaseSpec, show_size
-from afftool.tables import Column, Table
+from afftool.tables import Column, Item, Table
 
 if TYPE_CHECKING:
     from afftool.measure.cost.reading import CostReading, Explained, Explanation, ModuleCost, Totals
@@ -43,16 +43,21 @@ def breakdown_tables(found: Breakdown) -> Iterator[Table]:
         yield saved_table(name, found.saved_by_module)
 
 
+def _count(name: str, heading: str, get: Callable[[Item], int | None] | None = None) -> Column[Item]:
+    """A column of whole numbers."""
+    return Column(name, heading, units.count, numeric=True, get=get)
+
+
 def operator_table(name: str, explanation: Explanation) -> Table:
     """One row an operator and direction, then the totals of each direction, which are those of the case."""
     counts: tuple[Column[Explained], ...] = (
-        Column("calls", "calls", units.count, numeric=True),
-        Column("macs", "MACs", units.count, numeric=True),
-        Column("flops", "FLOPs", units.count, numeric=True),
-        Column("moved_bytes", "bytes moved", units.count, numeric=True),
-        Column("fvcore_flops", "fvcore says", units.count, numeric=True),
-        Column("torch_flops", "torch says", units.count, numeric=True),
-        Column("mac_only", "MAC-only counter", units.count, numeric=True),
+        _count("calls", "calls"),
+        _count("macs", "MACs"),
+        _count("flops", "FLOPs"),
+        _count("moved_bytes", "bytes moved"),
+        _count("fvcore_flops", "fvcore says"),
+        _count("torch_flops", "torch says"),
+        _count("mac_only", "MAC-only counter"),
     )
     columns: tuple[Column[Explained], ...] = (
         Column("operator", "operator"),
@@ -79,31 +84,17 @@ def module_table(name: str, reading: CostReading) -> Table:
     columns: tuple[Column[ModuleCost], ...] = (
         Column("module", "module", get=lambda part: "· " * part.depth + (part.path.rpartition(".")[2] or name)),
         Column("kind", "class"),
-        Column("params", "params", units.count, numeric=True),
-        Column("live_params", "live params", units.count, numeric=True),
-        Column("macs", "MACs", units.count, numeric=True, get=lambda part: part.forward.macs),
-        Column("flops", "FLOPs", units.count, numeric=True, get=lambda part: part.forward.flops),
-        Column("moved_bytes", "bytes moved", units.count, numeric=True, get=lambda part: part.forward.moved_bytes),
-        Column(
-            "backward_macs",
-            "MACs backward",
-            units.count,
-            numeric=True,
-            get=lambda part: part.backward and part.backward.macs,
-        ),
-        Column(
-            "backward_flops",
-            "FLOPs backward",
-            units.count,
-            numeric=True,
-            get=lambda part: part.backward and part.backward.flops,
-        ),
-        Column(
+        _count("params", "params"),
+        _count("live_params", "live params"),
+        _count("macs", "MACs", lambda part: part.forward.macs),
+        _count("flops", "FLOPs", lambda part: part.forward.flops),
+        _count("moved_bytes", "bytes moved", lambda part: part.forward.moved_bytes),
+        _count("backward_macs", "MACs backward", lambda part: part.backward.macs if part.backward else None),
+        _count("backward_flops", "FLOPs backward", lambda part: part.backward.flops if part.backward else None),
+        _count(
             "backward_moved_bytes",
             "bytes moved backward",
-            units.count,
-            numeric=True,
-            get=lambda part: part.backward and part.backward.moved_bytes,
+            lambda part: part.backward.moved_bytes if part.backward else None,
         ),
     )
     return Table.of(f"Modules of {name}", reading.per_module, columns).without_empty_columns()

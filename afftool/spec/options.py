@@ -6,11 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from afftool import catalog, registry
+from afftool import catalog
 from afftool.errors import SpecError
 from afftool.record import Cache, Isolation
+from afftool.registry import check_names
 from afftool.spec.fusion import FusionSpec
-from afftool.spec.sweep import DEFAULT_BASELINE, DEFAULT_BUDGET_S, DEFAULT_PRECISION
+from afftool.spec.sweep import DEFAULT_BASELINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +27,15 @@ class Options:
 
     backends: tuple[str, ...] = ("eager",)
     measures: tuple[str, ...] = ("cost", "latency", "memory")
-    budget_s: float = DEFAULT_BUDGET_S
-    precision: float = DEFAULT_PRECISION
+    budget_s: float = 10.0
+    precision: float = 0.01
     isolate: Literal["auto", "none", "process"] = "auto"
     cache: Cache = "warm"
     baseline: FusionSpec | None = field(default_factory=lambda: FusionSpec.parse(DEFAULT_BASELINE))
 
     def __post_init__(self) -> None:
-        for kind, names, known in (
-            ("backend", self.backends, catalog.BACKENDS),
-            ("measure", self.measures, catalog.MEASURES),
-        ):
-            for name in names:
-                if name not in known:
-                    raise registry.unknown(kind, name, known)
+        check_names("backend", self.backends, catalog.BACKENDS)
+        check_names("measure", self.measures, catalog.MEASURES)
         if not (self.budget_s > 0 and 0 < self.precision < 1):  # said so, not-a-number is refused as well
             raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
 

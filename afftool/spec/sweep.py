@@ -10,21 +10,16 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from afftool import catalog
 from afftool.errors import AfftoolError, SpecError
-from afftool.registry import entry_points, unknown
+from afftool.record import Record
+from afftool.registry import check_names, entry_points
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
 from afftool.spec.text import name_extents
 
-if TYPE_CHECKING:
-    from afftool.record import Record
-
 DEFAULT_BASELINE = "add"
-DEFAULT_BUDGET_S = 10.0
-DEFAULT_PRECISION = 0.01
-"""Of a bench, where nothing is said: the command line tells them before the bench itself is imported."""
 USER_HOST_SIZE = 64
 
 
@@ -137,8 +132,6 @@ def _with_baselines(fusions: Sequence[FusionSpec], baseline: FusionSpec | None) 
 
 def _skip(fusion: FusionSpec, host: HostSpec, size: str, asked: dict[str, Any], error: AfftoolError) -> Record:
     """The record of a combination that cannot be."""
-    from afftool.record import Record
-
     extents = [int(part) for part in size.lower().split("x")]
     extents = extents * fusion.ndim if len(extents) == 1 else extents
     where = name_extents(extents) if len(extents) <= 3 else {}
@@ -169,7 +162,5 @@ def _numbers(option: str, texts: Iterable[str] | None) -> list[int]:
 
 def _choices(option: str, texts: Iterable[str] | None, known: Sequence[str]) -> list[str]:
     words = split_list(texts) or [known[0]]
-    for word in words:
-        if word not in known:
-            raise unknown(option, word, known)
+    check_names(option, words, known)
     return words

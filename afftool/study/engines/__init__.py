@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from afftool.device import check_device, resolve_devices
 from afftool.environment import cores
 from afftool.errors import SpecError
-from afftool.registry import unknown
+from afftool.registry import need, unknown
 from afftool.study.engines.cluster import check_address, check_room
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ def check_engine(name: str, *, workers: int | None, address: str | None, gpus: f
     if name != "ray" and (address is not None or gpus is not None):
         raise SpecError("--address and --gpus are Ray's", hint="add --engine ray")
     if name == "ray":
-        from afftool.registry import need
-
         if workers == 0:
             raise SpecError("--workers 0 trains in this process, Ray in others", hint="use 1 or more, or leave it out")
         if address is not None:

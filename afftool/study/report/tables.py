@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from afftool import units
-from afftool.spec import HostSpec
 from afftool.study import published
 from afftool.study.report.words import counted, p_value, percent, points, points_plain
 from afftool.study.results import Results
@@ -187,7 +186,7 @@ def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | N
     ]
     tau = kendall([ours for ours, _ in ranked], [theirs for _, theirs in ranked])
     agreement = "too few variants to rank" if tau is None else f"Kendall's tau = {tau:+.2f} over {len(ranked)} variants"
-    host = HostSpec.parse(results.study.host)
+    trained_on = published.trained_on(key, results.study.host_spec.name)
     columns: tuple[Column[Variant], ...] = (
         _variant(),
         Column("score", "here", percent, numeric=True, get=_summarized(summaries, "mean")),
@@ -198,5 +197,5 @@ def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | N
         shown,
         columns,
         f"Rank agreement: {agreement}. Different data, length of training and classes: the paper trained on "
-        f"{published.trained_on(key, host.name)}. Only the order can be compared, and that is weak evidence.",
+        f"{trained_on}. Only the order can be compared, and that is weak evidence.",
     )
