@@ -114,8 +114,8 @@ def the_day(*, small: bool) -> Iterator[Step]:
                 f"bench-{shape.name}-{mode}", part, seconds / (1 if part == 1 else 1.5), words,
                 budget=budget(24), device=device,
             )  # fmt: skip
-    quick = " --budget 0.2 --turns 2 --repeats 1 --small" if small else " --budget 1.5 --turns 9 --repeats 5"
-    yield Step("agreement", 1, 60, f"scripts/agreement.py --device {device} --out {{out}}/agreement.md{quick}")
+    quick = " --budget 0.2 --turns 2 --repeats 1 --small" if small else " --budget 1 --turns 5 --repeats 5"
+    yield Step("agreement", 1, 70, f"scripts/agreement.py --device {device} --out {{out}}/agreement.md{quick}")
     yield Step(
         "profile", 1, 30,
         f"-m afftool profile add iaff {main.words} --mode train --device {device} --steps {2 if small else 5} "

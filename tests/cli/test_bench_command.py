@@ -122,6 +122,17 @@ def test_energy_alone_where_nothing_counts_it_says_why_and_nothing_was_measured(
     assert "nothing counts energy on the CPU" in capsys.readouterr().out
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_every_measure_of_a_row_is_there_eager_and_captured(monkeypatch, capsys) -> None:
+    words = ["-f", "aff", "-c", "32", "-s", "32", "--device", "cuda", "--backend", "eager,cudagraph", "--mode", "train"]
+    assert afftool(monkeypatch, "bench", *words, "-m", "cost,latency,memory,energy", "--budget", "4", "--strict") == 0
+    for row in latest():
+        assert row["status"] == "ok"
+        assert row["device"] == "cuda:0"
+        assert min(row["forward_ms"], row["backward_ms"], row["latency_ratio"], row["peak_bytes"]) > 0
+        assert row["energy_j"] or "no energy" in row["reason"]
+
+
 def test_operators_without_a_formula_are_named_on_the_screen(monkeypatch, capsys) -> None:
     source = """
         import torch

@@ -135,6 +135,19 @@ def test_a_slowdown_against_a_ref_is_a_regression_and_the_tree_stays_as_it_is(pr
     assert git(project, "worktree", "list").count("\n") == 1
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_ten_times_the_kernels_are_a_regression_and_the_same_code_is_fine(project, monkeypatch, capsys):
+    (project / "afftool.toml").write_text(CONFIG.replace("size = 4", 'size = 64\ndevice = "cuda"'))
+    assert check(monkeypatch, "--against", "HEAD~1", "--metric", "params,time", "--budget", "5") == 0
+    more = GATE.replace("return x", "for _ in range(9):\n            self.conv(y)\n        return x")
+    (project / "mypkg" / "gates.py").write_text(more)
+    capsys.readouterr()
+    assert check(monkeypatch, "--against", "HEAD~1", "--metric", "params,time", "--budget", "5", "--json") == 3
+    verdicts = {verdict["metric"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert verdicts["params"]["outcome"] == "fine"
+    assert verdicts["latency_ms"]["ratio"]["low"] > 2
+
+
 def test_exit_2_is_the_user_s_input(project, monkeypatch, capsys):
     (project / "afftool.toml").write_text(CONFIG + "[rules]\nparms = 5\n")
     assert check(monkeypatch) == 2
