@@ -24,6 +24,10 @@ from afftool.tables import Report
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 OWN = "afftool's own reader"
+NO_KERNELS = (
+    "The profiler saw nothing run on the GPU: CUPTI told it nothing, as in a container that may not use it, or beside "
+    "another profiler (Nsight, DCGM). KINETO_LOG_LEVEL=0 shows what CUPTI said."
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def summarise(
     forest = grow(trace)
     windows = step_windows(trace)
     tables, source, trouble = _tables(trace, forest, windows, translated)
+    blind = str(case.get("device", "")).startswith("cuda") and not trace.device
     return Profile(
         case=dict(case),
         environment=dict(environment),
@@ -108,7 +113,7 @@ def summarise(
         modules=modules(trace, forest),
         gaps=gaps(trace, forest, windows),
         memory=memory_curves(trace, forest),
-        notes=[*(notes or []), *trouble],
+        notes=[*(notes or []), *trouble, *([NO_KERNELS] if blind else [])],
     )
 
 

@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from cuda_trace import cuda_trace
+from torch.profiler import ProfilerActivity
 
+from afftool import backends
+from afftool.backends import Preparation, Prepared
+from afftool.backends.outputs import Outputs
 from afftool.build import build_case
 from afftool.errors import LoadError
 from afftool.formats import renderer
 from afftool.profile import plugin
-from afftool.profile.capture import capture
+from afftool.profile.capture import PROFILER_WARMUP, capture
 from afftool.profile.diff import diff_report, operator_differences
 from afftool.profile.report import memory_csv, profile_report, sparkline
 from afftool.profile.run import OWN, TRACE, Profiled, summarise
@@ -25,6 +30,7 @@ from afftool.profile.trace import load_document
 from afftool.spec import CaseSpec, FusionSpec
 
 STEPS = 3
+DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 
 
 def test_the_module_table_has_every_module_once_a_step(traced: Profiled) -> None:
@@ -104,6 +110,14 @@ def test_a_plugin_that_trips_over_a_trace_does_not_stop_the_report(
     assert any("could not read this trace" in note and "a field of tomorrow" in note for note in alone.notes)
 
 
+def test_a_trace_of_a_gpu_in_which_no_kernel_ran_says_why_that_can_be() -> None:
+    seen, blind = cuda_trace(), cuda_trace()
+    blind["traceEvents"] = [event for event in blind["traceEvents"] if event.get("cat") not in DEVICE]
+    notes = [summarise(t, None, case={"device": "cuda:0"}, environment={}).notes for t in (seen, blind)]
+    assert [any("CUPTI" in note for note in found) for found in notes] == [False, True]
+    assert not any("CUPTI" in note for note in summarise(blind, None, case={"device": "cpu"}, environment={}).notes)
+
+
 def test_the_memory_curve_ends_where_it_began_and_is_written_point_by_point(traced: Profiled) -> None:
     (curve,) = traced.profile.memory
     held = [point[1] for point in curve.points]
@@ -119,6 +133,33 @@ def test_profiling_leaves_no_hook_and_no_change_behind(tmp_path: Path) -> None:
     capture(case, "eager", tmp_path / "trace.json", steps=1, warmup=1)
     assert all(torch.equal(before[name], tensor) for name, tensor in case.module.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in case.module.modules())
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_a_gpu_is_waited_for_where_a_trace_begins_and_ends_and_not_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    ends_step = torch.profiler.profile.step
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: device and log.append(f"wait for {device}"))
+    monkeypatch.setattr(torch.profiler.profile, "step", lambda self: (log.append("step ends"), ends_step(self)))
+    monkeypatch.setattr(torch.profiler, "supported_activities", lambda: set(ProfilerActivity.__members__.values()))
+    monkeypatch.setattr(backends, "load", lambda name: lambda case: _only_logs(log))
+    case = build_case(_small("add"))
+    on_second = replace(case, spec=replace(case.spec, device="cuda:1"))
+    capture(on_second, "cudagraph", tmp_path / "trace.json", steps=3, warmup=1)
+    waited, step = "wait for cuda:1", ["runs", "step ends"]
+    before = [entry for n in range(PROFILER_WARMUP) for entry in ("runs", waited, "step ends")]
+    assert log == ["runs", waited, *before, *step, *step, "runs", waited, "step ends"]
+
+
+def _only_logs(log: list[str]) -> Prepared:
+    return Prepared(
+        backend="cudagraph",
+        repeat=lambda times: log.extend(["runs"] * times),
+        outputs=lambda seed: Outputs({}),
+        preparation=Preparation(first_call_s=0.0),
+    )
 
 
 def test_a_scripted_module_is_a_row_too_though_it_takes_no_hooks(tmp_path: Path) -> None:
@@ -186,6 +227,7 @@ def test_on_a_gpu_kernels_belong_to_operators_and_both_readers_agree(tmp_path: P
         for copy in (plugin.translate(document), None)
     )
     assert own.kernels
+    assert {k.name: k.calls % STEPS for k in own.kernels if k.calls % STEPS} == {}, "no step's but the traced ones'"
     assert {k.name: k.calls for k in own.kernels} == {k.name: k.calls for k in theirs.kernels}
     assert len(own.steps_us) == STEPS
     assert own.gaps[0].where.startswith("GPU")
