@@ -78,3 +78,29 @@ class TickingClock(FakeClock):
     def mark(self) -> float:
         self.pass_time(0.001)
         return self.time
+
+
+class FakeGpu(FakeClock):
+    """A host that launches work and a device that works it off in turn; each has its own time, marks the device's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free_at = 0.0
+        """When the device will have done all it was told so far."""
+
+    def launch(self, host_s: float, device_s: float) -> None:
+        self.pass_time(host_s)
+        self.free_at = max(self.free_at, self.time) + device_s
+
+    def synchronize(self, device: object = None) -> None:
+        self.time = max(self.time, self.free_at)
+
+    def mark(self) -> float:
+        return max(self.time, self.free_at)
+
+    def seconds(self, start: float, end: float) -> float:
+        self.time = max(self.time, end)
+        return end - start
+
+    def added_by(self, call: Callable[[], None]) -> float:
+        return 0.0

@@ -58,7 +58,8 @@ def bench(
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
     ] = "auto",
     cache: Annotated[
-        Literal["warm", "cold"], typer.Option("--cache", help="cold: the caches are emptied before every timed step.")
+        Literal["warm", "cold"],
+        typer.Option("--cache", help="cold: the caches are emptied, and the device idle, before every timed step."),
     ] = "warm",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also: every operator, its formula, and what other counters say of it.")

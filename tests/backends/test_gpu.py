@@ -1,13 +1,15 @@
 """What only a GPU can show. Run with `pytest -m gpu`."""
 
 import dataclasses
+import statistics
 
 import pytest
 import torch
 
 from afftool import backends
-from afftool.backends import cudagraph, eager
-from afftool.backends.outputs import compare
+from afftool.backends import Preparation, Prepared, cudagraph, eager
+from afftool.backends.getting_ready import wait
+from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double
 from afftool.bench import Options, bench
 from afftool.bench.entry import EagerOutputs
@@ -27,6 +29,8 @@ def test_cuda_events_read_the_gpus_time_and_not_the_callers() -> None:
     assert isinstance(clock, CudaClock)
     assert 0 < clock.overhead_s < 1e-3
     a = torch.randn(4096, 4096, device="cuda:0")
+    a @ a  # starts cuBLAS, for which the host waits
+    torch.cuda.synchronize()
     start = clock.mark()
     for _ in range(20):
         a @ a
@@ -91,13 +95,42 @@ def test_closing_a_captured_case_gives_its_pool_back() -> None:
 
 
 def test_a_flushed_cache_makes_a_small_step_slower() -> None:
+    """Both steps start on an idle GPU, so that only where their data lies tells them apart."""
     assert last_level_bytes("cuda:0") >= 1 << 20
-    prepared = cudagraph.prepare(build_case(dataclasses.replace(CASE, size=(64, 64), batch=16)))
+    data = torch.ones(last_level_bytes("cuda:0") // 4 // 4, device="cuda:0")  # a quarter of the cache
+
+    def read_all(times: int) -> None:
+        for _ in range(times):
+            data.sum()
+
+    prepared = Prepared(
+        backend="eager",
+        repeat=read_all,
+        outputs=lambda seed: Outputs({}),
+        preparation=Preparation(first_call_s=0.0),
+    )
     clock = clock_for("cuda:0")
-    warm, cold = Timed(prepared, clock), Timed(prepared, clock, flusher("cuda:0"))
-    for timed in (warm, cold):
-        timed.sample(20)
-    assert min(cold.sample(20).step_s for _ in range(5)) > min(warm.sample(20).step_s for _ in range(5))
+    idle = Timed(prepared, clock, lambda: wait("cuda:0"))
+    cold = Timed(prepared, clock, flusher("cuda:0"))
+    in_cache, in_memory = _medians(idle, cold, samples=200, steps=1)
+    assert in_memory > in_cache
+
+
+@pytest.mark.parametrize("name", ["eager", "cudagraph"])
+def test_a_step_alone_in_a_cold_cache_takes_longer_than_one_of_many_in_a_warm_one(name: str) -> None:
+    prepared = backends.load(name)(build_case(dataclasses.replace(CASE, size=(64, 64), batch=16)))
+    try:
+        clock = clock_for("cuda:0")
+        warm, cold = _medians(Timed(prepared, clock), Timed(prepared, clock, flusher("cuda:0")), samples=30, steps=20)
+        assert cold > warm
+    finally:
+        prepared.close()
+
+
+def _medians(*contestants: Timed, samples: int, steps: int) -> list[float]:
+    """The median time of a step of each, from samples taken in turns, the first few thrown away."""
+    taken = [[timed.sample(steps).step_s for timed in contestants] for _ in range(samples + 5)][5:]
+    return [statistics.median(times) for times in zip(*taken, strict=True)]
 
 
 def test_a_bench_isolates_compiled_cases_and_gives_ratios() -> None:

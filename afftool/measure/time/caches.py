@@ -5,7 +5,8 @@ faults the same pages in again. Which of it happens depends on everything the pr
 can take one time or ten times that in the same process. With the memory kept, a step costs what it costs in a loop that
 runs long. The setting holds for the whole process, and cannot be taken back.
 
-With emptied caches a step takes the time it has where it finds its data in memory and not in the cache.
+With emptied caches a step takes the time it has where it finds its data in memory and not in the cache. A GPU is then
+idle as well, so that the step's first launch is part of its time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+
+from afftool.backends.getting_ready import wait
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
@@ -51,13 +54,15 @@ MOST_BYTES = 512 << 20
 def flusher(device: str) -> Callable[[], None]:
     """A function that overwrites twice as many bytes as the last-level caches (L2 on a GPU) hold.
 
-    On a GPU it queues the writes in the current stream. Raises `torch.OutOfMemoryError`.
+    It returns when that is done, on a GPU too: while the writes are only queued, the host runs ahead and a step's
+    launches hide behind them. Raises `torch.OutOfMemoryError`.
     """
     size = 2 * last_level_bytes(device)
     scratch = torch.zeros(size // 4, dtype=torch.int32, device=device)
 
     def flush() -> None:
         scratch.add_(1)  # reads and writes every line, on all threads
+        wait(device)
 
     return flush
 

@@ -153,8 +153,9 @@ class Timed:
 
     With a warm cache up to three steps, no more than the sample has, go untimed before each sample, so that what the
     neighbours left in the caches (and an empty GPU queue) is not part of it; with `flush` every step is timed alone,
-    right after the caches were emptied. What a call takes that makes no step is not part of it either: one is timed
-    after every reading, and the median of the last is taken off. Python's garbage collector waits, as in `timeit`.
+    right after the caches were emptied, and so from its first launch on, since a GPU is idle then. What a call takes
+    that makes no step is not part of it either: one is timed after every reading, and the median of the last is taken
+    off. Python's garbage collector waits, as in `timeit`.
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, flush: Callable[[], None] | None = None) -> None:

@@ -2,9 +2,11 @@ import dataclasses
 import gc
 
 import pytest
-from fake_time import FakeClock
+import torch
+from fake_time import FakeClock, FakeGpu
 
 from afftool.backends import Preparation, Prepared
+from afftool.measure.time.caches import flusher
 from afftool.measure.time.contestant import PRIME_BELOW_S, PRIMING_STEPS, Timed
 
 
@@ -118,6 +120,47 @@ def test_a_cold_cache_is_flushed_once_before_the_parts_of_each_step() -> None:
 
     assert Timed(prepared, steps.clock, flush).split(2) == {"forward": 0.5, "backward": 0.5}
     assert log == ["flush", "forward", "backward"] * 2
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, *, launch_s: float, kernel_s: float) -> tuple[Timed, Timed]:
+    """Four kernels a step of training on a fake GPU, whose flush takes ten seconds: timed warm, and timed cold."""
+    gpu = FakeGpu()
+
+    class Scratch:
+        def add_(self, _number: int) -> None:
+            gpu.launch(0.001, 10.0)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", gpu.synchronize)
+    monkeypatch.setattr(torch, "zeros", lambda *args, **options: Scratch())
+
+    def launches(times: int) -> None:
+        for _ in range(times):
+            gpu.launch(launch_s, kernel_s)
+
+    prepared = Prepared(
+        backend="eager",
+        repeat=lambda steps: launches(4 * steps),
+        outputs=lambda seed: None,  # type: ignore[arg-type, return-value]
+        preparation=Preparation(first_call_s=0.0),
+        parts={"forward": lambda: launches(2), "backward": lambda: launches(2)},
+    )
+    return Timed(prepared, gpu), Timed(prepared, gpu, flusher("cuda:0"))
+
+
+def test_launches_do_not_hide_behind_the_flush_of_a_cold_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm, cold = on_gpu(monkeypatch, launch_s=0.5, kernel_s=0.125)
+    assert cold.sample(3).step_s == 4 * 0.5 + 0.125  # the host is the slower one: its last kernel ends the step
+    assert cold.sample(3).step_s >= warm.sample(3).step_s
+    assert cold.split(3) == {"forward": 2 * 0.5 + 0.125, "backward": 2 * 0.5}
+
+
+def test_where_the_gpu_is_slower_than_its_launches_a_cold_step_waits_for_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warm, cold = on_gpu(monkeypatch, launch_s=0.125, kernel_s=0.5)
+    assert warm.sample(3).step_s == 4 * 0.5
+    assert cold.sample(3).step_s == 0.125 + 4 * 0.5
 
 
 def test_inference_has_no_parts() -> None:
