@@ -85,9 +85,18 @@ def _print_ceilings(ceilings: Ceilings | None, path: Path, others: tuple[int, ..
         (f"bandwidth at {units.data(size)}", f"{units.data(rate)}/s") for size, rate in ceilings.bandwidths
     ]
     rows += [
-        (f"{dtype} matrix rate", f"{units.scaled(rate, 'FLOP/s')}") for dtype, rate in ceilings.flops_per_s.items()
+        (f"{dtype} matrix rate", units.scaled(rate, "FLOP/s") + _reached_by(dtype, ceilings))
+        for dtype, rate in ceilings.flops_per_s.items()
     ]
     rows += [("launching one operator", units.milliseconds(ceilings.launch_s * 1e3))]
     if ceilings.graph_launch_s is not None:
         rows += [("the same in a CUDA graph", units.milliseconds(ceilings.graph_launch_s * 1e3))]
     console.pairs(rows, indent=2)
+
+
+def _reached_by(dtype: str, ceilings: Ceilings) -> str:
+    """` (at 4096x4096, in TF32)`, as far as it is known."""
+    side, rounding = ceilings.matrix_sides.get(dtype), ceilings.float32_rounding
+    how = [f"at {side}x{side}"] if side else []
+    how += [f"in {rounding.upper()}"] if dtype == "float32" and rounding not in (None, "ieee") else []
+    return f" ({', '.join(how)})" if how else ""

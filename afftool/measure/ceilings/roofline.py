@@ -3,7 +3,9 @@
 The ceilings are this machine's own, measured once by `afftool doctor --calibrate` and kept in a JSON file beside the
 run store, by the fingerprint of the environment. A row's least time is the largest of three that none can beat:
 
-- compute: its FLOPs at the matrix rate of its dtype, or of float32 where a narrow dtype is slower than that;
+- compute: its FLOPs at the matrix rate of its dtype, or of float32 where a narrow dtype is slower than that. float32's
+  rate is that of its fastest kernel under torch's settings in force: on a GPU since Ampere a convolution, which rounds
+  to TF32 by default where a matrix product does not. A case's convolutions do the same, so nothing slower bounds it;
 - memory: the bytes it must move, at the bandwidth of a working set as small as its inputs and outputs. A backend
   that runs operator by operator moves each one's operands; a compiler may keep everything between on the chip, so
   there only inputs, outputs, parameters and, in training, their gradients and the optimizer's state count. After the
@@ -35,6 +37,8 @@ MOST_THREADS = 256
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 BoundBy = Literal["launch", "memory", "compute"]
+Rounding = Literal["ieee", "tf32", "bf16"]
+"""What float32's operands are rounded to, by torch's names for it; `ieee` is not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,9 @@ class Ceilings:
     """The best this machine does: measured, so what a program can reach, not what a data sheet promises.
 
     `bandwidths` are pairs of working set (bytes) and bandwidth (bytes/s, reads and writes together), smallest set
-    first. `flops_per_s` is the matrix rate by dtype. `launch_s` is the time one small operator takes when many
-    are issued in a row, `graph_launch_s` the same inside a CUDA graph. `taken` is when, in ISO 8601.
+    first. `flops_per_s` is the matrix rate by dtype, `matrix_sides` the side of the matrices that reached it, and
+    `float32_rounding` what float32's operands were rounded to. `launch_s` is the time one small operator takes when
+    many are issued in a row, `graph_launch_s` the same inside a CUDA graph. `taken` is when, in ISO 8601.
     """
 
     device: str
@@ -51,6 +56,8 @@ class Ceilings:
     flops_per_s: Mapping[str, float]
     launch_s: float
     graph_launch_s: float | None = None
+    matrix_sides: Mapping[str, int] = field(default_factory=dict)
+    float32_rounding: Rounding | None = None
     taken: str = ""
 
     def bandwidth(self, working_set: int) -> float:
