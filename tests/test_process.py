@@ -145,6 +145,16 @@ def test_a_child_ends_with_its_input(start: Callable[[], Child]) -> None:
     assert child._process.wait(timeout=30) == 0
 
 
+@pytest.mark.parametrize("module", ["afftool.bench.worker", "afftool.gate.worker"])
+def test_a_worker_writes_nothing_of_its_own(module: str, capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child(module)
+    assert child._process.stdin
+    child._process.stdin.close()
+    assert child._process.wait(timeout=120) == 0
+    child.stop()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_it_loads_no_torch() -> None:
     code = "import afftool.process, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

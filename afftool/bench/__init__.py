@@ -1,8 +1,8 @@
 """From cases to records: `bench(cases, Options(...))` measures and yields a record each, as soon as it is known.
 
 `run` is the generator; `rows` holds what it works on (groups of cases, a row a case and backend), `entry` gets one row
-ready to be timed, `child` does so in a process of its own, `session` stores and shows what comes. Importing any of it
-loads torch; the options do not (`afftool.spec.options`).
+ready to be timed, `child` has that done in a process of its own, whose inner half is `worker`; `session` stores and
+shows what comes. Importing any of it loads torch; the options do not (`afftool.spec.options`).
 """
 
 from afftool.bench.run import bench
