@@ -1,8 +1,8 @@
 """A child process that answers questions, a line of JSON each: the one there is.
 
 `Child` starts `python -m MODULE` and asks; the module calls `serve` with a function a verb. The child sleeps between
-two questions, so that others can be timed meanwhile, and ends when its input does, whatever happened to its parent.
-Nothing here imports torch.
+two questions, so that others can be timed meanwhile, and ends with its parent, in silence, whatever happened to that
+and whatever it is doing itself. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -23,6 +26,10 @@ from afftool.errors import AfftoolError
 from afftool.failure import FailedError, Failure
 
 Answer = dict[str, Any]
+
+END_S = 10.0
+"""Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
+LONGEST_WAIT_MS = 2**31 - 1
 
 
 class ChildFailed(FailedError):
@@ -39,6 +46,15 @@ class ChildEnded(FailedError):
         super().__init__(Failure(kind="", message=f"its process ended: {how}"))
 
 
+class ChildSilent(FailedError):
+    """The child owed an answer for too long, and was ended for it."""
+
+    def __init__(self, seconds: float, *, hint: str | None = None) -> None:
+        self.seconds = seconds
+        """How long it was waited for."""
+        super().__init__(Failure(kind="", message=f"its process did not answer for {seconds:g} s", hint=hint))
+
+
 class Child:
     """A process that runs a module which serves, in `directory`, with `environment` besides this one's variables."""
 
@@ -51,39 +67,55 @@ class Child:
             env=os.environ | (environment or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
             start_new_session=True,  # Ctrl-C is the parent's to handle; `stop` ends the child's own helpers too
         )
         self.pid = self._process.pid
         self._stopped = False
 
-    def ask(self, verb: str, **fields: Any) -> Answer:
-        """Ask and wait for the answer. Raises `ChildFailed` and `ChildEnded`."""
+    def ask(self, verb: str, *, timeout_s: float | None = None, **fields: Any) -> Answer:
+        """Ask and wait for the answer, for so many seconds at most.
+
+        Raises `ChildFailed` and `ChildEnded`; after that time `ChildSilent`, and the child is no more.
+        """
         self.send(verb, **fields)
-        return self.answer()
+        return self.answer(timeout_s=timeout_s)
 
     def send(self, verb: str, **fields: Any) -> None:
         """Ask without waiting, so that several children can work at the same time. Raises `ChildEnded`."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"do": verb, **fields}) + "\n")
+            self._process.stdin.write(json.dumps({"do": verb, **fields}).encode() + b"\n")
             self._process.stdin.flush()
         except (OSError, ValueError):  # ValueError: it was stopped
             raise self._ended() from None
 
-    def answer(self) -> Answer:
+    def answer(self, *, timeout_s: float | None = None) -> Answer:
         """The answer to the question sent last. Raises as `ask` does."""
-        assert self._process.stdout is not None
-        line = ""
-        with contextlib.suppress(OSError, ValueError):
-            line = self._process.stdout.readline()
-        if not line.endswith("\n"):
+        line = self._line(timeout_s)
+        if not line.endswith(b"\n"):
             raise self._ended()
         answer: Answer = json.loads(line)
         if "error" in answer:
             raise ChildFailed(Failure(**answer["error"]))
         return answer
+
+    def _line(self, timeout_s: float | None) -> bytes:
+        """The next line of its output, without its end if the output ends before it. Raises `ChildSilent`."""
+        assert self._process.stdout is not None
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        line = b""
+        with contextlib.suppress(OSError, ValueError):
+            output = self._process.stdout.fileno()
+            while not line.endswith(b"\n"):
+                if not _readable(output, until):
+                    self.stop()
+                    assert timeout_s is not None
+                    raise ChildSilent(timeout_s)
+                more = os.read(output, 1 << 16)  # one question, one answer: nothing comes after the line
+                if not more:
+                    break
+                line += more
+        return line
 
     def stop(self) -> None:
         """End the process and everything it started. It holds nothing that needs saving, so it is not asked to."""
@@ -98,12 +130,27 @@ class Child:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
 
     def _ended(self) -> ChildEnded:
-        code = self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)  # before it is killed: how it ended is what there is to tell
         self.stop()
-        return ChildEnded(code)
+        code = self._process.returncode
+        return ChildEnded(-signal.SIGKILL if code is None else code)
+
+
+def _readable(output: int, until: float | None) -> bool:
+    """Wait until there is something to read, or nothing more will come; False if that is not so by `until`."""
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    while True:
+        left_ms = LONGEST_WAIT_MS if until is None else min(1000 * (until - time.monotonic()), LONGEST_WAIT_MS)
+        if poll.poll(max(0.0, left_ms)):
+            return True
+        if until is not None and time.monotonic() >= until:
+            return False
 
 
 def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: bool = False) -> None:
@@ -113,8 +160,9 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
     the answer then, and the next question is waited for. stdout is kept for answers: whatever the user's module
     prints, from Python or from C, goes to stderr, and with `tracebacks` so does where its exceptions came from.
     """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = os.dup(1)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_reader, args=(answers,), daemon=True).start()
     for line in sys.stdin:
         question = json.loads(line)
         try:
@@ -123,8 +171,23 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
             if tracebacks and not isinstance(error, AfftoolError):
                 traceback.print_exc()
             answer = {"error": asdict(Failure.of(error))}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        try:
+            _write(answers, json.dumps(answer).encode() + b"\n")
+        except BrokenPipeError:  # who asked is gone
+            return
+
+
+def _write(output: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(output, data) :]
+
+
+def _end_with_reader(output: int) -> None:
+    """End this process once nobody can read what it writes: a parent that was killed stops no child that hangs."""
+    poll = select.poll()
+    poll.register(output, 0)  # that the other end was closed is always told
+    poll.poll()
+    os._exit(0)
 
 
 def _end_of(code: int) -> str:

@@ -1,8 +1,11 @@
 """A child process that answers questions."""
 
 import os
+import selectors
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +14,14 @@ import pytest
 
 from afftool.errors import Unavailable
 from afftool.failure import Failure
-from afftool.process import Child, ChildEnded, ChildFailed
+from afftool.process import Child, ChildEnded, ChildFailed, ChildSilent
 
 SERVING = """
 import os
 import signal
 import subprocess
 import sys
+import time
 from afftool.errors import Unavailable
 from afftool.process import serve
 
@@ -52,7 +56,12 @@ def help():
     return {"pid": subprocess.Popen(["sleep", "60"]).pid, "torch": "torch" in sys.modules}
 
 
-serve({f.__name__: f for f in (add, unavailable, divide, leave, die, end, help)}, tracebacks=True)
+def nap(seconds):
+    time.sleep(seconds)
+    return {"text": "x" * 200_000}
+
+
+serve({f.__name__: f for f in (add, unavailable, divide, leave, die, end, help, nap)}, tracebacks=True)
 """
 
 
@@ -135,6 +144,91 @@ def test_stopping_ends_what_the_child_started_too(start: Callable[[], Child]) ->
     child.stop()
     child.stop()
     assert _gone(answer["pid"])
+
+
+def test_a_child_that_does_not_answer_in_time_is_ended_and_the_reason_says_how_long_it_was_waited_for(
+    start: Callable[[], Child],
+) -> None:
+    child = start()
+    helper = child.ask("help")["pid"]
+    with pytest.raises(ChildSilent) as silent:
+        child.ask("nap", seconds=600, timeout_s=0.25)
+    assert silent.value.seconds == 0.25
+    assert silent.value.failure.reason == "its process did not answer for 0.25 s"
+    assert silent.value.failure.status == "failed"
+    assert _gone(child.pid)
+    assert _gone(helper)
+    with pytest.raises(ChildEnded):
+        child.ask("add", a=1, b=1)
+
+
+def test_an_answer_that_is_there_is_taken_however_late_it_is_looked_for(start: Callable[[], Child]) -> None:
+    child = start()
+    child.ask("add", a=1, b=1)
+    child.send("add", a=2, b=2)
+    assert child._process.stdout
+    with selectors.DefaultSelector() as output:
+        output.register(child._process.stdout, selectors.EVENT_READ)
+        assert output.select(timeout=60)
+    assert child.answer(timeout_s=0.0) == {"sum": 4}
+
+
+@pytest.mark.parametrize("timeout_s", [600.0, float("inf"), None])
+def test_an_answer_longer_than_a_pipe_holds_comes_whole(start: Callable[[], Child], timeout_s: float | None) -> None:
+    assert start().ask("nap", seconds=0.01, timeout_s=timeout_s) == {"text": "x" * 200_000}
+
+
+@pytest.mark.parametrize("timeout_s", [600.0, None])
+def test_ctrl_c_ends_the_wait_for_an_answer(start: Callable[[], Child], timeout_s: float | None) -> None:
+    child = start()
+    child.ask("add", a=1, b=1)
+    pressed = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    pressed.start()
+    with pytest.raises(KeyboardInterrupt):
+        child.ask("nap", seconds=600, timeout_s=timeout_s)
+    pressed.join()
+    child.stop()
+    assert _gone(child.pid)
+
+
+def test_a_process_that_not_even_a_signal_ends_is_left_and_nobody_waits_for_it(
+    start: Callable[[], Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = start()
+    with monkeypatch.context() as unkillable:
+        unkillable.setattr("afftool.process.END_S", 0.05)
+        unkillable.setattr(os, "killpg", lambda *_: None)  # a driver that holds on to it
+        with pytest.raises(ChildSilent):
+            child.ask("nap", seconds=600, timeout_s=0.05)
+    os.killpg(child.pid, signal.SIGKILL)
+    child._process.wait()
+
+
+@pytest.mark.parametrize("seconds", [0.2, 600])
+def test_a_child_whose_parent_was_killed_ends_in_silence_even_in_the_middle_of_its_work(
+    seconds: float, tmp_path: Path
+) -> None:
+    (tmp_path / "serving.py").write_text(SERVING)
+    parent = (
+        "import os, signal\n"
+        "from afftool.process import Child\n"
+        "child = Child('serving')\n"
+        "child.ask('add', a=1, b=1)\n"
+        f"child.send('nap', seconds={seconds})\n"
+        "print(child.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    told = tmp_path / "told"
+    with told.open("w") as errors:
+        killed = subprocess.run(
+            [sys.executable, "-c", parent],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            check=False,
+        )
+    assert _gone(int(killed.stdout))
+    assert told.read_text() == "this is no answer\nnor is this\n"
 
 
 def test_a_child_ends_with_its_input(start: Callable[[], Child]) -> None:
