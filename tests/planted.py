@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import signal
+import time
 
 import torch
 from torch import nn
@@ -104,6 +105,64 @@ class Exits(Plain):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():
             raise SystemExit(3)
+        return super().forward(x, y)
+
+
+class Hangs(Exits):
+    """Does not come back, from its first step where values are real or from the step `after`."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta and self.step():
+            time.sleep(600)
+        return Plain.forward(self, x, y)
+
+
+class OutOfMemoryOnce(Exits):
+    """Asks for too much in the step `after` of the first one that is built, as if its neighbours had the memory."""
+
+    built = 0
+
+    def __init__(self, channels: int, after: int = 0) -> None:
+        super().__init__(channels, after)
+        OutOfMemoryOnce.built += 1
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta and self.step() and OutOfMemoryOnce.built == 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return Plain.forward(self, x, y)
+
+
+class OnDevice(Plain):
+    """Runs as long as its process has the device, which is played where it is no GPU."""
+
+    lost = False
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if OnDevice.lost and not x.is_meta:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        return super().forward(x, y)
+
+
+class OnDeviceToo(OnDevice):
+    """Another one like it."""
+
+
+class TakesDevice(OnDevice):
+    """Takes the device from its whole process, in its first step where values are real or in the step `after`."""
+
+    def __init__(self, channels: int, after: int = 0) -> None:
+        super().__init__(channels)
+        steps = itertools.count(1)
+        self.step = lambda: next(steps) > after
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta and self.step():
+            if x.is_cuda:
+                torch.zeros(4, device=x.device)[
+                    torch.full((1,), 99, device=x.device)
+                ]  # a kernel asserts that it is < 4
+            else:
+                OnDevice.lost = True
         return super().forward(x, y)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -203,9 +203,15 @@ def random_state_kept(case: Case) -> Iterator[None]:
 
 @contextmanager
 def devices_random_state_kept(*devices: str) -> Iterator[None]:
-    """Leave the random state of the CPU and of these devices as it was."""
-    with torch.random.fork_rng(devices=[device for device in devices if device.startswith("cuda")]):
-        yield
+    """Leave the random state of the CPU and of these devices as it was; a device that failed meanwhile keeps none."""
+    states = {device: torch.cuda.get_rng_state(device) for device in devices if device.startswith("cuda")}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            for device, state in states.items():
+                with suppress(RuntimeError):  # it would hide what took the device, if an exception tells that
+                    torch.cuda.set_rng_state(state, device)
 
 
 def in_double(case: Case, seed: int) -> Outputs | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -73,7 +74,8 @@ def enter(
                     record = _read(name, load(path), prepared, case, record, alone=set(measures) == {name})
             flush = flusher(case.spec.device) if cache == "cold" and "latency" in measures else None
         except BaseException:
-            prepared.close()
+            with contextlib.suppress(Exception):  # the device it would wait for may be what failed: that is to be told
+                prepared.close()
             raise
     return Entrant(Timed(prepared, clock, flush), record, prepared.close)
 

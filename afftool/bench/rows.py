@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from afftool import stats
@@ -64,13 +64,18 @@ def blank(spec: CaseSpec, backend: str | None = None) -> Record:
 class Row:
     """A case under a backend on its way to a record: what is known so far, and an entrant while it can be timed.
 
-    `samples_s` are those of the last race it was in; a baseline's row is in several, and only the first is its own.
+    `known` is its record as it was made, before any attempt to get it ready. `samples_s` are those of the last race it
+    was in; a baseline's row is in several, and only the first is its own.
     """
 
     spec: CaseSpec
     record: Record
     entrant: Entrant | None = None
     samples_s: tuple[float, ...] = ()
+    known: Record = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = self.record
 
     @property
     def backend(self) -> str:
@@ -89,8 +94,10 @@ class Row:
         return bool(self.record.samples_ms)
 
     def enter(self, entrant: Entrant) -> None:
-        """Take what getting ready has found out, and keep the case ready."""
-        self.entrant, self.record = entrant, entrant.record
+        """Take what getting ready has found out, unless it has its times already, and keep the case ready."""
+        self.entrant = entrant
+        if not self.timed:
+            self.record = entrant.record
 
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""

@@ -2,34 +2,32 @@
 
 Cases that share everything but the fusion form a group, and their times are taken in turns, backends included. Large
 groups are raced in heats; the baseline runs in each, so that every row has a ratio from rounds it shared. Whatever
-goes wrong with a row becomes its record, and the rest goes on.
+goes wrong with a row becomes its record, and the rest goes on: in other processes, if it took the device from this one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-
-import torch
 
 from afftool.backends.compile import forget_compiled
 from afftool.backends.workload import devices_random_state_kept
-from afftool.bench.child import enter_child
-from afftool.bench.entry import EagerOutputs, Entrant, enter
+from afftool.bench.child import Patience
+from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, blank, by_setting, compare
-from afftool.build import Case, build_case
 from afftool.console import Follow, nobody
 from afftool.errors import LoadError, SpecError
+from afftool.failure import FailedError, Failure
 from afftool.measure.cost.count import count
 from afftool.measure.cost.own_formulas import own_formulas
 from afftool.measure.time.conditions import Watch, instability
-from afftool.measure.time.contestant import Clock, clock_for
+from afftool.measure.time.contestant import Clock
 from afftool.measure.time.race import race
-from afftool.record import Isolation, Record
+from afftool.record import Record
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
@@ -57,7 +55,8 @@ def bench(
     isolation = options.isolation_on(devices)
     if isolation == "process" and clock is not None:
         raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
-    return _Bench(options, groups, options.backends_on(devices), isolation, clock, follow).records()
+    place = Place(options, isolation, clock, Patience(options.timeout_s))
+    return _Bench(options, groups, options.backends_on(devices), place, clock, follow).records()
 
 
 @dataclass
@@ -65,7 +64,7 @@ class _Bench:
     options: Options
     groups: list[Group]
     backends: tuple[str, ...]
-    isolation: Isolation
+    place: Place
     clock: Clock | None
     follow: Follow
     done: int = 0
@@ -132,9 +131,14 @@ class _Bench:
                             row.close()
                         else:
                             (base if stays else rows).append(row)
-                    fresh = [row for row in (*base, *rows) if not row.timed]
-                    self._race([*base, *rows], group.baseline)
-                    yield from [row.record for row in fresh]
+                    together = [*base, *rows]
+                    fresh = [row for row in together if not row.timed]
+                    self._race(together, group.baseline)
+                    for row in fresh:
+                        if row.record.status == "oom" and len(together) > 1:
+                            alone.append(row)
+                        else:
+                            yield row.record
                     base = [row for row in base if not row.failed]
         for row in alone:
             yield self._alone(row)
@@ -143,13 +147,14 @@ class _Bench:
     def _races(self) -> bool:
         return "latency" in self.options.measures
 
-    def _heats(self, group: Group) -> list[list[CaseSpec]]:
+    def _heats(self, group: Group) -> Iterator[list[CaseSpec]]:
         """The group's cases in heats, the baseline in front of the first; it takes a place in each."""
-        rows = HEAT_ROWS if self.isolation == "none" else HEAT_ROWS // 2
-        size = max(1, rows // len(self.backends) - 1)
-        others = group.challengers
-        heats = [others[i : i + size] for i in range(0, len(others), size)] or [[]]
-        return [[group.baseline, *heats[0]], *heats[1:]] if group.baseline else heats
+        others, base = group.challengers, [group.baseline] if group.baseline else []
+        while base or others:
+            rows = HEAT_ROWS if self.place.isolation == "none" else HEAT_ROWS // 2
+            size = max(1, rows // len(self.backends) - 1)
+            yield [*base, *others[:size]]
+            others, base = others[size:], []
 
     def _alone(self, row: Row) -> Record:
         (again,) = self._enter(row.spec, (row.backend,))
@@ -163,11 +168,12 @@ class _Bench:
 
     def _clean_up(self) -> None:
         """Free what a group held, in this process."""
-        if self.isolation == "process":
+        if self.place.isolation == "process":
             return
         gc.collect()
         if any(name.startswith("compile") for name in self.backends):
-            forget_compiled()
+            with contextlib.suppress(Exception):  # it waits for devices, and is nobody's result
+                forget_compiled()
 
     def _entered(self, specs: Iterable[CaseSpec]) -> Iterator[Row]:
         for spec in specs:
@@ -181,61 +187,59 @@ class _Bench:
             for backend in backends:
                 yield Row(spec, replace(cost, backend=backend))
             return
-        here = _Here(spec)
+        here = Here(spec)
         for backend in backends:
             self._tell(f"preparing {spec.fusion} under {backend}")
             row = Row(spec, replace(cost, backend=backend))
-            try:
-                row.enter(self._child(row) if self.isolation == "process" else self._local(row, here))
-            except (Exception, SystemExit) as error:
-                row.fail(error)
-                del error  # and with it the frames that hold what was allocated
-                _free()
+            self.place.enter(row, here)
             self.ready += 1
             yield row
 
-    def _local(self, row: Row, here: _Here) -> Entrant:
-        return enter(
-            here.case,
-            row.record,
-            eager=here.eager,
-            measures=self.options.measures,
-            clock=self.clock or clock_for(row.spec.device),
-            cache=self.options.cache,
-        )
+    def _race(self, rows: Sequence[Row], baseline: CaseSpec | None) -> None:
+        """Time the rows in turns; those not timed before get their times, all their ratio to the baseline's.
 
-    def _child(self, row: Row) -> Entrant:
-        threads = torch.get_num_threads()
-        return enter_child(
-            row.spec, row.record, measures=self.options.measures, cache=self.options.cache, threads=threads
-        )
+        If this process loses the device on the way, none of them is to blame yet: all are made ready again, each in a
+        process of its own, and timed anew.
+        """
+        self.place.enter_lost(rows)
+        spent_s = self.spent_s
+        failed = self._time(rows)
+        if failed:
+            self.place.recover(rows[0].spec.device)
+            if self.place.enter_lost(rows):
+                self.spent_s = spent_s
+                failed = self._time(rows)
+        for row, error in failed:
+            row.fail(error)
+            row.close()
+        if baseline is not None:
+            compare(rows, baseline)
 
-    def _race(self, rows: list[Row], baseline: CaseSpec | None) -> None:
-        """Time the rows in turns; those not timed before get their times, all their ratio to the baseline's."""
-        entrants = [row.entrant for row in rows if row.entrant is not None]
-        if not entrants:
-            return
-        now = self.clock.now if self.clock else time.perf_counter
-        fresh = [row for row in rows if not row.timed]
+    def _time(self, rows: Sequence[Row]) -> list[tuple[Row, FailedError]]:
+        """Time those of the rows that are ready; the ones that failed, with why, as plain words hold no memory."""
+        ready = [(row, row.entrant) for row in rows if row.entrant is not None]
+        if not ready:
+            return []
+        fresh = [row for row, _ in ready if not row.timed]
         left = max(1, self.total - self.done)
         budget_s = max(0.0, self.options.budget_s - self.spent_s) * len(fresh) / left
-        self._tell("timing " + ", ".join(dict.fromkeys(str(row.spec.fusion) for row in rows)))
-        started = now()
-        watch = Watch(rows[0].spec.device, [entrant.pid for entrant in entrants if entrant.pid])
-        with devices_random_state_kept(rows[0].spec.device):
+        self._tell("timing " + ", ".join(dict.fromkeys(str(row.spec.fusion) for row, _ in ready)))
+        started = self._now()
+        watch = Watch(rows[0].spec.device, [entrant.pid for _, entrant in ready if entrant.pid])
+        with devices_random_state_kept(*{row.spec.device for row, entrant in ready if entrant.pid is None}):
             results = race(
-                [entrant.contestant for entrant in entrants],
-                now=now,
+                [entrant.contestant for _, entrant in ready],
+                now=self._now,
                 budget_s=budget_s,
                 precision=self.options.precision,
                 each_round=watch.look,
             )
-        self.spent_s += now() - started
+        self.spent_s += self._now() - started
         disturbed = watch.findings()
-        for row, result in zip(rows, results, strict=True):
+        failed = []
+        for (row, entrant), result in zip(ready, results, strict=True):
             if isinstance(result, Exception):
-                row.fail(result)
-                row.close()
+                failed.append((row, FailedError(Failure.of(result))))
                 continue
             row.samples_s = result.samples_s
             if not row.timed:
@@ -243,30 +247,12 @@ class _Bench:
                     row.record,
                     instability=instability(result, self.options.precision, self.options.cache) | disturbed,
                     cache=self.options.cache,
-                    isolation=self.isolation,
+                    isolation="none" if entrant.pid is None else "process",
                     **result.fields(row.spec.batch),
                 )
-        if baseline is not None:
-            compare(rows, baseline)
+        return failed
 
-
-class _Here:
-    """A case in this process: built, and run by eager, once for all of its backends and not before it is needed."""
-
-    def __init__(self, spec: CaseSpec) -> None:
-        self._spec = spec
-
-    @cached_property
-    def case(self) -> Case:
-        return build_case(self._spec)
-
-    @cached_property
-    def eager(self) -> EagerOutputs:
-        return EagerOutputs(self.case)
-
-
-def _free() -> None:
-    """Give back what a failed attempt held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def _now(self) -> float:
+        """Seconds of wall time, without those that were spent waiting for a process that hung: they are nobody's."""
+        now = self.clock.now if self.clock else time.perf_counter
+        return now() - self.place.patience.lost_s

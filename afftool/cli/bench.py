@@ -57,6 +57,10 @@ def bench(
         Literal["auto", "none", "process"],
         typer.Option("--isolate", help="process: each row in a process of its own; auto: where it disturbs others."),
     ] = "auto",
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", help="Seconds until a row in a process of its own is ready; others cannot be ended."),
+    ] = Options.timeout_s,
     cache: Annotated[
         Literal["warm", "cold"],
         typer.Option("--cache", help="cold: the caches are emptied, and the device idle, before every timed step."),
@@ -103,6 +107,7 @@ def bench(
         budget_s=budget,
         precision=precision,
         isolate=isolate,
+        timeout_s=timeout,
         cache=cache,
         baseline=planned.baseline,
     )

@@ -22,7 +22,10 @@ class Options:
     sampling for the whole bench, shared by its rows; compiling is not in it. Sampling stops earlier where the 95%
     interval of every median is within `precision`. The `baseline` is measured along with every group that lacks it.
     `isolate` runs each row in a process of its own; `auto` does so where compiling or capturing for CUDA could disturb
-    a neighbour's memory. `cache="cold"` empties the caches before every timed step. Raises `UnknownName`, `SpecError`.
+    a neighbour's memory. Such a process is ended where it is not ready after `timeout_s`, or does not answer later for
+    many times longer than its steps took; nothing ends a row that hangs in this process. Where a kernel takes the
+    device from this process, all further rows run in others. `cache="cold"` empties the caches before every timed step.
+    Raises `UnknownName`, `SpecError`.
     """
 
     backends: tuple[str, ...] = ("eager",)
@@ -30,6 +33,7 @@ class Options:
     budget_s: float = 10.0
     precision: float = 0.01
     isolate: Literal["auto", "none", "process"] = "auto"
+    timeout_s: float = 1800.0
     cache: Cache = "warm"
     baseline: FusionSpec | None = field(default_factory=lambda: FusionSpec.parse(DEFAULT_BASELINE))
 
@@ -38,6 +42,8 @@ class Options:
         check_names("measure", self.measures, catalog.MEASURES)
         if not (self.budget_s > 0 and 0 < self.precision < 1):  # said so, not-a-number is refused as well
             raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
+        if not self.timeout_s > 0:
+            raise SpecError("--timeout must be above 0", hint="for example --timeout 600")
 
     @property
     def executes(self) -> bool:

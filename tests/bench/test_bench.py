@@ -312,11 +312,11 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from afftool.bench.child import Isolated\n"
+        "from afftool.bench.child import Isolated, Patience\n"
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "from afftool.bench.rows import blank\n"
-        "child = Isolated(spec, blank(spec, 'eager'), measures=('latency',))\n"
+        "child = Isolated(spec, blank(spec, 'eager'), measures=('latency',), patience=Patience(600))\n"
         f"Path({str(pids)!r}).write_text(str(child.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -133,7 +133,10 @@ def uses_gpu(device: str) -> bool:
     if not device.startswith("cuda"):
         return False
     holds = getattr(torch._C, "_cuda_hasPrimaryContext", None)
-    return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    try:
+        return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    except RuntimeError:  # a device that no longer answers this process: there is a context, and a kernel failed in it
+        return True
 
 
 def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""Where rows are made ready: in this process, or each in one of its own.
+
+A kernel that fails (an illegal access, an assertion) takes the device from its whole process: nobody in it can use that
+again. So once the device no longer answers here, rows are made ready in processes of their own, those that were ready
+before as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from afftool.bench.child import Patience, enter_child
+from afftool.bench.entry import EagerOutputs, Entrant, enter
+from afftool.bench.rows import Row
+from afftool.build import Case, build_case
+from afftool.device_health import answers, free_memory
+from afftool.measure.time.contestant import Clock, clock_for
+from afftool.record import Isolation
+from afftool.spec import CaseSpec
+from afftool.spec.options import Options
+
+
+class Here:
+    """A case in this process: built, and run by eager, once for all of its backends and not before it is needed."""
+
+    def __init__(self, spec: CaseSpec) -> None:
+        self._spec = spec
+
+    @cached_property
+    def case(self) -> Case:
+        """The case."""
+        return build_case(self._spec)
+
+    @cached_property
+    def eager(self) -> EagerOutputs:
+        """What eager makes of it."""
+        return EagerOutputs(self.case)
+
+
+@dataclass
+class Place:
+    """Makes rows ready as `options` say, where `isolation` says; `clock` is the device's own unless given.
+
+    `isolation` becomes `process`, for good, where the device no longer answers this one. A clock that was given stays
+    behind then: those processes have the device's own.
+    """
+
+    options: Options
+    isolation: Isolation
+    clock: Clock | None
+    patience: Patience
+
+    def enter(self, row: Row, here: Here) -> None:
+        """Make a row ready, or note why it cannot be; `here` is its case for this process."""
+        try:
+            row.enter(self._local(row, here) if self.isolation == "none" else self._child(row))
+        except (Exception, SystemExit) as error:
+            row.fail(error)
+        if row.failed:
+            self.recover(row.spec.device)
+
+    def recover(self, device: str) -> None:
+        """After something failed on `device`: give back what that held, and see whether it can still be used here.
+
+        To be called after the `except` block: in it the exception still holds its frames, and they the memory.
+        """
+        if self.isolation == "none":
+            free_memory()
+            if not answers(device):
+                self.isolation = "process"
+
+    def enter_lost(self, rows: Sequence[Row]) -> bool:
+        """Make those rows ready again that were so in this process before it lost the device; whether there were any.
+
+        A row that fails for it says why; its times, if it has them, stay.
+        """
+        lost = [row for row in rows if self.isolation == "process" and row.entrant and row.entrant.pid is None]
+        for row in lost:
+            row.close()
+            self.enter(row, Here(row.spec))
+        return bool(lost)
+
+    def _local(self, row: Row, here: Here) -> Entrant:
+        return enter(
+            here.case,
+            row.known,
+            eager=here.eager,
+            measures=self.options.measures,
+            clock=self.clock or clock_for(row.spec.device),
+            cache=self.options.cache,
+        )
+
+    def _child(self, row: Row) -> Entrant:
+        return enter_child(
+            row.spec,
+            row.known,
+            measures=self.options.measures,
+            cache=self.options.cache,
+            threads=torch.get_num_threads(),
+            patience=self.patience,
+        )
