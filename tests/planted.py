@@ -113,7 +113,10 @@ class Hangs(Exits):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():
-            time.sleep(600)
+            if x.is_cuda:
+                torch.cuda._sleep(1 << 60)  # cycles: a kernel that runs for years
+            else:
+                time.sleep(600)
         return Plain.forward(self, x, y)
 
 

@@ -1,5 +1,6 @@
 """How long a row in a process of its own is waited for. The process is played where its answers do not matter."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -132,10 +133,14 @@ def test_waiting_for_a_row_that_hangs_costs_the_others_none_of_their_budget(monk
     assert (other.status, other.stopped, other.isolation) == ("ok", "precision", "process")
 
 
-def test_a_row_that_hangs_while_it_is_timed_fails_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+def test_a_row_that_hangs_while_it_is_timed_fails_and_the_rest_goes_on(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("afftool.bench.child.LEAST_WAIT_S", 3.0)
     options = Options(measures=("latency",), isolate="process", baseline=None, precision=0.9, budget_s=60.0)
-    hung, other = bench([case("planted:Hangs:after=40"), case("planted:Plain")], options)
+    cases = [dataclasses.replace(case(name), device=device) for name in ("planted:Hangs:after=40", "planted:Plain")]
+    hung, other = bench(cases, options)
     assert hung.status == "failed"
     assert str(hung.reason).startswith("its process did not answer for 3 s (hint: ")
     assert other.status == "ok", other.reason
