@@ -12,6 +12,7 @@
     │   └── StoreError                a run store that cannot be read or written
     ├── BaselineError        exit 5   a baseline that is missing or not comparable
     ├── NothingMeasured      exit 6   every case was skipped or failed
+    │   └── DeviceLost                a device that no longer answers this process: what was to come cannot be measured
     ├── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
     └── Rejected             (no exit) a measurement that must not be kept: becomes a failed record
 
@@ -84,6 +85,10 @@ class NothingMeasured(AfftoolError):
     """Every requested case was skipped or failed."""
 
     exit_code = 6
+
+
+class DeviceLost(NothingMeasured):
+    """A device that no longer answers this process, or never did: only a fresh process can use it, if any."""
 
 
 class Unavailable(AfftoolError):

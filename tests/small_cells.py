@@ -38,6 +38,11 @@ def watched(*, seeds: int = 1) -> StudySpec:
     return small(seeds=seeds, epochs=4, host="watched:build", budget=None).with_variants(["add", "aff"])
 
 
+def mortal() -> StudySpec:
+    """One cell that ends its device between two that are well, two epochs each."""
+    return small(epochs=2, host="dying:build", budget=None).with_variants(["add", "dying:Dying", "aff"])
+
+
 def train(made: Plan, engine: Engine, folder: Path, *, backwards: bool = False) -> dict[str, CellRecord]:
     """All records by identity, each yielded exactly once."""
     cells = todo(made, {}, Shard())

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from afftool.data.splits import IGNORE
+from afftool.device_health import answers, free_memory
+from afftool.errors import DeviceLost
+from afftool.failure import Failure
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study.arrays import Arrays, Batch, batches
 from afftool.study.cells import CellRecord, CellSpec, Checkpoint
@@ -74,17 +77,30 @@ def train(
     """Train `cell` from its last checkpoint, or from the start, and score it on the test split.
 
     Checkpoints are written after every epoch and dropped by the caller once the record is safe. A diverging
-    loss or a module that raises gives a record that says so; only an interrupt comes through. `device` is the one
-    of `cell.device`'s kind to use, for example `cuda:1`.
+    loss or a module that raises gives a record that says so. An interrupt comes through, and `DeviceLost` is raised
+    where the device no longer answers afterwards: nothing can be said of the cell then. `device` is the one of
+    `cell.device`'s kind to use, for example `cuda:1`.
     """
     where = torch.device(device or cell.device)
-    with _conditions(cell), seeded(cell.seed, "cell"):
-        try:
+    record = _tried(cell, data, where, checkpoint, report)
+    if record.status == "failed":
+        free_memory()
+        if not answers(str(where)):
+            raise DeviceLost(f"{where} no longer answers after {record.reason}")
+    return record
+
+
+def _tried(
+    cell: CellSpec, data: Arrays, where: torch.device, checkpoint: Checkpoint, report: Callable[[Tick], None]
+) -> CellRecord:
+    """The record of a training, whatever came of it."""
+    try:
+        with _conditions(cell), seeded(cell.seed, "cell"):
             return _train(cell, data, where, checkpoint, report)
-        except DivergedError as error:
-            return _record(cell, status="failed", reason=f"diverged: {error}", failed_step=error.step)
-        except Exception as error:
-            return _record(cell, status="failed", reason=f"{type(error).__name__}: {error}")
+    except DivergedError as error:
+        return _record(cell, status="failed", reason=f"diverged: {error}", failed_step=error.step)
+    except Exception as error:
+        return _record(cell, status="failed", reason=Failure.of(error).reason)
 
 
 def _train(

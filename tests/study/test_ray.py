@@ -7,8 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import dying
 import pytest
-from small_cells import planned, results, train, two_cells, watched
+from small_cells import mortal, planned, results, train, two_cells, watched
 from watched import held, resumed, taken, whole
 
 from afftool.errors import SpecError
@@ -90,6 +91,21 @@ def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
     assert sorted(taken().values()) == sorted([resumed(epochs=4), resumed(epochs=4), whole(epochs=4), whole(epochs=4)])
     monkeypatch.delenv("WATCHED_LOG")
     assert {record.identity: record.result() for record in ended} == results(train(made, run_here, tmp_path / "here"))
+
+
+def test_a_process_whose_gpu_is_lost_ends_and_its_cell_goes_on_in_a_fresh_one(
+    cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is one that Ray counts and nobody uses."""
+    monkeypatch.setenv("DYING_LOG", str(folder / "deaths"))
+    node = cluster.add_node(num_cpus=1, num_gpus=1, env_vars={"DYING_LOG": str(folder / "deaths")})
+    made = planned(mortal().with_variants(["dying:Dying", "aff"]))
+    try:
+        records = train(made, RayEngine(address=cluster.address, gpus=1), tmp_path / "ray")
+    finally:
+        cluster.remove_node(node)
+    assert [record.status for record in records.values()] == ["ok", "ok"]
+    assert dying.deaths() == 1
 
 
 def descends(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,25 @@ def test_a_module_that_raises_gives_a_record_that_is_tried_again() -> None:
     record = train(cell, two_cells().data, checkpoint=Memory(), report=ignore)
     assert (record.status, record.finished) == ("failed", False)
     assert record.reason
+
+
+def test_memory_that_ran_out_is_given_back_once_nothing_holds_what_was_allocated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allocated: list[weakref.ref[torch.Tensor]] = []
+    held: list[bool] = []
+
+    def full(*_: object) -> None:
+        maps = torch.zeros(8)
+        allocated.append(weakref.ref(maps))
+        raise torch.OutOfMemoryError(f"CUDA out of memory beside {len(maps)} values")
+
+    monkeypatch.setattr("afftool.study.train.evaluate", full)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(allocated[0]() is not None))
+    record = train(first_cell(epochs=1), two_cells().data, checkpoint=Memory(), report=ignore)
+    assert (record.status, record.finished) == ("failed", False)
+    assert str(record.reason).startswith("out of memory: CUDA out of memory beside 8 values")
+    assert held == [False]
 
 
 def test_training_learns() -> None:

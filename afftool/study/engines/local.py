@@ -1,7 +1,8 @@
 """Cells on one machine: in this process one after the other, or on its cores and GPUs in N fresh processes.
 
-Each process trains one cell at a time. A worker that dies is replaced and its cell goes on from the last epoch; if
-this process dies, the workers end too. `concurrent.futures` is no help here: one killed worker breaks its whole pool.
+Each process trains one cell at a time. A worker that dies is replaced and its cell goes on from the last epoch; one
+whose device stopped answering ends itself, for every further cell would fail in it at once. If this process dies, the
+workers end too. `concurrent.futures` is no help here: one killed worker breaks its whole pool.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import tempfile
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -21,12 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from afftool.device_health import answers
+from afftool.errors import DeviceLost
 from afftool.study.arrays import Arrays
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
 
 ATTEMPTS = 3
 """How often a cell is tried whose worker dies; a cell that kills its worker every time is the cell's own fault."""
+_UNUSABLE = "`nvidia-smi` shows who uses it, and whether it takes more than one process; what is done is stored"
 _ARRAYS = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
 
 
@@ -35,14 +40,21 @@ def run_here(
 ) -> Iterator[Tick | CellRecord]:
     """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between.
 
-    `device` is the one of the cells' kind to use, for example `cuda:1`.
+    `device` is the one of the cells' kind to use, for example `cuda:1`. Raises `DeviceLost` once it no longer answers,
+    after the record of the cell that was being trained: no further one can be trained here.
     """
     for cell in cells:
         ticks: list[Tick] = []
         kept = FileCheckpoint(folder, cell.identity)
-        record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
+        lost: DeviceLost | None = None
+        try:
+            record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
+        except DeviceLost as error:
+            record, lost = _failed(cell, error.message), error
         yield from ticks
         yield record
+        if lost:
+            raise DeviceLost(lost.message, hint="what is done is stored; with --workers 1 a fresh process goes on")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,35 +64,58 @@ class LocalEngine:
     devices: tuple[str, ...]
 
     def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
-        """Yield ticks as epochs end and records as cells end, in no fixed order."""
+        """Yield ticks as epochs end and records as cells end, in no fixed order.
+
+        Raises `DeviceLost` if no worker can use its device, with the cells that are left untrained.
+        """
         if not cells:
             return
-        waiting, attempts = deque(cells), dict.fromkeys((cell.identity for cell in cells), 0)
         with tempfile.TemporaryDirectory(prefix="afftool-") as shared:
             rest = _save(data, Path(shared))
             workers = [_Worker(device, shared, rest, folder) for device in self.devices[: len(cells)]]
             try:
-                while waiting or any(worker.cell for worker in workers):
-                    for worker in workers:
-                        if not worker.cell and waiting:
-                            worker.give(waiting.popleft())
-                    for worker in _ready(workers):
-                        event = worker.take()
-                        if event is not None:
-                            yield event
-                            continue
-                        lost = worker.cell
-                        worker.restart()
-                        if lost is None:  # it died between two cells: nothing is lost with it
-                            continue
-                        attempts[lost.identity] += 1
-                        if attempts[lost.identity] < ATTEMPTS:
-                            waiting.appendleft(lost)  # goes on next, from its checkpoint
-                        else:
-                            yield _lost(lost)
+                yield from _share_out(cells, workers)
             finally:
                 for worker in workers:
                     worker.stop()
+
+
+def _share_out(cells: Sequence[CellSpec], workers: list[_Worker]) -> Iterator[Tick | CellRecord]:
+    """Keep the workers busy until all cells are done; those that cannot use their device leave the list."""
+    waiting, attempts = deque(cells), dict.fromkeys((cell.identity for cell in cells), 0)
+    while waiting or any(worker.cell for worker in workers):
+        for worker in workers:
+            if not worker.cell and waiting:
+                worker.give(waiting.popleft())
+        for worker in _ready(workers):
+            event = worker.take()
+            if not isinstance(event, _End):
+                yield event
+                continue
+            lost = worker.cell
+            if event.started:
+                worker.restart()
+            else:  # no cell's fault, and a fresh process would fare no better
+                worker.stop()
+                workers.remove(worker)
+                if not workers:
+                    raise DeviceLost(event.why, hint=_UNUSABLE)
+                warnings.warn(f"{event.why}: {len(workers)} of {len(workers) + 1} workers go on", stacklevel=2)
+            if lost is None:  # it died between two cells: nothing is lost with it
+                continue
+            attempts[lost.identity] += event.started
+            if attempts[lost.identity] < ATTEMPTS:
+                waiting.appendleft(lost)  # goes on next, from its checkpoint
+            else:
+                yield _failed(lost, f"its worker died {ATTEMPTS} times: {event.why}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+    """A worker's last words, or what is thought of one that had none; not `started`: it never could use its device."""
+
+    why: str = "killed, or out of memory; fewer --workers leave more memory"
+    started: bool = True
 
 
 class _Worker:
@@ -107,12 +142,12 @@ class _Worker:
         except OSError:
             return
 
-    def take(self) -> Tick | CellRecord | None:
-        """What it has to say; None if it died."""
+    def take(self) -> Tick | CellRecord | _End:
+        """What it has to say; after an end it is to be restarted or stopped."""
         try:
-            event: Tick | CellRecord = self.connection.recv()
+            event: Tick | CellRecord | _End = self.connection.recv()
         except (EOFError, OSError):
-            return None
+            return _End()
         if isinstance(event, CellRecord):
             self.cell = None
         return event
@@ -136,9 +171,12 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
 
 
 def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any], folder: str) -> None:
-    """A worker's life: take a cell, train it, tell; until the pipe closes."""
+    """A worker's life: take a cell, train it, tell; until the pipe closes, or its device no longer answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if not answers(device):
+        connection.send(_End(f"{device} does not answer", started=False))
+        return
     data = _load(Path(shared), rest)
     while True:
         try:
@@ -146,7 +184,12 @@ def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any]
         except (EOFError, OSError):
             return
         kept = FileCheckpoint(Path(folder), cell.identity)
-        connection.send(train(cell, data, checkpoint=kept, report=connection.send, device=device))
+        try:
+            record = train(cell, data, checkpoint=kept, report=connection.send, device=device)
+        except DeviceLost as lost:
+            connection.send(_End(lost.message))  # and no record: the cell is another process's to try
+            return
+        connection.send(record)
 
 
 def _end_with_parent() -> None:
@@ -172,10 +215,5 @@ def _load(folder: Path, rest: dict[str, Any]) -> Arrays:
     return Arrays(**rest, **mapped)
 
 
-def _lost(cell: CellSpec) -> CellRecord:
-    return CellRecord(
-        cell=cell,
-        identity=cell.identity,
-        status="failed",
-        reason=f"its worker died {ATTEMPTS} times (killed, or out of memory); fewer --workers leave more memory",
-    )
+def _failed(cell: CellSpec, reason: str) -> CellRecord:
+    return CellRecord(cell=cell, identity=cell.identity, status="failed", reason=reason)

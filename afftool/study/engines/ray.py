@@ -1,8 +1,8 @@
 """Cells on a Ray cluster, fractions of a GPU included. The extra `ray` brings it.
 
 Checkpoints travel through an actor on the driver's node into the driver's folder, so a cell whose worker or node
-is gone goes on from its last epoch on another node, without a shared file system. Ray retries the task; the record is
-taken once.
+is gone, or whose device stopped answering, goes on from its last epoch elsewhere, without a shared file system. Ray
+retries the task; the record is taken once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.device import count_gpus
 from afftool.environment import cores
-from afftool.errors import LoadError
+from afftool.errors import DeviceLost, LoadError
 from afftool.registry import need
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from afftool.study.train import Tick
 
 RETRIES = 5
-"""How often Ray tries a cell again whose worker or node is gone."""
+"""How often Ray tries a cell again whose worker, node or device is gone."""
 POLL_S = 0.5
 
 
@@ -135,7 +135,9 @@ class RayEngine:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote(str(folder.absolute()))
         shared = ray.put(data)
-        task = ray.remote(_train_remotely)
+        # A GPU's process ends with its cell, and so does what it held or broke of the GPU. Ray's own default, which it
+        # leaves out where `options` name the GPUs.
+        task = ray.remote(max_calls=1 if self.gpus else 0, retry_exceptions=[DeviceLost])(_train_remotely)
         queue, waiting = deque(cells), dict[Any, CellSpec]()
         try:
             while queue or waiting:
@@ -202,9 +204,10 @@ def _result(ray: Any, reference: Any, cell: CellSpec) -> CellRecord:
     try:
         return CellRecord.from_dict(ray.get(reference))
     except ray.exceptions.RayError as error:
+        why = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         return CellRecord(
             cell=cell,
             identity=cell.identity,
             status="failed",
-            reason=f"Ray gave up on it: {type(error).__name__}: {str(error).splitlines()[0]}",
+            reason=f"Ray gave up on it: {type(why).__name__}: {str(why).splitlines()[0]}",
         )
