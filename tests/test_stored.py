@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from still_says import assert_still_says
 
 from afftool.cli import main
 from afftool.record import Environment
@@ -39,24 +40,6 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return capsys.readouterr().out
 
     return ask
-
-
-def assert_still_says(now: Any, then: Any, where: str = "") -> None:
-    """Everything of `then` is in `now`, in the same order; what `now` has besides is null."""
-    if isinstance(then, dict):
-        assert [key for key in now if key in then] == list(then), where
-        for key, value in now.items():
-            if key in then:
-                assert_still_says(value, then[key], f"{where}.{key}")
-            else:
-                assert value is None, f"{where}.{key}"
-    elif isinstance(then, list):
-        assert len(now) == len(then), where
-        for number, pair in enumerate(zip(now, then, strict=True)):
-            assert_still_says(*pair, f"{where}[{number}]")
-    else:
-        assert now == then, where
-        assert type(now) is type(then), where
 
 
 def rows(text: str) -> list[dict[str, str]]:

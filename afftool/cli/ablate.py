@@ -47,7 +47,7 @@ def ablate(
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", help="Epochs a cell.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "-b", help="Images a step.")] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", help="Cells at a time [default: one a core; GPUs by memory].")
+        int | None, typer.Option("--workers", "-w", help="Cells at a time [default: one a core; 1-4 a GPU, by memory].")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="Ray's cluster: auto, or HOST:PORT.")] = None,

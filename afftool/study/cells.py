@@ -17,8 +17,8 @@ from afftool.study.recipe import Recipe
 Task = Literal["classify", "segment"]
 CellStatus = Literal["ok", "failed"]
 
-MEASURED = ("images_per_s", "train_s", "finished_at")
-"""Fields that tell how the training went on that day; all others are the same bit for bit in every run of a cell."""
+MEASURED = ("images_per_s", "train_s", "gpu", "finished_at")
+"""Fields that tell how and where the training went on that day; all others are the same bit for bit in every run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,8 @@ class CellRecord(Plain):
     `bands` is the same score per object-size band. `losses` are the mean training losses per epoch, `scores` the
     test scores at the epochs they were taken. `signal` is the root mean square of each fusion's output at
     initialisation, in the order of the forward pass. `digest` hashes the trained weights. `failed_step` is the step
-    (from 0) whose loss was no usable number. `params` and `macs` are the whole network's for one image.
+    (from 0) whose loss was no usable number. `params` and `macs` are the whole network's for one image. `gpu` is the
+    name of the one it was trained on, None on the CPU.
     """
 
     cell: CellSpec
@@ -119,6 +120,7 @@ class CellRecord(Plain):
     macs: int | None = None
     images_per_s: float | None = None
     train_s: float | None = None
+    gpu: str | None = None
     finished_at: str = ""
 
     @property

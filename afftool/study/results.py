@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +45,10 @@ class Results:
             if cell.score is not None:
                 found[name][seed] = cell.score
         return found
+
+    def gpus(self) -> dict[str, int]:
+        """How many cells were trained on each kind of GPU, as far as it is known."""
+        return dict(sorted(Counter(cell.gpu for cell in self.cells.values() if cell.gpu).items()))
 
     def cells_of(self, variant: str) -> list[CellRecord]:
         """What is known of one variant's cells, whatever became of them."""

@@ -7,8 +7,8 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,7 +87,7 @@ def train(
         free_memory()
         if not answers(str(where)):
             raise DeviceLost(f"{where} no longer answers after {record.reason}")
-    return record
+    return replace(record, gpu=torch.cuda.get_device_name(where) if where.type == "cuda" else None)
 
 
 def _tried(
@@ -95,7 +95,7 @@ def _tried(
 ) -> CellRecord:
     """The record of a training, whatever came of it."""
     try:
-        with _conditions(cell), seeded(cell.seed, "cell"):
+        with _conditions(cell, where), seeded(cell.seed, "cell"):
             return _train(cell, data, where, checkpoint, report)
     except DivergedError as error:
         return _record(cell, status="failed", reason=f"diverged: {error}", failed_step=error.step)
@@ -234,13 +234,15 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _conditions(cell: CellSpec) -> Iterator[None]:
-    """The thread count that is part of the cell's identity, and what was set before afterwards."""
+def _conditions(cell: CellSpec, where: torch.device) -> Iterator[None]:
+    """The thread count that is part of the cell's identity, its GPU as the one that code means which names none, and
+    what was set before afterwards."""
     before, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(cell.threads)
     torch.backends.cudnn.benchmark = True
     try:
-        yield
+        with torch.cuda.device(where) if where.type == "cuda" else nullcontext():
+            yield
     finally:
         torch.set_num_threads(before)
         torch.backends.cudnn.benchmark = benchmark

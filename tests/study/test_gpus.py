@@ -1,6 +1,11 @@
 """Cells go to the GPU that was named, or in turns to all of them. No GPU is needed: torch.cuda is played."""
 
+import importlib.util
+import inspect
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +15,10 @@ from small_cells import small
 
 from afftool.cli import main
 from afftool.device import resolve_device, resolve_devices
-from afftool.errors import SpecError
+from afftool.errors import NothingMeasured, SpecError
 from afftool.study import engines
-from afftool.study.engines import gpus, local
+from afftool.study.cells import CellRecord, CellSpec
+from afftool.study.engines import gpu_room, gpus, local
 from afftool.study.engines.gpus import share
 from afftool.study.engines.local import LocalEngine
 from afftool.study.plan import Conditions, Plan, plan
@@ -25,15 +31,41 @@ def _four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four GPUs of 80 GiB, and a cell takes four; six cores."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GIB, 80 * GIB))
-    monkeypatch.setattr(gpus, "step_bytes", lambda plan, device: 4 * GIB)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", _no_context)
+    monkeypatch.setattr(gpus, "Child", Measuring)
     monkeypatch.setattr(engines, "cores", lambda: 6)
+
+
+def _no_context(*_: Any) -> None:
+    raise AssertionError("the process that starts the workers uses no GPU itself")
+
+
+class Measuring:
+    """The process that measures, played: every GPU has 80 GiB free, and a cell takes four; it is to be ended."""
+
+    running = 0
+
+    def __init__(self, module: str) -> None:
+        assert importlib.util.find_spec(module)
+        Measuring.running += 1
+
+    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        inspect.signature(getattr(gpu_room, verb)).bind(**json.loads(json.dumps(fields)))
+        return {"free_bytes": [80 * GIB for _ in fields["indices"]], "step_bytes": 4 * GIB}
+
+    def stop(self) -> None:
+        Measuring.running -= 1
 
 
 def test_gpus_are_shared_by_memory() -> None:
     assert share([80 * GIB, 80 * GIB], 4 * GIB, cores=6) == (0, 1, 0, 1, 0, 1)
     assert share([12 * GIB, 80 * GIB], 4 * GIB, cores=5) == (0, 1, 0, 1, 1)
     assert share([2 * GIB], 4 * GIB, cores=16) == (0,)
+
+
+def test_a_gpu_takes_four_cells_at_most_unless_more_are_asked_for() -> None:
+    assert share([80 * GIB], GIB, cores=16) == (0,) * 4
+    assert share([80 * GIB, 80 * GIB], GIB, cores=16) == (0, 1) * 4
 
 
 @pytest.mark.usefixtures("_four_gpus")
@@ -59,7 +91,8 @@ def test_a_study_without_a_gpu_means_the_cpu(monkeypatch: pytest.MonkeyPatch) ->
         ([], (0, 1, 2, 3, 0, 1)),
         (["--device", "cuda"], (0, 1, 2, 3, 0, 1)),
         (["--device", "cuda", "--workers", "9"], (0, 1, 2, 3, 0, 1, 2, 3, 0)),
-        (["--device", "cuda:2"], (2,) * 6),
+        (["--device", "cuda:2"], (2,) * 4),
+        (["--device", "cuda:2", "--workers", "6"], (2,) * 6),
         (["--device", "cuda:2", "--workers", "2"], (2, 2)),
     ],
 )
@@ -83,6 +116,15 @@ def test_ablate_sends_its_cells_to_all_gpus_in_turns_or_to_the_one_named(
     engine = asked["engine"]
     assert isinstance(engine, LocalEngine)
     assert engine.devices == tuple(f"cuda:{index}" for index in indices)
+    assert Measuring.running == 0
+
+
+def test_memory_that_cannot_be_measured_ends_the_study_with_a_way_around_it() -> None:
+    """Asked of a real process, which finds no such GPU."""
+    made = plan(small("gain"), Conditions(device="cuda"))
+    with pytest.raises(NothingMeasured, match="could not be measured on cuda:90") as refused:
+        gpus.measured(made, [90])
+    assert "--workers N" in str(refused.value.hint)
 
 
 def _environment() -> Any:
@@ -107,3 +149,27 @@ def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pyte
         engine = engines.build_engine("local", made, device=device, workers=0, address=None, gpus=None)
         list(engine([cell for _, _, cell in made.cells][:1], made.data, tmp_path))
     assert used == ["cuda:1", "cuda"]
+
+
+def test_a_cell_is_trained_with_its_gpu_as_the_one_meant_where_none_is_named_and_its_record_says_which_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meant = ["cuda"]
+
+    @contextmanager
+    def chosen(device: torch.device) -> Iterator[None]:
+        meant.append(str(device))
+        yield
+        meant.pop()
+
+    def noted(cell: CellSpec, *_: Any) -> CellRecord:
+        return CellRecord(cell=cell, identity=cell.identity, reason=meant[-1])
+
+    monkeypatch.setattr(torch.cuda, "device", chosen)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the kind of {device}")
+    monkeypatch.setattr("afftool.study.train._train", noted)
+    made = plan(small("gain"), Conditions(device="cuda"))
+    engine = engines.build_engine("local", made, device="cuda:1", workers=0, address=None, gpus=None)
+    (record,) = engine([made.cells[0][2]], made.data, Path())
+    assert isinstance(record, CellRecord)
+    assert (record.reason, record.gpu, meant) == ("cuda:1", "the kind of cuda:1", ["cuda"])

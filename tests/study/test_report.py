@@ -125,6 +125,18 @@ def test_what_had_to_be_assumed_about_the_data_is_among_the_notes() -> None:
     assert assumed not in study_report(results(plan, known), HERE).notes  # as plans stored before have none
 
 
+def test_cells_of_different_gpus_are_not_mixed_without_a_word() -> None:
+    plan, known = made(study("scale"), rising)
+    on_one = {identity: dataclasses.replace(cell, gpu="NVIDIA H200") for identity, cell in known.items()}
+    first, word = next(iter(on_one)), "different GPUs (1 on NVIDIA A100 and 20 on NVIDIA H200)"
+    mixed = on_one | {first: dataclasses.replace(on_one[first], gpu="NVIDIA A100")}
+    reports = [study_report(results(plan, cells), HERE) for cells in (known, on_one, mixed)]
+    assert [any(word in note for note in report.notes) for report in reports] == [False, False, True]
+    told = [dict(report.facts)["trained with"].partition(",")[0] for report in reports]
+    assert told == ["cpu", "cpu on NVIDIA H200", "cpu on NVIDIA A100 and NVIDIA H200"]
+    assert {cell["gpu"] for cell in reports[2].document["cells"]} == {"NVIDIA H200", "NVIDIA A100"}
+
+
 def test_missing_cells_are_said_to_be_missing() -> None:
     plan, known = made(study("scale"), rising)
     known.popitem()

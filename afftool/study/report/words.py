@@ -43,8 +43,9 @@ def study_facts(results: Results, environment: Environment) -> tuple[tuple[str, 
     done = sum(cell.finished for cell in results.cells.values())
     left = {"missing": len(plan.cells) - len(results.cells), "broken off": len(results.cells) - done}
     some = next(iter(results.cells.values()), None)
+    gpus = " and ".join(results.gpus())
     how = (
-        f"{some.cell.device}, {some.cell.dtype}, {some.cell.threads} thread(s) a cell, "
+        f"{some.cell.device}{f' on {gpus}' if gpus else ''}, {some.cell.dtype}, {some.cell.threads} thread(s) a cell, "
         f"{'compiled' if some.cell.compiled else 'not compiled'}, torch {some.cell.torch}"
         if some
         else "nothing trained yet"
@@ -86,6 +87,12 @@ def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[st
         notes.append(
             "Some cells failed. They have no score, so means and differences are over the seeds that survived, which "
             "flatters a variant that diverges."
+        )
+    if len(gpus := results.gpus()) > 1:
+        notes.append(
+            f"Cells were trained on different GPUs ({' and '.join(f'{n} on {gpu}' for gpu, n in gpus.items())}), which "
+            "round differently: part of a difference between two cells may be that. Trained images/s are "
+            "means over all of them."
         )
     if results.plan.note:
         notes.append(results.plan.note)
