@@ -22,7 +22,7 @@ from afftool.gate.config import GateConfig
 from afftool.gate.judge import Judgement, Missing
 from afftool.gate.listeners import Checked, Listener, listeners_for
 from afftool.gate.reading import DEFAULT, METRICS, choose
-from afftool.gate.worktree import terminations_raise
+from afftool.interruption import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
 from afftool.spec.sweep import Words

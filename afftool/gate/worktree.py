@@ -16,22 +16,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from afftool.errors import UserError
 from afftool.gate.config import GateCase
+from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points
 
 _PATIENCE_S = 5.0
 """How long an interrupted git may clean up after itself."""
-_TERMINATIONS: Sequence[signal.Signals] = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 
 
 @dataclass(frozen=True)
@@ -138,50 +134,6 @@ def _registered(root: Path, tree: Path) -> bool:
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1].removeprefix("fatal: ") if lines else "no reason given"
-
-
-Handler = Callable[[int, FrameType | None], Any] | int | None
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def terminations_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed.
-
-    One that this process was started to ignore, as `nohup` has it ignore SIGHUP, stays ignored.
-    """
-    heeded = [number for number in _TERMINATIONS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = _handle(heeded, _interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """No signal ends the block early: a second Ctrl-C must not leave a worktree behind."""
-    previous = _handle([signal.SIGINT, *_TERMINATIONS], signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _handle(numbers: Sequence[signal.Signals], handler: Handler) -> dict[signal.Signals, Handler]:
-    """Set a handler; only the main thread may, and elsewhere nothing is set."""
-    previous: dict[signal.Signals, Handler] = {}
-    for number in numbers:
-        try:
-            previous[number] = signal.signal(number, handler)
-        except ValueError:
-            break
-    return previous
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 
 from afftool.errors import UserError
 from afftool.gate.config import parse
-from afftool.gate.worktree import find_repository, plan_worktree, targets, terminations_raise
+from afftool.gate.worktree import find_repository, plan_worktree, targets
+from afftool.interruption import terminations_raise
 
 
 def git(folder, *arguments, **environment):
