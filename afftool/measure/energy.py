@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from afftool.errors import Unavailable
+from afftool.nvml import Gpu
 
 if TYPE_CHECKING:
     from afftool.backends import Prepared
@@ -90,19 +91,6 @@ def find_counter(device: str) -> Millijoules:
     """The energy counter of a CUDA device. Raises `Unavailable`: no GPU, no NVML, no permission, no such counter."""
     if not device.startswith("cuda"):
         raise Unavailable(f"nothing counts energy on the {device.upper()}", hint="on an NVIDIA GPU, NVML does")
-    try:
-        import pynvml
-    except ImportError as error:
-        raise Unavailable("NVML's Python binding is not installed", hint="pip install 'afftool[gpu]'") from error
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(_uuid(device))
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError as error:
-        raise Unavailable(f"NVML counts no energy here: {error}", hint="it takes a GPU from Volta on") from error
-    return lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-
-
-def _uuid(device: str) -> Any:
-    """What NVML calls the device; its indices may differ from CUDA's (CUDA_VISIBLE_DEVICES, order)."""
-    return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
+    gpu = Gpu.open(device)
+    gpu.energy_mj()
+    return gpu.energy_mj

@@ -11,13 +11,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 
 from afftool import stats
 from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
+from afftool.nvml import Gpu
 
 SPREAD = 0.05
 DRIFT = 0.02
@@ -187,53 +186,3 @@ def _throttled_us() -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("throttled_usec"))
-
-
-HELD_BACK = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "temperature",
-    0x40: "temperature, by hardware",
-    0x80: "power brake",
-}
-"""Bits of NVML's clocks event reasons that mean the GPU ran slower than it could."""
-
-
-class Gpu:
-    """One GPU through NVML."""
-
-    def __init__(self, nvml: ModuleType, handle: Any) -> None:
-        self._nvml = nvml
-        self._handle = handle
-
-    @classmethod
-    def of(cls, device: str) -> Gpu | None:
-        """The GPU that torch calls `device`; None for a CPU, and without NVML or its Python binding."""
-        if not device.startswith("cuda"):
-            return None
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            uuid = torch.cuda.get_device_properties(device).uuid
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
-        except Exception:  # not installed, no permission, a MIG slice: the bench does without
-            return None
-
-    def throttling(self) -> set[str]:
-        """Why the clocks are held back at this moment."""
-        read = getattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or getattr(
-            self._nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None
-        )
-        try:
-            bits = int(read(self._handle)) if read else 0
-        except self._nvml.NVMLError:
-            return set()
-        return {reason for bit, reason in HELD_BACK.items() if bits & bit}
-
-    def processes(self) -> int:
-        """How many processes compute on it. Only the number is used: in a container NVML shows the host's ids."""
-        try:
-            return len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        except self._nvml.NVMLError:
-            return 0

@@ -3,7 +3,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from afftool.measure.time.conditions import Gpu, Ticks, Watch, disturbances, read_ticks, uses_gpu
+from afftool.measure.time.conditions import Ticks, Watch, disturbances, read_ticks, uses_gpu
+from afftool.nvml import Gpu
 
 HERTZ = os.sysconf("SC_CLK_TCK")
 

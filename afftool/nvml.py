@@ -1,0 +1,86 @@
+"""One GPU as NVIDIA's management library (NVML) knows it: what is set on it, what holds it back, who uses it.
+
+Neither torch nor the library's Python binding is imported before a GPU is asked for. What a driver or a board does
+not tell is None or nothing, never an error.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from afftool.errors import Unavailable
+
+HELD_BACK = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "temperature",
+    0x40: "temperature, by hardware",
+    0x80: "power brake",
+}
+"""Bits of NVML's clocks event reasons that mean the GPU ran slower than it could."""
+
+
+class Gpu:
+    """One GPU through NVML."""
+
+    def __init__(self, nvml: ModuleType, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+
+    @classmethod
+    def open(cls, device: str) -> Gpu:
+        """The GPU that torch calls `device`; NVML's own indices may differ (CUDA_VISIBLE_DEVICES, order).
+
+        Raises `Unavailable`: a CPU, no Python binding, no driver, a slice of a GPU (MIG).
+        """
+        if not device.startswith("cuda"):
+            raise Unavailable(f"{device} is no GPU", hint="NVML knows NVIDIA's GPUs")
+        try:
+            import pynvml
+        except ImportError as error:
+            raise Unavailable("NVML's Python binding is not installed", hint="pip install 'afftool[gpu]'") from error
+        import torch
+
+        try:
+            pynvml.nvmlInit()
+            uuid = torch.cuda.get_device_properties(device).uuid
+            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        except pynvml.NVMLError as error:
+            raise Unavailable(f"NVML does not know {device}: {error}", hint="see `nvidia-smi -L`") from error
+
+    @classmethod
+    def of(cls, device: str) -> Gpu | None:
+        """As `open`, for who does without: None where there is none."""
+        try:
+            return cls.open(device)
+        except Exception:  # also a torch that gives no uuid, or no properties: it is never worth a bench
+            return None
+
+    def throttling(self) -> set[str]:
+        """Why the clocks are held back at this moment."""
+        bits = self._told("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # an older binding or driver
+            bits = self._told("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return {reason for bit, reason in HELD_BACK.items() if (bits or 0) & bit}
+
+    def processes(self) -> int:
+        """How many processes compute on it. Only the number is used: in a container NVML shows the host's ids."""
+        return len(self._told("nvmlDeviceGetComputeRunningProcesses") or ())
+
+    def energy_mj(self) -> int:
+        """Millijoules since the driver was loaded. Raises `Unavailable`."""
+        try:
+            return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        except self._nvml.NVMLError as error:
+            raise Unavailable(f"NVML counts no energy here: {error}", hint="it takes a GPU from Volta on") from error
+
+    def _told(self, question: str, *about: int) -> Any:
+        """The answer to a question by its name in the library, None where it is not answered."""
+        ask = getattr(self._nvml, question, None)
+        if ask is None:
+            return None
+        try:
+            return ask(self._handle, *about)
+        except self._nvml.NVMLError:
+            return None
