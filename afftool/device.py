@@ -21,6 +21,11 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def gpu_index(device: str) -> int:
+    """Which GPU a device is: 1 for `cuda:1`, and 0, the first, for one that names none."""
+    return int(device.partition(":")[2] or 0)
+
+
 def resolve_device(word: str) -> str:
     """The device as torch knows it: `auto` is the first GPU, or the CPU. Raises `SpecError` if it is not there."""
     check_device(word)
@@ -29,7 +34,7 @@ def resolve_device(word: str) -> str:
     count = count_gpus()
     if word == "auto":
         return "cuda:0" if count else "cpu"
-    index = int(word.partition(":")[2] or 0)
+    index = gpu_index(word)
     if index >= count:
         found = f"only {count} CUDA device{'s' if count > 1 else ''} here" if count else "no CUDA device here"
         raise SpecError(f"--device {word}: there is {found}", hint="use --device auto or cpu; see `afftool doctor`")

@@ -12,12 +12,14 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from afftool import __version__
+from afftool.device import gpu_index
 from afftool.record import Environment
 
 State = Literal["ok", "warn", "missing"]
@@ -33,12 +35,16 @@ class Check:
     advice: str = ""
 
 
-def read() -> Environment:
-    """This machine and its software, as stored with every run."""
+def read(device: str) -> Environment:
+    """This machine and its software, as stored with every run on `device`.
+
+    The GPU is that one; the first where the device names none of them (`cpu`, and `cuda` for all of them), since what
+    was stored for these always named it.
+    """
     import torch
 
     cuda = torch.cuda.is_available()
-    properties = torch.cuda.get_device_properties(0) if cuda else None
+    properties = torch.cuda.get_device_properties(gpu_index(device)) if cuda else None
     return Environment(
         afftool=__version__,
         python=platform.python_version(),
@@ -130,8 +136,9 @@ def _check_cuda() -> Check:
     import torch
 
     if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        return Check("CUDA", "ok", f"{torch.version.cuda}, {count} x {torch.cuda.get_device_name(0)}")
+        kinds = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        found = ", ".join(f"{count} x {name}" for name, count in kinds.items())
+        return Check("CUDA", "ok", f"{torch.version.cuda}, {found}")
     if torch.version.cuda:
         return Check(
             "CUDA", "warn", "torch was built for it, but no GPU is visible", "check the driver with nvidia-smi"

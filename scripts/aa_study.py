@@ -81,7 +81,9 @@ def main() -> int:
     with Store.open(options.store) as store:
         for repeat in range(options.repeats):
             spec = study(repeat, options)
-            ablation = begin(spec, store, Conditions(), shard=Shard(), fresh=False, command=" ".join(sys.argv))
+            ablation = begin(
+                spec, store, Conditions(), device="cpu", shard=Shard(), fresh=False, command=" ".join(sys.argv)
+            )
             for event in ablation.events(LocalEngine(("cpu",) * options.workers)):
                 if isinstance(event, CellRecord) and event.score is None:
                     print(f"repeat {repeat}: {event.reason}", file=sys.stderr)
@@ -104,7 +106,7 @@ def report(
     options: argparse.Namespace, rows: list[tuple[int, Comparison, Comparison]], claimed: int, found: int
 ) -> str:
     """Markdown: the machine, the setting, every repeat, the two counts."""
-    environment = dataclasses.asdict(read())
+    environment = dataclasses.asdict(read("cpu"))
     machine = environment["gpu"] or environment["cpu"]
     setting = {key: value for key, value in vars(options).items() if key not in ("out", "store", "workers")}
     lines = [

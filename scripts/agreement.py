@@ -181,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     device = resolve_device(chosen.device)
     sys.path.insert(0, str(Path(__file__).parent))  # so that the bench finds `agreement:One`
-    here, load = environment.read(), environment.load_per_core()
+    here, load = environment.read(device), environment.load_per_core()
     sizes = SIZES["small" if chosen.small else device.partition(":")[0]]
     rows, agreed = agreement(device, sizes, chosen.turns, chosen.budget)
     repeats, held = against_itself(device, chosen.repeats, chosen.budget)

@@ -81,7 +81,7 @@ def main() -> None:
     )
     wall = time.perf_counter() - start
     own = wall - sum(spent.values())
-    here = environment.read()
+    here = environment.read("cpu")
     text = [
         "# What the bench itself costs",
         "",

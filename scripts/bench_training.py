@@ -187,7 +187,7 @@ def main() -> int:
 
 def report(options: argparse.Namespace, rows: list[tuple[float, float]], cells: int, device: str) -> str:
     """Markdown: the machine, the setting, every round, the median ratio."""
-    environment = read()
+    environment = read(device)
     ratios = [mine / other for mine, other in rows]
     setting = {key: value for key, value in vars(options).items() if key != "out"}
     lines = [

@@ -120,7 +120,7 @@ def check(folder: Path, planted: str, options: list[str]) -> Run:
 
 def report(runs: list[Run], options: list[str]) -> str:
     """The result as Markdown."""
-    here = environment.read()
+    here = environment.read("cpu")
     lines = ["# The gate on time, tried out", ""]
     for planted, right in (("nothing", "no regression"), ("10% more", "regression")):
         mine = [run for run in runs if run.planted == planted]

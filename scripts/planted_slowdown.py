@@ -54,7 +54,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     sys.path.insert(0, str(Path(__file__).parent))  # so that the bench finds `planted_slowdown:Base`
-    here, load = environment.read(), environment.load_per_core()
+    here, load = environment.read("cpu"), environment.load_per_core()
     lines = ["| run | ratio | 95% interval | width | seen | rounds | unsteady |", "|" + " --- |" * 7]
     seen = narrow = 0
     for run in range(chosen.runs):

@@ -1,29 +1,72 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from afftool import environment
+from afftool.measure.ceilings.bounds import Bounds
+from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 from afftool.record import Environment
 
 
 def test_the_machine_is_described_and_the_description_survives_storage() -> None:
-    here = environment.read()
+    here = environment.read("cpu")
     assert here.torch
     assert here.cpu
     assert here.cores >= 1
     assert here.threads >= 1
     assert here.memory_bytes
     assert Environment.from_dict(here.to_dict()) == here
-    assert environment.read().fingerprint == here.fingerprint
+    assert environment.read("cpu").fingerprint == here.fingerprint
 
 
 def test_another_thread_count_is_another_machine_and_more_free_memory_is_not() -> None:
-    here = environment.read()
+    here = environment.read("cpu")
     assert dataclasses.replace(here, threads=here.threads + 1).fingerprint != here.fingerprint
     assert dataclasses.replace(here, memory_bytes=1).fingerprint == here.fingerprint
+
+
+@pytest.fixture
+def _two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a large GPU and a small one."""
+    boards = [
+        SimpleNamespace(name="NVIDIA H200", total_memory=150_000_000_000, uuid="a"),
+        SimpleNamespace(name="NVIDIA T400", total_memory=4_000_000_000, uuid="b"),
+    ]
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: boards[int(str(device).rpartition(":")[2])])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: boards[index].name)
+
+
+@pytest.mark.usefixtures("_two_kinds")
+def test_the_gpu_is_the_one_that_runs_and_its_fingerprint_and_ceilings_are_its_own(tmp_path: Path) -> None:
+    large, small = environment.read("cuda:0"), environment.read("cuda:1")
+    assert (large.gpu, large.gpu_memory_bytes) == ("NVIDIA H200", 150_000_000_000)
+    assert (small.gpu, small.gpu_memory_bytes) == ("NVIDIA T400", 4_000_000_000)
+    assert small.fingerprint != large.fingerprint
+    ceilings = Ceilings(device="cuda:1", bandwidths=((1, 1e9),), flops_per_s={}, launch_s=1e-6)
+    CeilingsFile.beside(tmp_path / "runs.sqlite").keep(small.fingerprint, ceilings)
+    assert Bounds.of(tmp_path / "runs.sqlite", small, "cuda:1", ("latency",)).ceilings == ceilings
+    assert Bounds.of(tmp_path / "runs.sqlite", large, "cuda:0", ("latency",)).ceilings is None
+
+
+@pytest.mark.usefixtures("_two_kinds")
+def test_a_study_on_every_gpu_and_a_bench_on_the_cpu_name_the_first_one_as_they_always_did() -> None:
+    first = environment.read("cuda:0")
+    assert environment.read("cuda") == environment.read("cpu") == first
+
+
+@pytest.mark.usefixtures("_two_kinds")
+def test_the_doctor_names_every_kind_of_gpu_there_is() -> None:
+    check = next(check for check in environment.checks() if check.name == "CUDA")
+    assert check.found.endswith("1 x NVIDIA H200, 1 x NVIDIA T400")
 
 
 def test_every_check_that_is_not_fine_says_what_to_do() -> None:

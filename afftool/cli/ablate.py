@@ -107,7 +107,7 @@ def ablate(
     with Store.open(store) as opened:
         command = shlex.join(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
-            ablation = begin(spec, opened, conditions, shard=part, fresh=fresh, command=command)
+            ablation = begin(spec, opened, conditions, device=where, shard=part, fresh=fresh, command=command)
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

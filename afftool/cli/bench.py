@@ -178,8 +178,9 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, quiet:
     from afftool.bench.session import Interrupted, save_as_measured
     from afftool.measure.ceilings.bounds import Bounds
 
-    machine = environment.read()
-    bounds = Bounds.of(store.path, machine, placed.cases[0].device, asked.measures)
+    place = placed.cases[0].device
+    machine = environment.read(place)
+    bounds = Bounds.of(store.path, machine, place, asked.measures)
     _advise(bounds, device, machine, store.path)
     whole = dataclasses.replace(asked, measures=bounds.measures)
     with console.following(to_stderr=quiet) as follow:

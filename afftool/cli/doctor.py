@@ -38,7 +38,7 @@ def doctor(
         import torch
 
         torch.set_num_threads(threads)
-    machine = environment.read()
+    machine = environment.read(place)
     checks = list(environment.checks())
     if calibrate:
         from afftool.measure.ceilings.calibrate import calibrate as measure_ceilings

@@ -138,13 +138,14 @@ def _profile(
         torch.set_num_threads(threads)
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
     check_buildable(case for case, _ in placed)
+    machine = environment.read(device)
     done: list[Profiled] = []
     failures: list[Exception] = []
     with console.following(to_stderr=True) as follow:
         for number, (case, name) in enumerate(placed):
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
-                done.append(profile_case(case, name, out, formats=names, steps=steps, environment=environment.read()))
+                done.append(profile_case(case, name, out, formats=names, steps=steps, environment=machine))
             except (AfftoolError, FailedError) as error:
                 failure = Failure.of(error)
                 word = "skipped" if failure.status == "skipped" else "failed"

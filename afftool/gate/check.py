@@ -99,7 +99,7 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
     Raises `UserError`, and `NothingMeasured` if no case runs.
     """
     with checking.here_side() as side:
-        environment = read_environment(side)
+        environment = read_environment(side, checking.cases)
         accept(environment)
         readings = _read_exact_here(checking, side, environment)
         if "instructions" in checking.metrics:

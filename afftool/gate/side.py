@@ -33,7 +33,10 @@ from afftool.process import Answer, Child, ChildEnded, ChildFailed
 from afftool.record import Environment
 
 PROTOCOL = 2
-"""Its number changes with the verbs of `afftool.gate.worker` and with what they take and answer."""
+"""Its number changes with the verbs of `afftool.gate.worker` and with what they take and answer.
+
+But for `environment`, which is asked of the working tree alone and never of an older commit.
+"""
 
 
 Readings = dict[str, Reading]
@@ -140,9 +143,10 @@ def case_fields(case: GateCase) -> dict[str, Any]:
     return {**case.spec.fields(), "backend": case.backend}
 
 
-def read_environment(side: Side) -> Environment:
-    """The machine and the software of a side."""
-    return Environment.from_dict(side.ask("environment")["environment"])
+def read_environment(side: Side, cases: Iterable[GateCase]) -> Environment:
+    """The machine and the software of a side, with the GPU that its `cases` run on, if any does."""
+    device = next((case.spec.device for case in cases if case.spec.device != "cpu"), "cpu")
+    return Environment.from_dict(side.ask("environment", device=device)["environment"])
 
 
 def read_exact(

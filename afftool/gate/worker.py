@@ -44,9 +44,13 @@ class Worker:
                 )
         return {"protocol": PROTOCOL}
 
-    def environment(self) -> Answer:
-        """The machine and its software."""
-        return {"environment": environment.read().to_dict()}
+    def environment(self, device: str = "cpu") -> Answer:
+        """The machine and its software, with the GPU that `device` is; the first where it is not there."""
+        try:
+            place = resolve_device(device)
+        except SpecError:  # its cases will say so
+            place = "cpu"
+        return {"environment": environment.read(place).to_dict()}
 
     def exact(self, case: Fields, metrics: Sequence[str]) -> Answer:
         """The exact metrics of a case, as a `Reading`."""

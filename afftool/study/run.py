@@ -126,12 +126,15 @@ class Ablation:
 
 
 def begin(
-    spec: StudySpec, store: Store, conditions: Conditions, *, shard: Shard, fresh: bool, command: str
+    spec: StudySpec, store: Store, conditions: Conditions, *, device: str, shard: Shard, fresh: bool, command: str
 ) -> Ablation:
-    """Plan a study and enter it into the store as a run. Raises what `plan` raises, before anything is stored."""
+    """Plan a study for `device` and enter it into the store as a run.
+
+    Raises what `plan` raises, before anything is stored.
+    """
     planned = plan(spec, conditions)
     known = {} if fresh else finished(store.cells())
-    run_id = store.begin(command, read(), spec.baseline)
+    run_id = store.begin(command, read(device), spec.baseline)
     store.append_cell(run_id, planned.stored().to_dict())
     return Ablation(
         plan=planned,

@@ -86,7 +86,7 @@ def test_on_a_calibrated_machine_a_latency_has_its_bound_and_another_number_of_t
     torch.set_num_threads(1)
     rates = {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}
     ceilings = Ceilings(device="cpu", bandwidths=((1, 1e9),), flops_per_s=rates, launch_s=1e-6)
-    CeilingsFile.beside(Path(".afftool/runs.sqlite")).keep(environment.read().fingerprint, ceilings)
+    CeilingsFile.beside(Path(".afftool/runs.sqlite")).keep(environment.read("cpu").fingerprint, ceilings)
     words = ["bench", "-m", "latency", "--fusion", "aff", "--channels", "8", "--size", "6", "--budget", "0.1"]
     words += ["--backend", "eager", "--device", "cpu"]
     assert afftool(monkeypatch, *words, "--threads", "1") == 0

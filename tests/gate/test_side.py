@@ -1,12 +1,18 @@
 """A side whose afftool is another one's."""
 
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from afftool.errors import BaselineError
-from afftool.gate.side import Side
+from afftool.gate.config import GateCase
+from afftool.gate.side import Side, read_environment
+from afftool.gate.worker import Worker
 from afftool.gate.worktree import ImportPlan
+from afftool.record import Environment
+from afftool.spec import CaseSpec, FusionSpec
 
 OTHER_PROTOCOL = "input()\nprint('{\"protocol\": 1}', flush=True)\ninput()\n"
 
@@ -37,3 +43,15 @@ def test_a_path_of_python_is_kept_behind_the_side_s_own(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["elsewhere", os.environ.get("PYTHONPATH", "")]))
     with Side(tmp_path, ImportPlan((tmp_path,), ())) as side:
         assert side.ask("hello", packages=[], tree=None)["protocol"] == 2
+
+
+def test_a_side_s_environment_has_the_gpu_of_its_cases(monkeypatch):
+    here, case = Environment(afftool="1", python="3"), CaseSpec(fusion=FusionSpec.parse("add"))
+    asked = []
+    monkeypatch.setattr("afftool.environment.read", lambda device: asked.append(device) or here)
+    monkeypatch.setattr("afftool.device.count_gpus", lambda: 2)
+    answers = SimpleNamespace(ask=lambda question, **words: getattr(Worker(), question)(**words))
+    for devices in (["cpu"], ["cpu", "cuda:1"], ["auto"], ["cuda:7"]):
+        cases = [GateCase(name=str(n), spec=replace(case, device=device)) for n, device in enumerate(devices)]
+        assert read_environment(answers, cases) == here
+    assert asked == ["cpu", "cuda:1", "cuda:0", "cpu"]

@@ -133,8 +133,8 @@ def _environment() -> Any:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.cuda, "is_available", lambda: False)
-        found = read()
-    return lambda: found
+        found = read("cpu")
+    return lambda device: found
 
 
 def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
