@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from afftool import __version__
 from afftool.device import gpu_index
@@ -60,6 +60,7 @@ def read(device: str) -> Environment:
         gpu_memory_bytes=properties.total_memory if properties else None,
         driver=_driver(),
         compiler=compiler_version(),
+        **(_switches() if cuda else {}),
     )
 
 
@@ -243,6 +244,34 @@ def _cpu_model() -> str:
         except (OSError, subprocess.TimeoutExpired):
             pass
     return platform.processor() or platform.machine()
+
+
+def _switches() -> dict[str, Any]:
+    """Torch's switches for arithmetic on a GPU in this process, as fields of its environment.
+
+    TF32 is asked for by the newer `fp32_precision`, which also tells what was set by the older `allow_tf32`; the other
+    way round, torch raises.
+    """
+    import torch
+
+    try:
+        matmul: str | None = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the newer switches were used, and what this one means is no longer one thing
+        matmul = None
+    cudnn = torch.backends.cudnn
+    return {
+        "float32_matmul_precision": matmul,
+        "matmul_fp32_precision": _ieee_if_none(torch.backends.cuda.matmul.fp32_precision),
+        "conv_fp32_precision": _ieee_if_none(cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _ieee_if_none(precision: str) -> str:
+    """Nobody asked for anything less than float32."""
+    return "ieee" if precision == "none" else precision
 
 
 def _memory_bytes() -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from afftool.plain import Plain, as_stored, digest
+from afftool.plain import Plain, as_stored, digest, later
 
 SCHEMA = 1
 
@@ -129,11 +129,28 @@ class Record(Plain):
         return as_stored(cls, fields)
 
 
+TORCH_DEFAULTS: Mapping[str, str | bool] = {
+    "float32_matmul_precision": "highest",
+    "matmul_fp32_precision": "ieee",
+    "conv_fp32_precision": "tf32",
+    "cudnn_benchmark": False,
+    "cudnn_deterministic": False,
+    "deterministic_algorithms": False,
+}
+"""Torch's switches for arithmetic on a GPU, as torch has them: they are in a fingerprint only where they differ."""
+_BESIDE = ("afftool", "memory_bytes", "gpu_memory_bytes")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment(Plain):
     """The machine and the software a run was made with. `fingerprint` names what makes times comparable.
 
     Its hash is stored: a field that is added is declared by `plain.later`.
+
+    On a machine with a GPU it also holds how torch multiplies and convolves float32 there (`ieee`, or `tf32` with ten
+    bits of mantissa), whether cuDNN tries algorithms out, and whether either is held to deterministic ones; all as it
+    was in the process that read it. `float32_matmul_precision` is None where torch does not tell it, because its newer
+    switches were used.
     """
 
     afftool: str
@@ -151,10 +168,22 @@ class Environment(Plain):
     driver: str | None = None
     compiler: str | None = None
 
+    float32_matmul_precision: str | None = later(None)
+    matmul_fp32_precision: str | None = later(None)
+    conv_fp32_precision: str | None = later(None)
+    cudnn_benchmark: bool | None = later(None)
+    cudnn_deterministic: bool | None = later(None)
+    deterministic_algorithms: bool | None = later(None)
+
     @property
     def fingerprint(self) -> str:
         """Equal on machines whose times may be compared: hardware, threads and torch, not afftool itself."""
-        return digest(self, self.to_dict(), without=("afftool", "memory_bytes", "gpu_memory_bytes"), length=12)
+        return digest(self, self.to_dict(), without=self.beside, length=12)
+
+    @property
+    def beside(self) -> set[str]:
+        """The fields that stand beside the fingerprint: they say nothing about times, or what every torch does."""
+        return {*_BESIDE, *(name for name, usual in TORCH_DEFAULTS.items() if getattr(self, name) in (None, usual))}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from afftool import environment
 from afftool.measure.ceilings.bounds import Bounds
 from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
-from afftool.record import Environment
+from afftool.record import TORCH_DEFAULTS, Environment
 
 
 def test_the_machine_is_described_and_the_description_survives_storage() -> None:
@@ -61,6 +62,56 @@ def test_the_gpu_is_the_one_that_runs_and_its_fingerprint_and_ceilings_are_its_o
 def test_a_study_on_every_gpu_and_a_bench_on_the_cpu_name_the_first_one_as_they_always_did() -> None:
     first = environment.read("cuda:0")
     assert environment.read("cuda") == environment.read("cpu") == first
+
+
+AS_TORCH_HAS_IT = ["highest", "ieee", "tf32", False, False, False]
+SWITCHED: dict[str, list[object]] = {
+    "": AS_TORCH_HAS_IT,
+    "torch.set_float32_matmul_precision('highest')": AS_TORCH_HAS_IT,
+    "torch.set_float32_matmul_precision('high')": ["high", "tf32", "tf32", False, False, False],
+    "torch.backends.cuda.matmul.allow_tf32 = True": ["high", "tf32", "tf32", False, False, False],
+    "torch.backends.cudnn.allow_tf32 = False": ["highest", "ieee", "ieee", False, False, False],
+    "torch.backends.cudnn.benchmark = True": ["highest", "ieee", "tf32", True, False, False],
+    "torch.backends.cudnn.deterministic = True": ["highest", "ieee", "tf32", False, True, False],
+    "torch.use_deterministic_algorithms(True)": ["highest", "ieee", "tf32", False, False, True],
+    # torch refuses to name one precision for all matrix products once the newer switches were used
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'": [None, "tf32", "tf32", False, False, False],
+    "torch.backends.cudnn.conv.fp32_precision = 'ieee'": ["highest", "ieee", "ieee", False, False, False],
+    "torch.backends.fp32_precision = 'tf32'": [None, "tf32", "tf32", False, False, False],
+}
+SWITCH = """
+import json, os, sys, torch
+from types import SimpleNamespace
+from afftool import environment
+from afftool.record import TORCH_DEFAULTS
+
+torch.cuda.is_available = lambda: True
+torch.cuda.get_device_properties = lambda device: SimpleNamespace(name="NVIDIA H200", total_memory=1, uuid="a")
+before = environment.read("cuda:0").fingerprint
+for switch in json.load(sys.stdin):
+    if os.fork():
+        os.wait()
+        continue
+    exec(switch)
+    now = environment.read("cuda:0")
+    print(json.dumps([now.fingerprint == before, [getattr(now, name) for name in TORCH_DEFAULTS]]), flush=True)
+    os._exit(0)
+"""
+
+
+def test_how_torch_rounds_and_chooses_is_kept_and_another_way_than_its_own_is_another_machine() -> None:
+    """In processes of their own: the switches are the process's, and torch forbids to mix the older with the newer."""
+    command = [sys.executable, "-W", "error", "-c", SWITCH]
+    done = subprocess.run(command, input=json.dumps(list(SWITCHED)), capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = [[told == AS_TORCH_HAS_IT, told] for told in SWITCHED.values()]
+    assert dict(zip(SWITCHED, found, strict=True)) == dict(zip(SWITCHED, expected, strict=True))
+
+
+def test_without_a_gpu_there_is_nothing_to_say_about_its_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = environment.read("cpu")
+    assert {getattr(here, name) for name in TORCH_DEFAULTS} == {None}
 
 
 @pytest.mark.usefixtures("_two_kinds")

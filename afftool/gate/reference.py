@@ -17,14 +17,14 @@ from typing import Any
 from afftool import __version__
 from afftool.errors import BaselineError
 from afftool.gate.reading import METRICS, Reading
-from afftool.record import Environment
+from afftool.record import TORCH_DEFAULTS, Environment
 
 SCHEMA = 1
 
 _REWRITE = "write it again with `afftool check --write-baseline` and commit it"
 _DIGITS = 5
 """Times are kept to this many significant digits; the noise is larger."""
-_ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python")
+_ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python", *TORCH_DEFAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ class Reference:
         """What makes times of the baseline's machine and of this one incomparable; None where nothing does."""
         if self.environment.fingerprint == here.fingerprint:
             return None
-        theirs, ours = self.environment.to_dict(), here.to_dict()
+        theirs, ours = _compared(self.environment), _compared(here)
         differing = [
-            f"{name} {theirs[name] or 'none'} there, {ours[name] or 'none'} here"
+            f"{name} {_said(name, theirs.get(name))} there, {_said(name, ours.get(name))} here"
             for name in _ADVISORY
-            if theirs[name] != ours[name]
+            if theirs.get(name) != ours.get(name)
         ]
         return "; ".join(differing) or "its fingerprint differs"
 
@@ -154,10 +154,19 @@ def _from_json(fields: Mapping[str, Any]) -> Reading:
 
 def _environment(environment: Environment) -> dict[str, Any]:
     """What comparisons need, and no more: a free gigabyte must not show up in a diff."""
-    fields = environment.to_dict()
-    for name in ("memory_bytes", "gpu_memory_bytes", "afftool"):
-        fields.pop(name, None)
-    return {name: value for name, value in fields.items() if value is not None} | {"afftool": environment.afftool}
+    return _compared(environment) | {"afftool": environment.afftool}
+
+
+def _compared(environment: Environment) -> dict[str, Any]:
+    """The fields that a comparison looks at, where they say anything."""
+    fields = environment.to_dict().items()
+    return {name: value for name, value in fields if value is not None and name not in environment.beside}
+
+
+def _said(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value or ("as usual" if name in TORCH_DEFAULTS else "none"))
 
 
 def _public(version: str | None) -> str:

@@ -120,3 +120,18 @@ def test_another_machine_is_named_by_what_differs():
         "cpu one there, another here; cores 2 there, 4 here"
     )
     assert found.other_machine(replace(HERE, compiler="g++ 12")) == "its fingerprint differs"
+
+
+AS_TORCH_HAS_IT = {"float32_matmul_precision": "highest", "conv_fp32_precision": "tf32", "cudnn_benchmark": False}
+
+
+def test_torch_s_own_arithmetic_is_not_in_the_file_and_another_makes_times_incomparable(tmp_path):
+    usual, tuned = replace(HERE, **AS_TORCH_HAS_IT), replace(HERE, **AS_TORCH_HAS_IT | {"cudnn_benchmark": True})
+    reference.write(tmp_path / "usual.json", Reference(readings={}, environment=usual))
+    reference.write(tmp_path / "here.json", Reference(readings={}, environment=HERE))
+    assert (tmp_path / "usual.json").read_text() == (tmp_path / "here.json").read_text()
+    assert reference.read(tmp_path / "usual.json").other_machine(usual) is None
+    reference.write(tmp_path / "tuned.json", Reference(readings={}, environment=tuned))
+    there = reference.read(tmp_path / "tuned.json")
+    assert there.other_machine(usual) == "cudnn_benchmark on there, as usual here"
+    assert Reference(readings={}, environment=usual).other_machine(tuned) == "cudnn_benchmark as usual there, on here"
