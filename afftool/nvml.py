@@ -21,6 +21,13 @@ HELD_BACK = {
 """Bits of NVML's clocks event reasons that mean the GPU ran slower than it could."""
 
 
+COUNTED = {"power cap": 0, "temperature": 1, "sync boost": 2, "board limit": 3, "reliability": 5}
+"""NVML's performance policies that count how long they kept the clocks lower than asked for.
+
+Not among them: 4, low utilization, which counts while the GPU has nothing to do.
+"""
+
+
 class Gpu:
     """One GPU through NVML."""
 
@@ -63,6 +70,11 @@ class Gpu:
         if bits is None:  # an older binding or driver
             bits = self._told("nvmlDeviceGetCurrentClocksThrottleReasons")
         return {reason for bit, reason in HELD_BACK.items() if (bits or 0) & bit}
+
+    def throttled_ns(self) -> dict[str, int]:
+        """Why the clocks were held back since the driver was loaded -> for how long; without what is not counted."""
+        counted = {cause: self._told("nvmlDeviceGetViolationStatus", policy) for cause, policy in COUNTED.items()}
+        return {cause: int(told.violationTime) for cause, told in counted.items() if told is not None}
 
     def processes(self) -> int:
         """How many processes compute on it. Only the number is used: in a container NVML shows the host's ids."""

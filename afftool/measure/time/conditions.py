@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,7 @@ OTHERS_SHARE = 0.05
 OTHERS_CORES = 0.25
 """Others' work disturbs by the cores it takes: a quarter of one, or a smaller share of a small machine."""
 STEAL_SHARE = 0.01
+THROTTLED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,14 @@ class Watch:
     Where the system tells nothing (no Linux, no NVML), nothing is found.
     """
 
-    def __init__(self, device: str, pids: Sequence[int]) -> None:
+    def __init__(self, device: str, pids: Sequence[int], *, now: Callable[[], float] = time.monotonic) -> None:
         self._pids = sorted({os.getpid(), *pids})
         self._on_gpu = len(pids) if pids and not uses_gpu(device) else len(self._pids)
         self._start = read_ticks(self._pids)
         self._gpu = Gpu.of(device)
+        self._now = now
+        self._begun = now()
+        self._throttled_ns = self._gpu.throttled_ns() if self._gpu else {}
         self._throttling: set[str] = set()
         self._strangers = 0
 
@@ -118,14 +122,34 @@ class Watch:
     def findings(self) -> dict[str, str]:
         """Name of each disturbance -> what it is and what to do."""
         found = disturbances(self._start, read_ticks(self._pids), os.cpu_count() or 1)
-        if self._throttling:
+        if causes := throttled(self._throttled_shares(), self._throttling):
             found["throttled GPU"] = (
-                f"the GPU lowered its clocks ({', '.join(sorted(self._throttling))}); "
-                "cool it, raise its power limit, or lock the clocks (nvidia-smi -lgc)"
+                f"the GPU lowered its clocks ({', '.join(causes)}); cool it, raise its power limit, or hold its clock "
+                "where it can stay (--lock-clocks base)"
             )
         if self._strangers > 0:
             found["shared GPU"] = f"{self._strangers} more processes used the GPU; stop them or take another GPU"
         return found
+
+    def _throttled_shares(self) -> dict[str, float]:
+        """Each cause of throttling that the GPU counts -> its share of the time since this began."""
+        taken_ns = (self._now() - self._begun) * 1e9
+        if not self._gpu or taken_ns <= 0:
+            return {}
+        ended = self._gpu.throttled_ns()
+        return {
+            cause: (ended[cause] - start) / taken_ns for cause, start in self._throttled_ns.items() if cause in ended
+        }
+
+
+def throttled(shares: Mapping[str, float], seen: Collection[str]) -> list[str]:
+    """What held the clocks back, in words: by the share of the time it was counted for, or `seen` at some moment.
+
+    The moments are those between two rounds, when the GPU is idle, so a counter is believed before them, unless it
+    stood still: not every board counts every cause. Pure.
+    """
+    counted = [f"{cause} for {share:.0%} of the time" for cause, share in shares.items() if share > THROTTLED_SHARE]
+    return counted + sorted(cause for cause in seen if not shares.get(cause))
 
 
 def uses_gpu(device: str) -> bool:

@@ -1,7 +1,8 @@
 import os
 import time
-from types import SimpleNamespace
 from typing import Any
+
+from fake_nvml import FakeNvml, play
 
 from afftool.measure.time.conditions import Ticks, Watch, disturbances, read_ticks, uses_gpu
 from afftool.nvml import Gpu
@@ -51,45 +52,66 @@ def test_the_ticks_of_this_process_grow_with_its_work() -> None:
     assert after.busy >= before.busy
 
 
-class FakeNvml:
-    NVMLError = RuntimeError
-
-    def __init__(self, reasons: int, processes: int) -> None:
-        self.reasons = reasons
-        self.count = processes
-
-    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:  # noqa: N802
-        return self.reasons
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[SimpleNamespace]:  # noqa: N802
-        return [SimpleNamespace(pid=i) for i in range(self.count)]
-
-
 def watched(
-    monkeypatch: Any, reasons: int, processes: int, pids: list[int], *, parent_uses_gpu: bool = True
+    monkeypatch: Any,
+    nvml: FakeNvml,
+    pids: list[int],
+    *,
+    parent_uses_gpu: bool = True,
+    meanwhile: dict[int, int] | None = None,
 ) -> dict[str, str]:
-    gpu = Gpu(FakeNvml(reasons, processes), None)  # type: ignore[arg-type]
+    """What is found after ten seconds in which NVML's counters grew by so many nanoseconds."""
+    play(monkeypatch, nvml)
     monkeypatch.setattr("afftool.measure.time.conditions.uses_gpu", lambda device: parent_uses_gpu)
-    monkeypatch.setattr(Gpu, "of", classmethod(lambda cls, device: gpu))
-    watch = Watch("cuda:0", pids)
+    times = iter([100.0, 110.0])
+    watch = Watch("cuda:0", pids, now=lambda: next(times))
     watch.look()
+    for policy, grown in (meanwhile or {}).items():
+        nvml.violations[policy] += grown
     return {name: text for name, text in watch.findings().items() if "GPU" in name}
 
 
 def test_a_throttled_gpu_and_strangers_on_it_are_named(monkeypatch: Any) -> None:
-    found = watched(monkeypatch, reasons=0x20 | 0x4, processes=3, pids=[])
+    found = watched(monkeypatch, FakeNvml(reasons=0x20 | 0x4, processes=3), [])
     assert "power cap, temperature" in found["throttled GPU"]
     assert found["shared GPU"].startswith("2 more processes")
 
 
+COUNTERS = {0: 7_000_000_000, 1: 0, 2: 0, 3: 0, 4: 110_000_000_000, 5: 0}
+"""Nanoseconds since the driver was loaded: of power, temperature, sync boost, the board, idling, reliability."""
+
+
+def test_throttling_is_what_nvml_counted_meanwhile_though_at_every_look_the_gpu_was_idle(monkeypatch: Any) -> None:
+    nvml = FakeNvml(reasons=0x1, violations=dict(COUNTERS))
+    found = watched(monkeypatch, nvml, [], meanwhile={0: 2_500_000_000, 3: 300_000_000})
+    assert "(power cap for 25% of the time, board limit for 3% of the time)" in found["throttled GPU"]
+
+
+def test_what_was_counted_before_and_while_the_gpu_had_nothing_to_do_is_no_throttling(monkeypatch: Any) -> None:
+    nvml = FakeNvml(reasons=0x1, violations=dict(COUNTERS))
+    assert watched(monkeypatch, nvml, [], meanwhile={0: 50_000_000, 4: 9_000_000_000}) == {}
+
+
+def test_where_a_counter_says_how_long_it_was_a_moment_s_look_does_not_overrule_it(monkeypatch: Any) -> None:
+    nvml = FakeNvml(reasons=0x4, violations=dict(COUNTERS))
+    assert watched(monkeypatch, nvml, [], meanwhile={0: 50_000_000}) == {}
+
+
+def test_a_counter_that_stands_still_does_not_overrule_what_the_gpu_says_itself(monkeypatch: Any) -> None:
+    """NVML's manual: "violation for thermal capping is not supported at this time"."""
+    nvml = FakeNvml(reasons=0x20, violations=dict(COUNTERS))
+    found = watched(monkeypatch, nvml, [], meanwhile={0: 2_500_000_000})
+    assert "(power cap for 25% of the time, temperature)" in found["throttled GPU"]
+
+
 def test_an_idle_clock_and_our_own_processes_are_no_disturbance(monkeypatch: Any) -> None:
-    assert watched(monkeypatch, reasons=0x1, processes=3, pids=[10, 11]) == {}
+    assert watched(monkeypatch, FakeNvml(reasons=0x1, processes=3), [10, 11]) == {}
 
 
 def test_a_parent_that_only_waits_is_not_one_of_ours_on_the_gpu(monkeypatch: Any) -> None:
-    found = watched(monkeypatch, reasons=0, processes=3, pids=[10, 11], parent_uses_gpu=False)
+    found = watched(monkeypatch, FakeNvml(processes=3), [10, 11], parent_uses_gpu=False)
     assert found["shared GPU"].startswith("1 more processes")
-    assert watched(monkeypatch, reasons=0, processes=1, pids=[], parent_uses_gpu=False) == {}
+    assert watched(monkeypatch, FakeNvml(processes=1), [], parent_uses_gpu=False) == {}
 
 
 def test_a_cpu_has_no_gpu_to_watch() -> None:
