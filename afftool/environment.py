@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from afftool import __version__
 from afftool.device import gpu_index
+from afftool.nvml import Gpu
 from afftool.record import Environment
 
 State = Literal["ok", "warn", "missing"]
@@ -61,6 +62,7 @@ def read(device: str) -> Environment:
         driver=_driver(),
         compiler=compiler_version(),
         **(_switches() if cuda else {}),
+        **(_settings(device, properties.name) if properties else {}),
     )
 
 
@@ -244,6 +246,22 @@ def _cpu_model() -> str:
         except (OSError, subprocess.TimeoutExpired):
             pass
     return platform.processor() or platform.machine()
+
+
+def _settings(device: str, name: str) -> dict[str, Any]:
+    """What is set on the GPU, as fields of the environment; nothing where NVML does not tell."""
+    if " MIG " in name:  # as CUDA calls a slice of a GPU, of which NVML tells nothing
+        return {"gpu_mig": True}
+    gpu = Gpu.of(f"cuda:{gpu_index(device)}")
+    if gpu is None:
+        return {}
+    return {
+        "gpu_power_limit_w": gpu.power_limit_w,
+        "gpu_max_clock_mhz": gpu.max_clock_mhz,
+        "gpu_application_clock_mhz": gpu.application_clock_mhz,
+        "gpu_mig": gpu.mig,
+        "gpu_compute_mode": gpu.compute_mode,
+    }
 
 
 def _switches() -> dict[str, Any]:

@@ -28,6 +28,10 @@ Not among them: 4, low utilization, which counts while the GPU has nothing to do
 """
 
 
+COMPUTE_MODES = ("default", "exclusive thread", "prohibited", "exclusive process")
+"""Who may compute on a GPU, by NVML's number for it."""
+
+
 class Gpu:
     """One GPU through NVML."""
 
@@ -63,6 +67,36 @@ class Gpu:
             return cls.open(device)
         except Exception:  # also a torch that gives no uuid, or no properties: it is never worth a bench
             return None
+
+    @property
+    def power_limit_w(self) -> float | None:
+        """Watts it may draw: the lowest of all limits that are set on it."""
+        milliwatts = self._told("nvmlDeviceGetEnforcedPowerLimit")
+        return None if milliwatts is None else milliwatts / 1000
+
+    @property
+    def max_clock_mhz(self) -> int | None:
+        """The highest clock of its multiprocessors."""
+        clock: int | None = self._told("nvmlDeviceGetMaxClockInfo", self._nvml.NVML_CLOCK_SM)
+        return clock
+
+    @property
+    def application_clock_mhz(self) -> int | None:
+        """The clock that programs get where power and temperature allow; newer boards have none."""
+        clock: int | None = self._told("nvmlDeviceGetApplicationsClock", self._nvml.NVML_CLOCK_SM)
+        return clock
+
+    @property
+    def mig(self) -> bool | None:
+        """Whether it is cut into slices."""
+        modes = self._told("nvmlDeviceGetMigMode")  # now, and after the next reset
+        return None if modes is None else bool(modes[0])
+
+    @property
+    def compute_mode(self) -> str | None:
+        """Who may compute on it, in a word or two."""
+        mode = self._told("nvmlDeviceGetComputeMode")
+        return COMPUTE_MODES[mode] if mode in range(len(COMPUTE_MODES)) else None
 
     def throttling(self) -> set[str]:
         """Why the clocks are held back at this moment."""

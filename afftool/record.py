@@ -138,7 +138,17 @@ TORCH_DEFAULTS: Mapping[str, str | bool] = {
     "deterministic_algorithms": False,
 }
 """Torch's switches for arithmetic on a GPU, as torch has them: they are in a fingerprint only where they differ."""
-_BESIDE = ("afftool", "memory_bytes", "gpu_memory_bytes")
+_BESIDE = (
+    "afftool",
+    "memory_bytes",
+    "gpu_memory_bytes",
+    "gpu_power_limit_w",
+    "gpu_max_clock_mhz",
+    "gpu_application_clock_mhz",
+    "gpu_locked_clock",
+    "gpu_mig",
+    "gpu_compute_mode",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +161,9 @@ class Environment(Plain):
     bits of mantissa), whether cuDNN tries algorithms out, and whether either is held to deterministic ones; all as it
     was in the process that read it. `float32_matmul_precision` is None where torch does not tell it, because its newer
     switches were used.
+
+    Beside the fingerprint stands what is set on the GPU: `gpu_locked_clock` is `base` or so many MHz, if the run held
+    the clock of its multiprocessors there; `gpu_mig` is true for a slice of a GPU.
     """
 
     afftool: str
@@ -174,6 +187,13 @@ class Environment(Plain):
     cudnn_benchmark: bool | None = later(None)
     cudnn_deterministic: bool | None = later(None)
     deterministic_algorithms: bool | None = later(None)
+
+    gpu_power_limit_w: float | None = later(None)
+    gpu_max_clock_mhz: int | None = later(None)
+    gpu_application_clock_mhz: int | None = later(None)
+    gpu_locked_clock: str | None = later(None)
+    gpu_mig: bool | None = later(None)
+    gpu_compute_mode: str | None = later(None)
 
     @property
     def fingerprint(self) -> str:

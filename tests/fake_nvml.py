@@ -40,6 +40,26 @@ class FakeNvml:
         self.told: list[object] = []
         self.unsupported: set[str] = set()
 
+    def _if_supported(self, name: str, value: Any) -> Any:
+        if name in self.unsupported:
+            raise NVMLError(3)
+        return value
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: Any) -> int:  # noqa: N802
+        return self._if_supported("power", 700_000)
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: Any, kind: int) -> int:  # noqa: N802
+        return self._if_supported("clocks", {1: 1980, 2: 3201}[kind])
+
+    def nvmlDeviceGetApplicationsClock(self, handle: Any, kind: int) -> int:  # noqa: N802
+        return self._if_supported("applications", {1: 1830, 2: 3201}[kind])
+
+    def nvmlDeviceGetMigMode(self, handle: Any) -> list[int]:  # noqa: N802
+        return self._if_supported("mig", [0, 0])
+
+    def nvmlDeviceGetComputeMode(self, handle: Any) -> int:  # noqa: N802
+        return self._if_supported("mode", 3)
+
     def nvmlInit(self) -> None:  # noqa: N802
         pass
 
@@ -59,7 +79,12 @@ class FakeNvml:
 
 
 def play(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml) -> FakeNvml:
-    """Put it in the binding's place, for two GPUs of torch's."""
+    """Put it in the binding's place, with GPUs of torch's to go with it."""
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=f"{device}"))
+
+    def properties(device: object) -> SimpleNamespace:
+        return SimpleNamespace(name="NVIDIA H200", total_memory=150_000_000_000, uuid=f"{device}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     return nvml

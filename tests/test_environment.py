@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from fake_nvml import FakeNvml, play
 
 from afftool import environment
 from afftool.measure.ceilings.bounds import Bounds
 from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 from afftool.record import TORCH_DEFAULTS, Environment
+from afftool.report.lines import machine, software
 
 
 def test_the_machine_is_described_and_the_description_survives_storage() -> None:
@@ -112,6 +114,43 @@ def test_without_a_gpu_there_is_nothing_to_say_about_its_arithmetic(monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     here = environment.read("cpu")
     assert {getattr(here, name) for name in TORCH_DEFAULTS} == {None}
+
+
+def test_what_is_set_on_the_gpu_is_kept_beside_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = play(monkeypatch, FakeNvml())
+    here = environment.read("cuda:0")
+    assert (here.gpu_power_limit_w, here.gpu_max_clock_mhz, here.gpu_application_clock_mhz) == (700.0, 1980, 1830)
+    assert (here.gpu_mig, here.gpu_compute_mode, here.gpu_locked_clock) == (False, "exclusive process", None)
+    assert "NVIDIA H200 (150 GB, 700 W, up to 1,980 MHz, applications at 1,830 MHz, exclusive process)" in machine(here)
+    assert "TF32 in convolutions" in software(here)
+    locked = dataclasses.replace(here, gpu_locked_clock="base")
+    assert "locked at base" in machine(locked)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    unknown = environment.read("cuda:0")
+    assert (unknown.gpu, unknown.gpu_power_limit_w, unknown.gpu_mig) == ("NVIDIA H200", None, None)
+    assert here.fingerprint == locked.fingerprint == unknown.fingerprint
+    assert Environment.from_dict(here.to_dict()) == here
+    nvml.unsupported = {"power", "clocks", "applications", "mig", "mode"}
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert environment.read("cuda:0") == unknown
+
+
+def test_a_slice_of_a_gpu_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, FakeNvml())
+    board = SimpleNamespace(name="NVIDIA A100-SXM4-40GB MIG 1g.5gb", total_memory=1, uuid="a")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: board)
+    assert environment.read("cuda:0").gpu_mig is True
+
+
+def test_software_says_how_torch_was_switched() -> None:
+    switched = Environment(
+        afftool="1", python="3", matmul_fp32_precision="tf32", conv_fp32_precision="tf32", cudnn_benchmark=True,
+        cudnn_deterministic=False, deterministic_algorithms=True,
+    )  # fmt: skip
+    told = "TF32 in matrix products, TF32 in convolutions, cuDNN benchmark, deterministic algorithms"
+    assert told in software(switched)
+    exact = dataclasses.replace(switched, matmul_fp32_precision="ieee", conv_fp32_precision="ieee")
+    assert "TF32" not in software(exact)
 
 
 @pytest.mark.usefixtures("_two_kinds")

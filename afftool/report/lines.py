@@ -30,20 +30,36 @@ def one_line(record: Record) -> str:
 
 
 def machine(environment: Environment) -> str:
-    """The hardware: processor, threads used, memory, GPU."""
+    """The hardware: processor, threads used, memory, GPU and what is set on it."""
     parts = [environment.cpu or "unknown processor", f"{environment.threads} of {environment.cores} cores used"]
     if environment.memory_bytes:
         parts.append(f"{units.data(environment.memory_bytes)} memory")
     if environment.gpu:
-        memory = f" ({units.data(environment.gpu_memory_bytes)})" if environment.gpu_memory_bytes else ""
-        parts.append(f"{environment.gpu}{memory}")
+        known = ", ".join(_gpu(environment))
+        parts.append(f"{environment.gpu} ({known})" if known else environment.gpu)
     else:
         parts.append("no GPU")
     return ", ".join(parts)
 
 
+def _gpu(environment: Environment) -> list[str]:
+    """What is known of the GPU; what is as on most of them is not said."""
+    memory, limit = environment.gpu_memory_bytes, environment.gpu_power_limit_w
+    most, applications = environment.gpu_max_clock_mhz, environment.gpu_application_clock_mhz
+    said = (
+        units.data(memory) if memory else None,
+        f"{limit:g} W" if limit else None,
+        f"up to {most:,} MHz" if most else None,
+        f"applications at {applications:,} MHz" if applications and applications != most else None,
+        f"locked at {environment.gpu_locked_clock}" if environment.gpu_locked_clock else None,
+        "MIG" if environment.gpu_mig else None,
+        environment.gpu_compute_mode if environment.gpu_compute_mode != "default" else None,
+    )
+    return [part for part in said if part]
+
+
 def software(environment: Environment) -> str:
-    """What the numbers depend on: afftool, torch, CUDA, compilers, Python, system."""
+    """What the numbers depend on: afftool, torch and how it was switched, CUDA, compilers, Python, system."""
     named = {
         "afftool": environment.afftool,
         "torch": environment.torch,
@@ -53,5 +69,13 @@ def software(environment: Environment) -> str:
         "compiler": environment.compiler,
         "Python": environment.python,
     }
+    switched = {
+        "TF32 in matrix products": environment.matmul_fp32_precision == "tf32",
+        "TF32 in convolutions": environment.conv_fp32_precision == "tf32",
+        "cuDNN benchmark": environment.cudnn_benchmark,
+        "cuDNN deterministic": environment.cudnn_deterministic,
+        "deterministic algorithms": environment.deterministic_algorithms,
+    }
     parts = [f"{name} {value}" for name, value in named.items() if value]
-    return ", ".join([*parts, environment.platform] if environment.platform else parts)
+    parts += [environment.platform] if environment.platform else []
+    return ", ".join([*parts, *(name for name, on in switched.items() if on)])
