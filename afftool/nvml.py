@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from afftool.errors import Unavailable
+from afftool.errors import Unavailable, UserError
 
 HELD_BACK = {
     0x4: "power cap",
@@ -98,6 +98,20 @@ class Gpu:
         mode = self._told("nvmlDeviceGetComputeMode")
         return COMPUTE_MODES[mode] if mode in range(len(COMPUTE_MODES)) else None
 
+    def clocks_mhz(self) -> list[int]:
+        """The clocks that its multiprocessors can have beside the fastest memory, slowest first; none if not told."""
+        memory = self._told("nvmlDeviceGetSupportedMemoryClocks")
+        return sorted(self._told("nvmlDeviceGetSupportedGraphicsClocks", max(memory)) or ()) if memory else []
+
+    def lock_clock(self, mhz: int | None) -> None:
+        """Hold the clock of its multiprocessors, None for the one it can keep at any load. Raises `UserError`."""
+        clock = self._nvml.NVML_CLOCK_LIMIT_ID_TDP if mhz is None else mhz
+        self._set("nvmlDeviceSetGpuLockedClocks", clock, clock)
+
+    def free_clock(self) -> None:
+        """Let the driver choose the clock again. Raises `UserError`."""
+        self._set("nvmlDeviceResetGpuLockedClocks")
+
     def throttling(self) -> set[str]:
         """Why the clocks are held back at this moment."""
         bits = self._told("nvmlDeviceGetCurrentClocksEventReasons")
@@ -120,6 +134,19 @@ class Gpu:
             return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         except self._nvml.NVMLError as error:
             raise Unavailable(f"NVML counts no energy here: {error}", hint="it takes a GPU from Volta on") from error
+
+    def _set(self, command: str, *values: int) -> None:
+        try:
+            getattr(self._nvml, command)(self._handle, *values)
+        except self._nvml.NVMLError as error:
+            if error.value == self._nvml.NVML_ERROR_NO_PERMISSION:
+                raise UserError(
+                    "this user may not change the GPU's clock",
+                    hint="as root it works; or `sudo nvidia-smi -lgc MHZ` before, and `sudo nvidia-smi -rgc` after",
+                ) from error
+            raise UserError(
+                f"the GPU's clock cannot be changed: {error}", hint="it takes a GPU from Volta on, on Linux or Windows"
+            ) from error
 
     def _told(self, question: str, *about: int) -> Any:
         """The answer to a question by its name in the library, None where it is not answered."""

@@ -162,8 +162,8 @@ class Environment(Plain):
     was in the process that read it. `float32_matmul_precision` is None where torch does not tell it, because its newer
     switches were used.
 
-    Beside the fingerprint stands what is set on the GPU: `gpu_locked_clock` is `base` or so many MHz, if the run held
-    the clock of its multiprocessors there; `gpu_mig` is true for a slice of a GPU.
+    Beside the fingerprint stands what is set on the GPU: `gpu_locked_clock` is where the run held the clock of its
+    multiprocessors, `base` or as `1410 MHz`; `gpu_mig` is true for a slice of a GPU.
     """
 
     afftool: str

@@ -60,6 +60,27 @@ class FakeNvml:
     def nvmlDeviceGetComputeMode(self, handle: Any) -> int:  # noqa: N802
         return self._if_supported("mode", 3)
 
+    def nvmlDeviceGetSupportedMemoryClocks(self, handle: Any) -> list[int]:  # noqa: N802
+        return self._if_supported("supported", [3201, 1593])
+
+    def nvmlDeviceGetSupportedGraphicsClocks(self, handle: Any, memory_mhz: int) -> list[int]:  # noqa: N802
+        assert memory_mhz == 3201
+        return self._if_supported("supported", list(range(1980, 344, -15)))
+
+    def nvmlDeviceSetGpuLockedClocks(self, handle: Any, low: int, high: int) -> None:  # noqa: N802
+        self._if_supported("lock", None)
+        if not self.may:
+            raise NVMLError(4)
+        self.lock = (low, high)
+        self.told.append(("lock", handle, low, high))
+
+    def nvmlDeviceResetGpuLockedClocks(self, handle: Any) -> None:  # noqa: N802
+        self._if_supported("reset", None)
+        if not self.may:
+            raise NVMLError(4)
+        self.lock = None
+        self.told.append(("reset", handle))
+
     def nvmlInit(self) -> None:  # noqa: N802
         pass
 

@@ -13,6 +13,7 @@ from fake_nvml import FakeNvml, play
 from afftool import environment
 from afftool.measure.ceilings.bounds import Bounds
 from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
+from afftool.nvml import Gpu
 from afftool.record import TORCH_DEFAULTS, Environment
 from afftool.report.lines import machine, software
 
@@ -85,6 +86,7 @@ SWITCH = """
 import json, os, sys, torch
 from types import SimpleNamespace
 from afftool import environment
+from afftool.nvml import Gpu
 from afftool.record import TORCH_DEFAULTS
 
 torch.cuda.is_available = lambda: True
@@ -190,3 +192,27 @@ def test_a_loaded_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_importing_it_imports_no_torch() -> None:
     code = "import sys, afftool.environment, afftool.stats; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_named_by_torch_and_its_settings_are_beside_its_fingerprint() -> None:
+    last = torch.cuda.device_count() - 1
+    here = environment.read(f"cuda:{last}")
+    assert here.gpu == torch.cuda.get_device_name(last)
+    assert here.gpu_memory_bytes == torch.cuda.get_device_properties(last).total_memory
+    assert None not in {getattr(here, name) for name in TORCH_DEFAULTS if name != "float32_matmul_precision"}
+    new = [f.name for f in dataclasses.fields(Environment) if f.metadata.get("later")]
+    bare = dataclasses.replace(here, **dict.fromkeys(new))
+    switched = any(getattr(here, name) != usual for name, usual in TORCH_DEFAULTS.items())
+    assert (here.fingerprint != bare.fingerprint) == switched
+
+
+@pytest.mark.gpu
+def test_nvml_tells_what_is_set_on_a_real_gpu() -> None:
+    pytest.importorskip("pynvml")
+    here = environment.read("cuda:0")
+    if Gpu.of("cuda:0") is None:
+        pytest.skip("NVML does not know this GPU")
+    assert here.gpu_max_clock_mhz is None or 100 < here.gpu_max_clock_mhz < 10_000
+    assert here.gpu_power_limit_w is None or 5 < here.gpu_power_limit_w < 5_000
+    assert here.gpu_compute_mode in (None, "default", "exclusive process", "exclusive thread")

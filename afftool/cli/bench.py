@@ -19,6 +19,7 @@ from afftool import catalog, console
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
+from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
 from afftool.spec import split_list
 from afftool.spec.options import Options
@@ -65,6 +66,14 @@ def bench(
         Literal["warm", "cold"],
         typer.Option("--cache", help="cold: the caches are emptied, and the device idle, before every timed step."),
     ] = "warm",
+    lock_clocks: Annotated[
+        str | None,
+        typer.Option(
+            "--lock-clocks",
+            metavar="CLOCK",
+            help="Hold the GPU's clock meanwhile (as root): base, which it keeps at any load, or so many MHz.",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also: every operator, its formula, and what other counters say of it.")
     ] = False,
@@ -112,6 +121,7 @@ def bench(
         baseline=planned.baseline,
     )
     check_device(device)
+    check_clock(lock_clocks)
 
     from afftool.cli.output import Output
     from afftool.report import bench_report
@@ -121,8 +131,8 @@ def bench(
     output = Output.of(out, formats, as_json, stem="bench")
     with console.stdout_kept(as_json):
         placed = _ready(planned, device, threads)
-        with Store.open(store) as opened:
-            run = _measure(placed, asked, opened, device=device, quiet=as_json)
+        with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
+            run = _measure(placed, asked, opened, device=device, locked=locked, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
         output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}")
@@ -171,15 +181,15 @@ def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
     return placed
 
 
-def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, quiet: bool) -> Run:
-    """Every record, stored the moment it exists."""
+def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked: str | None, quiet: bool) -> Run:
+    """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
     from afftool.bench.session import Interrupted, save_as_measured
     from afftool.measure.ceilings.bounds import Bounds
 
     place = placed.cases[0].device
-    machine = environment.read(place)
+    machine = dataclasses.replace(environment.read(place), gpu_locked_clock=locked)
     bounds = Bounds.of(store.path, machine, place, asked.measures)
     _advise(bounds, device, machine, store.path)
     whole = dataclasses.replace(asked, measures=bounds.measures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -150,6 +151,34 @@ def test_operators_without_a_formula_are_named_on_the_screen(monkeypatch, capsys
 def test_a_device_that_is_not_there_is_the_users_error(monkeypatch, capsys) -> None:
     assert afftool(monkeypatch, *COST, "--fusion", "aff", "--device", "cuda:99") == 2
     assert "hint:" in capsys.readouterr().err
+
+
+def test_a_clock_that_cannot_be_locked_is_refused_before_anything_is_measured_or_stored(monkeypatch, capsys) -> None:
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--device", "cpu", "--lock-clocks", "base") == 2
+    assert "cpu is no GPU" in capsys.readouterr().err
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--lock-clocks", "fast") == 2
+    assert "--lock-clocks 1410" in capsys.readouterr().err
+    assert not Path(".afftool/runs.sqlite").exists()
+
+
+def test_a_run_says_which_clock_was_locked_and_only_while_it_measured(monkeypatch, capsys) -> None:
+    from afftool.bench import session
+
+    holds: list[str] = []
+
+    @contextlib.contextmanager
+    def held(device: str, word: str | None):
+        holds.append(f"{word} on {device}")
+        yield word
+        holds.append("free")
+
+    saved = session.save_as_measured
+    monkeypatch.setattr("afftool.cli.bench.locked_clock", held)
+    monkeypatch.setattr(session, "save_as_measured", lambda *a, **k: holds.append("measured") or saved(*a, **k))
+    assert afftool(monkeypatch, *COST, "--fusion", "aff", "--device", "cpu", "--lock-clocks", "base") == 0
+    assert holds == ["base on cpu", "measured", "free"]
+    with Store.open(".afftool/runs.sqlite", create=False) as store:
+        assert store.run("latest").environment.gpu_locked_clock == "base"
 
 
 def test_skipped_combinations_are_stored_with_the_rest(monkeypatch) -> None:

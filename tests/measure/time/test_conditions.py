@@ -2,6 +2,8 @@ import os
 import time
 from typing import Any
 
+import pytest
+import torch
 from fake_nvml import FakeNvml, play
 
 from afftool.measure.time.conditions import Ticks, Watch, disturbances, read_ticks, uses_gpu
@@ -117,3 +119,35 @@ def test_a_parent_that_only_waits_is_not_one_of_ours_on_the_gpu(monkeypatch: Any
 def test_a_cpu_has_no_gpu_to_watch() -> None:
     assert Gpu.of("cpu") is None
     assert not uses_gpu("cpu")
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_counts_what_held_it_back_and_its_counters_never_fall() -> None:
+    pytest.importorskip("pynvml")
+    gpu = Gpu.of("cuda:0")
+    before = gpu.throttled_ns() if gpu else {}
+    if gpu is None or not before:
+        pytest.skip("this GPU counts no throttling")
+    watch = Watch("cuda:0", [])
+    a = torch.randn(2048, 2048, device="cuda:0")
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        for _ in range(20):
+            a @ a
+        torch.cuda.synchronize()
+        watch.look()
+    after = gpu.throttled_ns()
+    assert set(after) == set(before)
+    assert all(after[cause] >= before[cause] for cause in before)
+    assert all(text for text in watch.findings().values())
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_tells_the_clocks_it_can_be_locked_at() -> None:
+    pytest.importorskip("pynvml")
+    gpu = Gpu.of("cuda:0")
+    clocks = gpu.clocks_mhz() if gpu else []
+    if gpu is None or not clocks:
+        pytest.skip("this GPU does not tell its clocks")
+    assert clocks == sorted(set(clocks))
+    assert clocks[-1] <= (gpu.max_clock_mhz or clocks[-1])
