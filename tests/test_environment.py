@@ -11,6 +11,7 @@ import torch
 from fake_nvml import FakeNvml, play
 
 from afftool import environment
+from afftool.cli import main
 from afftool.measure.ceilings.bounds import Bounds
 from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 from afftool.nvml import Gpu
@@ -86,6 +87,7 @@ SWITCH = """
 import json, os, sys, torch
 from types import SimpleNamespace
 from afftool import environment
+from afftool.cli import main
 from afftool.nvml import Gpu
 from afftool.record import TORCH_DEFAULTS
 
@@ -153,6 +155,36 @@ def test_software_says_how_torch_was_switched() -> None:
     assert told in software(switched)
     exact = dataclasses.replace(switched, matmul_fp32_precision="ieee", conv_fp32_precision="ieee")
     assert "TF32" not in software(exact)
+
+
+@pytest.mark.usefixtures("_two_kinds")
+def test_the_doctor_speaks_of_the_gpu_that_was_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answered(monkeypatch, tmp_path, capsys, "doctor")
+    assert found["environment"]["gpu"] == "NVIDIA T400"
+    assert found["fingerprint"] == environment.read("cuda:1").fingerprint
+
+
+@pytest.mark.usefixtures("_two_kinds")
+def test_a_bench_keeps_the_gpu_that_was_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answered(monkeypatch, tmp_path, capsys, "bench", "--measure", "cost", "--size", "7", "--fusion", "add")
+    assert found["environment"]["gpu"] == "NVIDIA T400"
+    assert {record["device"] for record in found["records"]} == {"cuda:1"}
+
+
+def answered(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str], *words: str
+) -> dict[str, Any]:
+    """What a command says of the second GPU."""
+    words = (*words, "--device", "cuda:1", "--json", "--store", str(folder / "runs.sqlite"))
+    monkeypatch.setattr(sys, "argv", ["afftool", *words])
+    with pytest.raises(SystemExit):
+        main()
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
 
 
 @pytest.mark.usefixtures("_two_kinds")

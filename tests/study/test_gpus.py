@@ -16,6 +16,7 @@ from small_cells import small
 from afftool.cli import main
 from afftool.device import resolve_device, resolve_devices
 from afftool.errors import NothingMeasured, SpecError
+from afftool.record import Environment
 from afftool.study import engines
 from afftool.study.cells import CellRecord, CellSpec
 from afftool.study.engines import gpu_room, gpus, local
@@ -107,7 +108,8 @@ def test_ablate_sends_its_cells_to_all_gpus_in_turns_or_to_the_one_named(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("afftool.study.run.read", _environment())
+    here = _environment()
+    monkeypatch.setattr("afftool.study.run.read", lambda device: asked.setdefault("environment of", device) and here)
     monkeypatch.setattr("afftool.cli.ablate.build_engine", caught)
     study = ["ablate", "gain", "--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", ["afftool", *study, "--seeds", "1", *words])
@@ -117,6 +119,7 @@ def test_ablate_sends_its_cells_to_all_gpus_in_turns_or_to_the_one_named(
     assert isinstance(engine, LocalEngine)
     assert engine.devices == tuple(f"cuda:{index}" for index in indices)
     assert Measuring.running == 0
+    assert asked["environment of"] == (words[1] if words else "cuda")
 
 
 def test_memory_that_cannot_be_measured_ends_the_study_with_a_way_around_it() -> None:
@@ -127,14 +130,13 @@ def test_memory_that_cannot_be_measured_ends_the_study_with_a_way_around_it() ->
     assert "--workers N" in str(refused.value.hint)
 
 
-def _environment() -> Any:
+def _environment() -> Environment:
     """This machine as it is without the GPUs, which have no properties to read."""
     from afftool.environment import read
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.cuda, "is_available", lambda: False)
-        found = read("cpu")
-    return lambda device: found
+        return read("cpu")
 
 
 def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
