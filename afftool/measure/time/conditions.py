@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from afftool import stats
-from afftool.device import gpu_index
 from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
 from afftool.nvml import Gpu
 
