@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from afftool import stats
+from afftool.device import gpu_index
 from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
 from afftool.nvml import Gpu
 
@@ -157,7 +158,7 @@ def uses_gpu(device: str) -> bool:
         return False
     holds = getattr(torch._C, "_cuda_hasPrimaryContext", None)
     try:
-        return bool(holds(int(device.partition(":")[2] or 0))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+        return bool(holds(gpu_index(device))) if holds else bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
     except RuntimeError:  # a device that no longer answers this process: there is a context, and a kernel failed in it
         return True
 

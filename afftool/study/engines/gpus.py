@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from afftool.device import count_gpus
+from afftool.device import count_gpus, gpu_index
 from afftool.errors import NothingMeasured
 from afftool.failure import FailedError
 from afftool.process import Child
@@ -26,7 +26,7 @@ def devices(plan: Plan, device: str, workers: int | None, cores: int) -> tuple[s
 
     Raises `NothingMeasured` if the number is not given and a cell's memory cannot be measured.
     """
-    indices = [int(device.partition(":")[2])] if ":" in device else list(range(count_gpus()))
+    indices = [gpu_index(device)] if ":" in device else list(range(count_gpus()))
     if workers is not None:
         return tuple(f"cuda:{indices[number % len(indices)]}" for number in range(workers))
     free_bytes, cell_bytes = measured(plan, indices)
