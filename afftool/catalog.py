@@ -221,13 +221,18 @@ BACKENDS: dict[str, Backend] = {
     "eager": Backend("afftool.backends.eager:prepare", "PyTorch as it is, no compiler"),
     "compile": Backend("afftool.backends.compile:prepare_default", "torch.compile, inductor's defaults"),
     "compile-reduce-overhead": Backend(
-        "afftool.backends.compile:prepare_reduce_overhead", "torch.compile with CUDA graphs", needs_cuda=True
+        "afftool.backends.compile:prepare_reduce_overhead",
+        "torch.compile with CUDA graphs, inputs copied in",
+        needs_cuda=True,
     ),
     "compile-max-autotune": Backend(
-        "afftool.backends.compile:prepare_max_autotune", "torch.compile, kernels autotuned"
+        "afftool.backends.compile:prepare_max_autotune",
+        "torch.compile, kernels autotuned; on CUDA with CUDA graphs, inputs copied in",
     ),
     "cudagraph": Backend(
-        "afftool.backends.cudagraph:prepare", "eager kernels captured by hand in one CUDA graph", needs_cuda=True
+        "afftool.backends.cudagraph:prepare",
+        "eager kernels captured by hand in a CUDA graph, inputs in place",
+        needs_cuda=True,
     ),
 }
 

@@ -33,17 +33,20 @@ class Record(Plain):
     `instability` names what disturbed the timing, each with advice; `stopped` says why sampling ended.
     `latency_ratio` is this row's time over that of the fusion `baseline` under the same backend, from the same
     rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
-    `recompiles` are the compilations after the first call. `error_vs_eager` is the largest difference from eager
+    `recompiles` are the compilations after the first call. `cuda_graphs` are replayed in a step, `skipped_graphs` are
+    the compiler's that were to be CUDA graphs and are not. `error_vs_eager` is the largest difference from eager
     relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers). `allocator`
     is kept if the process held on to freed CPU memory while it was timed, system if the C library did as it liked.
 
     `peak_bytes` is a steady step's peak, parameters and inputs included; `peak_parts_bytes` splits it by cause and
     `workspace_bytes` is its part with no other cause; `cold_peak_bytes` is the peak of getting there (compiling,
     autotuning, the first step). Eager's memory on the CPU is read with one thread. `saved_bytes` are what forward
-    keeps for backward, inputs included, parameters not. `bound` is what keeps this row from being faster on
-    a calibrated machine, `least_ms` the time it cannot go below there, `least_share` that over `latency_ms`.
-    `energy_j` is of one step, the device's idle power included. `launched_ops` are the operator calls of a step that
-    move data, forward and backward.
+    keeps for backward, inputs included, parameters not. On CUDA `peak_bytes` counts the allocator's blocks,
+    `requested_bytes` what was asked for, and `reserved_bytes` what was taken from the driver for it.
+
+    `bound` is what keeps this row from being faster on a calibrated machine, `least_ms` the time it cannot go below
+    there, `least_share` that over `latency_ms`. `energy_j` is of one step, the device's idle power included.
+    `launched_ops` are the operator calls of a step that move data, forward and backward.
     """
 
     fusion: str
@@ -101,6 +104,8 @@ class Record(Plain):
     graph_breaks: int | None = None
     guards: int | None = None
     recompiles: int | None = None
+    cuda_graphs: int | None = None
+    skipped_graphs: int | None = None
 
     peak_bytes: int | None = None
     cold_peak_bytes: int | None = None
@@ -111,6 +116,7 @@ class Record(Plain):
     workspace_bytes: int | None = None
     graph_pool_bytes: int | None = None
     reserved_bytes: int | None = None
+    requested_bytes: int | None = None
     peak_parts_bytes: dict[str, int] | None = None
 
     bound: Literal["launch", "memory", "compute"] | None = None

@@ -25,7 +25,8 @@ class Preparation:
 
     `first_call_s` is the first step; `compile_s` what of it (and of any later step that compiled) exceeds a steady
     step; `recompiles` are compilations after the first step. `compile_cache` is warm if any part of the compilation
-    came from a cache, so that `compile_s` is not that of a first use.
+    came from a cache, so that `compile_s` is not that of a first use. `cuda_graphs` are replayed in a step;
+    `skipped_graphs` are graphs of the compiler that it was to turn into CUDA graphs and did not.
     """
 
     first_call_s: float
@@ -35,6 +36,8 @@ class Preparation:
     graph_breaks: int | None = None
     guards: int | None = None
     recompiles: int | None = None
+    cuda_graphs: int | None = None
+    skipped_graphs: int | None = None
 
 
 def _never() -> int:
@@ -58,8 +61,9 @@ class Prepared:
     calls `repeat(n)`, which is all that `run` does inside it. `parts` are the callables that a training step consists
     of, in their order. `outputs(seed)` makes one step from the case's initial state and tells what it left behind.
     `compilations()` counts what this process has compiled so far. `move()` puts the case elsewhere in memory, where
-    that can matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `close()`
-    lets go of what would otherwise stay.
+    that can matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `lacks`
+    says what the backend promises and this case has not, and why. `library_bytes` of its private pools are workspace
+    of CUDA's libraries, which is no case's memory. `close()` lets go of what would otherwise stay.
     """
 
     backend: str
@@ -71,6 +75,8 @@ class Prepared:
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
     move: Callable[[], bool] = _stays
+    lacks: str | None = None
+    library_bytes: int = 0
     close: Callable[[], None] = _nothing
 
     def run(self, times: int) -> None:

@@ -1,5 +1,8 @@
 """`torch.compile` with inductor in its three modes, each case compiled from nothing.
 
+On CUDA two of the modes record CUDA graphs (inductor's trees), into which a step's inputs are copied at every call,
+unless they are parameters. Whether a step replays any is counted, since inductor goes on without where it cannot.
+
 The caches on disk are set aside while a case compiles, so `compile_s` is what a first use costs and not what is left
 of it. What a process pays once (importing the compiler, its workers, the precompiled C++ headers) is paid before,
 with a function of one line, and is part of no case.
@@ -68,6 +71,7 @@ def check_compiler(device: str) -> None:
 def _prepare(case: Case, backend: str, mode: str) -> Prepared:
     """Compile the case and run it until nothing is compiled any more. Raises `Unavailable` or `Rejected`."""
     device = case.spec.device
+    graphed = device.startswith("cuda") and mode != "default"
     check_compiler(device)
     _start_compiler(device, mode)
     work = Workload(case)
@@ -75,9 +79,12 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
     counts = _Counts()
     with _from_nothing():
         work.forward = _compile(work, mode=mode)
-        preparation = first_steps(
-            work.run, device, compilations, captures=device.startswith("cuda") and mode != "default"
-        )
+        preparation = first_steps(work.run, device, compilations, captures=graphed)
+        preparation = counts.added_to(preparation, graphed=graphed)
+    if graphed:
+        with replays_counted() as replays:
+            work.run(1)
+        preparation = dataclasses.replace(preparation, cuda_graphs=len(replays))
 
     def outputs(seed: int) -> Outputs:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -90,7 +97,8 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
         workload=work,
         parts=work.parts,
         outputs=outputs,
-        preparation=counts.added_to(preparation),
+        preparation=preparation,
+        lacks=_missing_graphs(preparation, counts.skip_reasons()) if graphed else None,
         compilations=compilations,
         move=work.move_tensors,
         close=lambda: wait(device),
@@ -171,21 +179,72 @@ class _Counts:
         self._start_us = time.time_ns() // 1000
         self._breaks_before = len(graph_break_reasons)
         self._hits_before = _cache_hits()
+        self._skips_before = _skipped_graphs()
 
-    def added_to(self, preparation: Preparation) -> Preparation:
-        """`preparation` with breaks (by the line they happen at, however often it is traced), guards, cache hits."""
-        from torch._dynamo.utils import get_compilation_metrics, graph_break_reasons
+    def added_to(self, preparation: Preparation, *, graphed: bool) -> Preparation:
+        """`preparation` with breaks (by the line they happen at, however often it is traced), guards, cache hits.
+
+        Graphs without a CUDA graph are counted where the code was to be `graphed`; elsewhere they mean nothing.
+        """
+        from torch._dynamo.utils import graph_break_reasons
 
         breaks = [
             r.user_stack[-1] for r in graph_break_reasons[self._breaks_before :] if r.graph_break and r.user_stack
         ]
-        compiled = [m for m in get_compilation_metrics() if (m.start_time_us or 0) >= self._start_us]
         return dataclasses.replace(
             preparation,
             graph_breaks=len({(frame.filename, frame.lineno) for frame in breaks}),
-            guards=sum(metrics.guard_count or 0 for metrics in compiled),
+            guards=sum(metrics.guard_count or 0 for metrics in self._compiled()),
             compile_cache="warm" if _cache_hits() > self._hits_before else "cold",
+            skipped_graphs=_skipped_graphs() - self._skips_before if graphed else None,
         )
+
+    def skip_reasons(self) -> list[str]:
+        """Why inductor made no CUDA graph of what it compiled, as far as it says so, each reason once."""
+        said = [getattr(metrics, "cudagraph_skip_reason", None) for metrics in self._compiled()]
+        reasons = (text.splitlines()[0].replace(_SKIPPING, "").split(". Found from")[0] for text in said if text)
+        return list(dict.fromkeys(reason.strip() for reason in reasons))
+
+    def _compiled(self) -> list[Any]:
+        from torch._dynamo.utils import get_compilation_metrics
+
+        return [m for m in get_compilation_metrics() if (m.start_time_us or 0) >= self._start_us]
+
+
+_SKIPPING = "skipping cudagraphs due to "
+"""How inductor's reasons begin, sometimes twice."""
+
+
+def _skipped_graphs() -> int:
+    """How many graphs inductor has left without a CUDA graph; it does not count those it has no partition for."""
+    return int(_counters()["inductor"]["cudagraph_skips"])
+
+
+@contextmanager
+def replays_counted() -> Iterator[list[torch.cuda.CUDAGraph]]:
+    """Collect the CUDA graphs that are replayed in the `with` block, by whomever."""
+    replayed: list[torch.cuda.CUDAGraph] = []
+    replay = torch.cuda.CUDAGraph.replay
+
+    def noting(graph: torch.cuda.CUDAGraph) -> None:
+        replayed.append(graph)
+        replay(graph)
+
+    torch.cuda.CUDAGraph.replay = noting  # type: ignore[method-assign, assignment]
+    try:
+        yield replayed
+    finally:
+        torch.cuda.CUDAGraph.replay = replay  # type: ignore[method-assign]
+
+
+def _missing_graphs(preparation: Preparation, reasons: list[str]) -> str | None:
+    """What to say of a row whose steps run without a CUDA graph, in whole or in part."""
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    if not preparation.cuda_graphs:
+        return f"no CUDA graph in a step: inductor made none{why}"
+    if preparation.skipped_graphs:
+        return f"CUDA graphs in part: inductor left {preparation.skipped_graphs} of its graphs without one{why}"
+    return None
 
 
 def _cache_hits() -> int:

@@ -16,6 +16,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from afftool.backends import Preparation, Prepared
+from afftool.backends.capture import CaptureFailed, Graphs, clear_workspaces
 from afftool.backends.getting_ready import seconds, wait
 from afftool.backends.outputs import Outputs
 from afftool.backends.workload import Workload
@@ -23,7 +24,7 @@ from afftool.build import Case
 from afftool.errors import Unavailable
 
 WARM_UP_STEPS = 3
-"""Steps on a side stream before the capture, in which libraries make their handles and choose their algorithms."""
+"""Steps on the capture's stream before it, in which libraries make their handles and choose their algorithms."""
 
 
 def prepare(case: Case) -> Prepared:
@@ -40,6 +41,7 @@ def prepare(case: Case) -> Prepared:
         repeat=captured.repeat,
         workload=captured._work,
         parts=captured.parts,
+        library_bytes=captured.library_bytes,
         outputs=captured.outputs,
         preparation=captured.preparation,
         close=captured.close,
@@ -53,30 +55,38 @@ class Captured:
         self._work = Workload(case)
         self._device = case.spec.device
         self._leaves: list[Any] = []
-        self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
-        first_call_s = self._warm_up()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._graphs = Graphs(stream)
+        first_call_s = self._warm_up(stream)
         wait(self._device)
         start = time.perf_counter()
         try:
-            self._capture()
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+            self._graphs.capture(self._captured_parts(), self._let_go)
+        except CaptureFailed as failed:
             raise Unavailable(
-                f"the step cannot be captured in a CUDA graph: {str(error).splitlines()[0]}",
+                f"the step cannot be captured in a CUDA graph: {str(failed).splitlines()[0]}",
                 hint="look for operators that wait for the device (.item(), .cpu(), nonzero) or depend on data",
-            ) from error
+            ) from failed
         wait(self._device)
-        self.preparation = Preparation(first_call_s=first_call_s, capture_s=time.perf_counter() - start)
+        self.preparation = Preparation(
+            first_call_s=first_call_s,
+            capture_s=time.perf_counter() - start,
+            cuda_graphs=len(self._graphs.replays),
+        )
 
     @property
     def parts(self) -> Mapping[str, Callable[[], None]]:
         """The replays of a training step, in order; empty for inference."""
-        return {name: graph.replay for name, graph in self._graphs.items()} if self._work.training else {}
+        return self._graphs.replays if self._work.training else {}
+
+    @property
+    def library_bytes(self) -> int:
+        """What of the private pool is workspace of CUDA's libraries."""
+        return self._graphs.library_bytes
 
     def repeat(self, times: int) -> None:
         """Replay `times` steps."""
-        replays = [graph.replay for graph in self._graphs.values()]
+        replays = [*self._graphs.replays.values()]
         for _ in itertools.repeat(None, times):
             for replay in replays:
                 replay()
@@ -90,35 +100,38 @@ class Captured:
         return self._work.collect(self._leaves)
 
     def close(self) -> None:
-        """Give the private pool back."""
+        """Give the private pool back, and what lies in it: the outputs and the gradients."""
         wait(self._device)
-        for graph in self._graphs.values():
-            graph.reset()
-        self._graphs.clear()
-        self._leaves.clear()
+        self._graphs.close()
+        self._let_go()
 
-    def _warm_up(self) -> float:
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+    def _let_go(self) -> None:
+        self._leaves.clear()
+        self._work.leaves.clear()
+        self._work.forget_gradients()
+
+    def _warm_up(self, stream: torch.cuda.Stream) -> float:
+        clear_workspaces()  # the stream takes its own: with those of others it would be one too many
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
             first_call_s = seconds(self._work.run, self._device)
             self._work.run(WARM_UP_STEPS - 1)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(stream)
         return first_call_s
 
-    def _capture(self) -> None:
-        work, pool = self._work, torch.cuda.graph_pool_handle()
+    def _captured_parts(self) -> Mapping[str, Callable[[], None]]:
+        """What is captured in each graph, in order; the outputs are kept where the replays write them."""
+        work = self._work
         if not work.training:
-            self._graphs["forward"] = graph = torch.cuda.CUDAGraph()
-            with torch.inference_mode(), torch.cuda.graph(graph, pool=pool):
-                output = work.forward(*work.inputs)
-            self._leaves = tree_leaves(output)
-            return
+            return {"forward": self._run_inference}
         # With no gradients left over, backward is captured as writing them, and each replay overwrites the last.
         work.forget_gradients()
-        for name, part in (("forward", work.run_forward), *list(work.parts.items())[1:]):
-            self._graphs[name] = graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                part()
-            if name == "forward":
-                self._leaves = [leaf.detach() for leaf in work.leaves]
+        return {**work.parts, "forward": self._run_forward}
+
+    def _run_inference(self) -> None:
+        with self._work.mode():
+            self._leaves = tree_leaves(self._work.forward(*self._work.inputs))
+
+    def _run_forward(self) -> None:
+        self._work.run_forward()
+        self._leaves = [leaf.detach() for leaf in self._work.leaves]

@@ -66,7 +66,7 @@ def enter(
     with random_state_kept(case):
         prepared, record = _prepare(case, record, measures)
         try:
-            record = replace(record, **asdict(prepared.preparation))
+            record = _lacking(replace(record, **asdict(prepared.preparation)), prepared.lacks)
             if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
                 record = replace(record, error_vs_eager=eager.error_of(prepared))
             for name in measures:
@@ -91,8 +91,12 @@ def _read(name: str, measure: Measure, prepared: Prepared, case: Case, record: R
     except Unavailable as missing:
         if alone:
             raise
-        reasons = [record.reason, f"no {name}: {Failure.of(missing).reason}"]
-        return replace(record, reason="; ".join(filter(None, reasons)))
+        return _lacking(record, f"no {name}: {Failure.of(missing).reason}")
+
+
+def _lacking(record: Record, what: str | None) -> Record:
+    """The record with one more thing that is missing in it, if it is."""
+    return replace(record, reason="; ".join(filter(None, [record.reason, what])) or None)
 
 
 def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Prepared, Record]:

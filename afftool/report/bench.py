@@ -167,7 +167,8 @@ def _says_nothing(quantity: Quantity, records: Sequence[Record]) -> bool:
     """Columns that repeat another or hold what is expected everywhere."""
     if quantity.name == "live_params":
         return all(r.live_params is None or r.live_params == r.params for r in records)
-    return quantity.name in ("graph_breaks", "recompiles") and not any(quantity.value(r) for r in records)
+    expected = ("graph_breaks", "recompiles", "skipped_graphs")
+    return quantity.name in expected and not any(quantity.value(r) for r in records)
 
 
 def _relative(records: Sequence[Record], keys: Keys, baseline: Baseline) -> Table | None:

@@ -1,14 +1,17 @@
 """The compilers for real, on modules of a few channels. Two tests pay for inductor; the others stop after dynamo."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import fake_cuda
 import pytest
 import torch
 from torch import nn
 
+from afftool.backends import Prepared, eager, getting_ready
 from afftool.backends import compile as compiled
-from afftool.backends import eager, getting_ready
 from afftool.backends.outputs import compare
 from afftool.backends.workload import Workload
 from afftool.build import Case, build_case
@@ -129,6 +132,83 @@ def test_a_graph_break_counts_once_and_for_every_variant_that_has_it() -> None:
     for _ in range(2):
         assert compiled.prepare_default(case_of(Breaks())).preparation.graph_breaks == 1
     assert compiled.prepare_default(case_of(Gate())).preparation.graph_breaks == 0
+
+
+class Recorded(Gate):
+    """What inductor makes of a module on CUDA, `graphs` of it CUDA graphs and for the rest a reason why not."""
+
+    def __init__(self, graphs: int, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.graphs = graphs
+        self.reasons = reasons
+
+
+@pytest.fixture
+def on_a_made_up_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorded], Prepared]:
+    """`compile-reduce-overhead` of a module as if inductor had made of it what it says."""
+    fake_cuda.installed(monkeypatch)
+    monkeypatch.setattr(compiled, "check_compiler", lambda device: None)
+    monkeypatch.setattr(compiled, "_start_compiler", lambda device, mode: None)
+    metrics: list[Any] = []
+    monkeypatch.setattr(torch._dynamo.utils, "get_compilation_metrics", lambda: metrics)
+
+    def recorded(work: Workload, **options: Any) -> Callable[..., Any]:
+        module, first = work.module, True
+        assert isinstance(module, Recorded)
+
+        def forward(*inputs: torch.Tensor) -> torch.Tensor:
+            nonlocal first
+            for reason in module.reasons if first else ():
+                torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] += 1
+                metrics.append(SimpleNamespace(start_time_us=None, guard_count=0, cudagraph_skip_reason=reason))
+                metrics[-1].start_time_us = 2**62
+            first = False
+            for _ in range(module.graphs):
+                torch.cuda.CUDAGraph().replay()
+            return inputs[0]
+
+        return forward
+
+    def prepare(module: Recorded) -> Prepared:
+        case = case_of(module)
+        return compiled.prepare_reduce_overhead(replace(case, spec=replace(case.spec, device="cuda:0")))
+
+    monkeypatch.setattr(compiled, "_compile", recorded)
+    return prepare
+
+
+def test_the_cuda_graphs_of_a_step_are_counted(on_a_made_up_gpu: Callable[[Recorded], Prepared]) -> None:
+    replay = torch.cuda.CUDAGraph.replay
+    prepared = on_a_made_up_gpu(Recorded(graphs=2))
+    assert (prepared.preparation.cuda_graphs, prepared.preparation.skipped_graphs) == (2, 0)
+    assert prepared.lacks is None
+    assert torch.cuda.CUDAGraph.replay is replay
+
+
+def test_a_row_without_a_cuda_graph_says_so_and_why(on_a_made_up_gpu: Callable[[Recorded], Prepared]) -> None:
+    reason = "skipping cudagraphs due to skipping cudagraphs due to cpu device (x). Found from : \n line 3"
+    prepared = on_a_made_up_gpu(Recorded(graphs=0, reasons=(reason, reason)))
+    assert (prepared.preparation.cuda_graphs, prepared.preparation.skipped_graphs) == (0, 2)
+    assert prepared.lacks == "no CUDA graph in a step: inductor made none (cpu device (x))"
+
+
+def test_a_graph_that_inductor_passes_over_in_silence_is_missed_too(
+    on_a_made_up_gpu: Callable[[Recorded], Prepared],
+) -> None:
+    assert on_a_made_up_gpu(Recorded(graphs=0)).lacks == "no CUDA graph in a step: inductor made none"
+
+
+def test_a_row_with_cuda_graphs_in_part_says_so(on_a_made_up_gpu: Callable[[Recorded], Prepared]) -> None:
+    prepared = on_a_made_up_gpu(Recorded(graphs=1, reasons=("mutated inputs (2 instances)",)))
+    assert prepared.preparation.skipped_graphs == 1
+    assert "left 1 of its graphs without one (mutated inputs (2 instances))" in str(prepared.lacks)
+
+
+@pytest.mark.usefixtures("dynamo_only")
+def test_without_cuda_there_are_no_cuda_graphs_to_miss() -> None:
+    prepared = compiled.prepare_max_autotune(case_of(Gate()))
+    assert (prepared.preparation.cuda_graphs, prepared.preparation.skipped_graphs) == (None, None)
+    assert prepared.lacks is None
 
 
 @pytest.mark.usefixtures("dynamo_only")

@@ -39,6 +39,7 @@ def test_what_is_read_of_a_step_is_shown_and_what_bounds_it_in_a_terminal_too() 
     fields = {
         "outliers": 2, "warmup_s": 0.5, "allocator": "kept", "guards": 12, "reserved_bytes": 4096,
         "gradient_bytes": 1024, "optimizer_bytes": 2048, "bound": "memory", "least_ms": 0.5, "least_share": 0.25,
+        "requested_bytes": 4000, "cuda_graphs": 3, "skipped_graphs": 1,
     }  # fmt: skip
     run = run_of(timed("aff", 2.0, **fields), baseline=None)
     results, compact = table(run, "Results"), compact_table(run)

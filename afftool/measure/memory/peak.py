@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +35,10 @@ class MemoryReading:
     (`causes.CAUSES`), and adds up to it; `workspace_bytes` is its part without a name of its own:
     intermediate results and the scratch of kernels. `saved_bytes` is what forward leaves for backward (see
     `saved.py`), `saved_by_module_bytes` the same by submodule. The others are totals, whenever they are
-    alive. `graph_pool_bytes` is the private pool of CUDA graphs and part of the peak; `reserved_bytes` is what CUDA's
-    allocator had taken from the driver at the most in a steady step.
+    alive. `graph_pool_bytes` is the private pool of CUDA graphs and part of the peak (inductor's has a workspace of
+    cuBLAS in it). `reserved_bytes` is what CUDA's allocator had taken from the driver for the case at the most in a
+    steady step, what is left unused of segments included; `requested_bytes` is the peak by what was asked for, where
+    `peak_bytes` counts blocks (multiples of 512 bytes).
     """
 
     peak_bytes: int
@@ -47,6 +50,7 @@ class MemoryReading:
     workspace_bytes: int | None = None
     graph_pool_bytes: int | None = None
     reserved_bytes: int | None = None
+    requested_bytes: int | None = None
     peak_parts_bytes: dict[str, int] | None = None
     saved_by_module_bytes: dict[str, int] | None = field(default=None, repr=False)
 
@@ -66,11 +70,12 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
     device without an allocator to ask, and `torch.OutOfMemoryError`.
     """
     device = _device(case)
-    _warm_libraries(case, device)
-    with _threads(threads if device.type == "cpu" else None), random_state_kept(case), watch(device) as seen:
+    warm = partial(_warm_libraries, case)
+    with _threads(threads if device.type == "cpu" else None), random_state_kept(case), watch(device, warm) as seen:
         with seen.stage("cold"):
             workload = Workload(case)
             saved = _first_step(workload, device)
+        seen.settle(lambda: workload.run(1))
         before = Held.by(workload)
         with seen.stage("steady"), output_addresses(workload) as outputs:
             if workload.training:
@@ -86,13 +91,14 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
     parameters = list(workload.module.parameters())
     return MemoryReading(
         peak_bytes=peak,
-        cold_peak_bytes=seen.peak("cold"),
+        cold_peak_bytes=seen.cold_peak("cold"),
         param_bytes=storage_bytes(parameters),
         gradient_bytes=storage_bytes(p.grad for p in parameters) if workload.training else None,
         optimizer_bytes=storage_bytes(optimizer_state(workload)) if workload.training else None,
         saved_bytes=sum(saved.values()) if saved is not None else None,
         workspace_bytes=parts["workspace"],
         reserved_bytes=seen.reserved("steady"),
+        requested_bytes=seen.requested("steady"),
         peak_parts_bytes={cause: nbytes for cause, nbytes in parts.items() if nbytes},
         saved_by_module_bytes=saved,
     )
@@ -106,22 +112,24 @@ def observe(case: Case, prepare: Prepare) -> tuple[Prepared, MemoryReading]:
     CUDA graphs' pool, and what autograd saves, which a captured graph alone does not show.
     """
     device = _device(case)
-    _warm_libraries(case, device)
-    with random_state_kept(case), watch(device) as seen:
+    with random_state_kept(case), watch(device, partial(_warm_libraries, case)) as seen:
         with seen.stage("cold"):
             prepared = prepare(case)
+        seen.leave_out(prepared.library_bytes)
+        seen.settle(lambda: prepared.run(1))
         with seen.stage("steady"):
             prepared.run(1)
     work = prepared.workload if case.spec.mode == "train" else None
     return prepared, MemoryReading(
         peak_bytes=seen.peak("steady"),
-        cold_peak_bytes=seen.peak("cold"),
+        cold_peak_bytes=seen.cold_peak("cold"),
         param_bytes=storage_bytes(case.module.parameters()),
         gradient_bytes=storage_bytes(p.grad for p in work.module.parameters()) if work else None,
         optimizer_bytes=storage_bytes(optimizer_state(work)) if work else None,
         saved_bytes=_saved_between_parts(case, prepared, device) if work else None,
         graph_pool_bytes=seen.graph_pool(),
         reserved_bytes=seen.reserved("steady"),
+        requested_bytes=seen.requested("steady"),
     )
 
 
@@ -144,11 +152,10 @@ def _device(case: Case) -> torch.device:
     return device
 
 
-def _warm_libraries(case: Case, device: torch.device) -> None:
-    """Let CUDA's libraries take what they take once a process (cuBLAS's workspace), so that it is no case's."""
-    if device.type == "cuda":
-        with random_state_kept(case):
-            Workload(case).run(1)
+def _warm_libraries(case: Case) -> None:
+    """Make a step of the case, for which CUDA's libraries take what they keep."""
+    with random_state_kept(case):
+        Workload(case).run(1)
 
 
 def _first_step(workload: Workload, device: torch.device) -> dict[str, int] | None:

@@ -398,7 +398,7 @@ class TestOnCuda:
     def test_the_allocator_has_reserved_what_it_handed_out(self) -> None:
         reading = memory.measure(case("iaff", Sizes(8, 64, 4, (56, 56)), device="cuda:0"))
         assert reading.reserved_bytes is not None
-        assert reading.reserved_bytes >= reading.peak_bytes > 0
+        assert reading.reserved_bytes >= reading.peak_bytes >= (reading.requested_bytes or 0) > 0
         assert (reading.workspace_bytes or 0) >= 0
 
     def test_a_neighbour_on_the_device_is_not_counted(self) -> None:
@@ -408,6 +408,34 @@ class TestOnCuda:
         assert memory.measure(given).peak_bytes == alone
         del neighbour
 
+    @pytest.mark.parametrize("mode", ["infer", "train"])
+    def test_a_workspace_of_cublas_is_no_cases_memory(self, mode: str) -> None:
+        from afftool.backends import cudagraph
+
+        class Multiplies(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(64, 64))
+
+            def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                return x @ self.weight + y
+
+        x = torch.randn(64, 64, device="cuda:0")
+        given = own(Multiplies().cuda(), x, x.clone(), mode=mode)
+        given = dataclasses.replace(given, spec=dataclasses.replace(given.spec, device="cuda:0"))
+        torch.cuda.empty_cache()
+        reading = memory.measure(given)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(side):
+            x @ x  # a neighbour's workspace
+        assert memory.measure(given) == reading
+        assert reading.peak_bytes < 1 << 20
+        assert (reading.requested_bytes or 0) >= 3 * x.nbytes
+        prepared, captured = memory.observe(given, cudagraph.prepare)
+        assert captured.peak_bytes < 16 << 20  # what is left over of a segment of 20 MiB is the pool's
+        assert captured.cold_peak_bytes < 16 << 20
+        prepared.close()
+
     def test_a_captured_graph_owns_a_private_pool_that_is_part_of_its_peak(self) -> None:
         from afftool.backends import cudagraph
 
@@ -415,6 +443,9 @@ class TestOnCuda:
         prepared, reading = memory.observe(given, cudagraph.prepare)
         assert reading.graph_pool_bytes
         assert reading.peak_bytes >= reading.graph_pool_bytes + reading.param_bytes
+        assert reading.cold_peak_bytes <= reading.peak_bytes + reading.graph_pool_bytes // 2
+        assert (reading.reserved_bytes or 0) >= reading.peak_bytes
+        assert reading.requested_bytes is None
         assert reading.gradient_bytes == reading.optimizer_bytes == reading.param_bytes
         assert reading.saved_bytes is None
         prepared.close()
