@@ -4,6 +4,9 @@ Each tensor must agree with eager's within a tolerance for its dtype, relative t
 it does not, eager is not taken at its word: the same step in double precision decides, and a result that is about as
 near to it as eager's own passes. So the rounding noise of a gradient that is zero in theory (a bias in front of a
 batch norm) fails nobody, and a wrong small gradient is not hidden by a large one.
+
+On CUDA eager itself multiplies float32 as TF32 by default, in convolutions. Where it did, that is the precision to be
+held to: a backend in bfloat16 is refused still.
 """
 
 from __future__ import annotations
@@ -19,15 +22,37 @@ from afftool.errors import Rejected
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3, torch.float64: 1e-9}
 AS_GOOD_AS_EAGER = 10.0
 """How many times eager's own rounding error a backend may be off."""
+TF32_TOLERANCE = 2.0**-10
+"""TF32's last bit. A result rounded to bfloat16 is off by at least twice as much where its values are largest."""
+AS_GOOD_AS_TF32 = 4.0
+"""What stands for `AS_GOOD_AS_EAGER` where eager used TF32: two kernels differ by a factor of up to 3 (one rounds, one
+truncates), bfloat16's error is eight times TF32's."""
+TF32_NOISE = TF32_TOLERANCE / 4
+"""What is left, relative to the largest value of the kind, of TF32's errors in a sum that cancels, as a mean does."""
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The tensors after one step, by kind (outputs, input gradients, parameter gradients, buffers) and name."""
+    """The tensors after one step, by kind (outputs, input gradients, parameter gradients, buffers) and name.
+
+    `tf32` says that float32 was multiplied as TF32 in it, by the device and torch's settings at the time.
+    """
 
     kinds: Mapping[str, Tensors]
+    tf32: bool = False
+
+
+def uses_tf32(device: torch.device) -> bool:
+    """Whether torch's settings let float32 convolutions or matrix products on `device` use TF32's 10 mantissa bits.
+
+    CUDA's convolutions do unless told otherwise (`torch.backends.cudnn.conv.fp32_precision`).
+    """
+    if device.type != "cuda":
+        return False
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return "tf32" in (convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
 
 
 def compare(found: Outputs, eager: Outputs, precise: Callable[[], Outputs | None]) -> float:
@@ -52,7 +77,7 @@ def compare(found: Outputs, eager: Outputs, precise: Callable[[], Outputs | None
                 )
             difference = _difference(actual[name], reference)
             worst = max(worst, difference / largest if largest else (math.inf if difference else 0.0))
-            if difference > _tolerance(reference) * _largest(reference):
+            if difference > _tolerance(reference, eager.tf32) * _largest(reference):
                 doubtful.append((kind, name))
     if doubtful:
         _judge(doubtful, found, eager, precise())
@@ -66,17 +91,18 @@ def _judge(doubtful: list[tuple[str, str]], found: Outputs, eager: Outputs, exac
     for kind, name in doubtful:
         actual, reference = found.kinds[kind][name], eager.kinds[kind][name]
         largest = max(_largest(tensor) for tensor in eager.kinds[kind].values())
+        rounded = eager.tf32 and reference.dtype == torch.float32
         noise = torch.finfo(reference.dtype).eps * largest if reference.is_floating_point() else 0.0
         if exact is None:  # nothing to arbitrate: allow for rounding at the size of the kind
-            off, allowed = _difference(actual, reference), 1000 * noise
+            off, allowed = _difference(actual, reference), TF32_TOLERANCE * largest if rounded else 1000 * noise
         else:
             truth = exact.kinds[kind][name]
             off = _difference(actual, truth)
             own_error = _difference(reference, truth)
             allowed = max(
-                _tolerance(reference) * _largest(truth),
-                AS_GOOD_AS_EAGER * own_error if math.isfinite(own_error) else 0.0,
-                noise,
+                _tolerance(reference, eager.tf32) * _largest(truth),
+                (AS_GOOD_AS_TF32 if rounded else AS_GOOD_AS_EAGER) * own_error if math.isfinite(own_error) else 0.0,
+                TF32_NOISE * largest if rounded else noise,
             )
         if not off <= allowed:
             raise Rejected(
@@ -86,8 +112,8 @@ def _judge(doubtful: list[tuple[str, str]], found: Outputs, eager: Outputs, exac
             )
 
 
-def _tolerance(reference: torch.Tensor) -> float:
-    return TOLERANCE.get(reference.dtype, 0.0)
+def _tolerance(reference: torch.Tensor, tf32: bool) -> float:
+    return TF32_TOLERANCE if tf32 and reference.dtype == torch.float32 else TOLERANCE.get(reference.dtype, 0.0)
 
 
 def _largest(tensor: torch.Tensor) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from afftool.backends.outputs import Outputs
+from afftool.backends.outputs import Outputs, uses_tf32
 from afftool.build import Case
 from afftool.copying import real_copy
 from afftool.spec import MODULE
@@ -137,7 +137,8 @@ class Workload:
                 "input gradient": _copies((str(i), x.grad) for i, x in enumerate(self.inputs)),
                 "parameter gradient": _copies((name, p.grad) for name, p in self.module.named_parameters()),
                 "buffer": _copies(self.module.named_buffers()),
-            }
+            },
+            tf32=any(uses_tf32(x.device) for x in self.inputs),
         )
 
     @torch.no_grad()

@@ -1,10 +1,17 @@
+import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from afftool.backends.outputs import Outputs, compare
+from afftool.backends.outputs import Outputs, compare, uses_tf32
+from afftool.backends.workload import Workload, in_double
+from afftool.build import Case, build_case
 from afftool.errors import Rejected
+from afftool.spec import CaseSpec, FusionSpec
 
 
 def outputs(**tensors: torch.Tensor) -> Outputs:
@@ -74,3 +81,115 @@ def test_a_missing_gradient_and_a_wrong_shape_are_rejected() -> None:
 def test_counters_must_be_equal_exactly() -> None:
     with pytest.raises(Rejected):
         compare(outputs(n=torch.tensor(2)), outputs(n=torch.tensor(1)), lambda: None)
+
+
+def to_tf32(tensor: torch.Tensor) -> torch.Tensor:
+    """The nearest value with TF32's 10 bits of mantissa."""
+    bits = tensor.contiguous().view(torch.int32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
+def cut_to_tf32(tensor: torch.Tensor) -> torch.Tensor:
+    """TF32 as tensor cores take it from float32: the other bits are not looked at."""
+    return (tensor.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+def to_bfloat16(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.bfloat16).float()
+
+
+class Multiplying(TorchDispatchMode):
+    """Convolutions and matrix products that see their operands in a precision of ours."""
+
+    def __init__(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.rounded = rounded
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.overloadpacket.__name__ in ("convolution", "convolution_backward", "mm", "addmm", "bmm"):
+            args = tuple(self.rounded(a) if isinstance(a, torch.Tensor) else a for a in args)
+        return function(*args, **(kwargs or {}))
+
+
+def aff(mode: str) -> Case:
+    spec = CaseSpec(fusion=FusionSpec.parse("aff"), channels=16, size=(8, 8), batch=4, mode=mode)  # type: ignore[arg-type]
+    return build_case(spec)
+
+
+def on_a_gpu(case: Case, rounded: Callable[[torch.Tensor], torch.Tensor], *, tf32: bool = True) -> Outputs:
+    """What a device whose multiplications round so leaves after a step."""
+    with Multiplying(rounded):
+        return dataclasses.replace(Workload(case).outputs(0), tf32=tf32)
+
+
+MODES = pytest.mark.parametrize("mode", ["infer", "train"])
+
+
+@MODES
+@pytest.mark.parametrize(("found", "eager"), [(to_tf32, cut_to_tf32), (cut_to_tf32, to_tf32)])
+def test_two_kernels_in_tf32_agree_where_eager_used_it(mode: str, found: Any, eager: Any) -> None:
+    case = aff(mode)
+    compare(on_a_gpu(case, found), on_a_gpu(case, eager), lambda: in_double(case, 0))
+
+
+def test_what_agrees_in_tf32_does_not_in_float32() -> None:
+    case = aff("train")
+    exact = on_a_gpu(case, lambda tensor: tensor, tf32=False)
+    with pytest.raises(Rejected):
+        compare(on_a_gpu(case, cut_to_tf32), exact, lambda: in_double(case, 0))
+
+
+@pytest.mark.parametrize("eager", [to_tf32, cut_to_tf32])
+def test_bfloat16_is_refused_where_eager_used_tf32(eager: Any) -> None:
+    case = aff("train")
+    with pytest.raises(Rejected):
+        compare(on_a_gpu(case, to_bfloat16), on_a_gpu(case, eager), lambda: in_double(case, 0))
+
+
+@MODES
+@pytest.mark.parametrize("exact", [True, False])
+def test_results_rounded_to_bfloat16_are_refused_where_eager_used_tf32(mode: str, exact: bool) -> None:
+    case = aff(mode)
+    eager = on_a_gpu(case, to_tf32)
+    kinds = {
+        kind: {name: to_bfloat16(t) if t.is_floating_point() else t for name, t in tensors.items()}
+        for kind, tensors in eager.kinds.items()
+    }
+    with pytest.raises(Rejected):
+        compare(Outputs(kinds), eager, lambda: in_double(case, 0) if exact else None)
+
+
+def drop_a_branch(case: Case) -> Case:
+    wrong = build_case(case.spec)
+    with torch.no_grad():
+        list(wrong.module.global_att.children())[-1].weight.zero_()  # type: ignore[union-attr, operator, arg-type]
+    return wrong
+
+
+def swap_two_channels(case: Case) -> Case:
+    wrong = build_case(case.spec)
+    weight = next(p for p in wrong.module.parameters() if p.dim() == 4)
+    with torch.no_grad():
+        weight[[0, 1]] = weight[[1, 0]]
+    return wrong
+
+
+@MODES
+@pytest.mark.parametrize("fault", [drop_a_branch, swap_two_channels])
+def test_a_planted_fault_is_refused_where_eager_used_tf32(fault: Callable[[Case], Case], mode: str) -> None:
+    case = aff(mode)
+    with pytest.raises(Rejected):
+        compare(on_a_gpu(fault(case), to_tf32), on_a_gpu(case, to_tf32), lambda: in_double(case, 0))
+
+
+def test_torchs_settings_at_the_time_say_whether_tf32_is_used() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision, products.fp32_precision
+    try:
+        for settings, expected in ((("tf32", "ieee"), True), (("ieee", "tf32"), True), (("ieee", "ieee"), False)):
+            convolutions.fp32_precision, products.fp32_precision = settings
+            assert uses_tf32(cuda) is expected
+            assert not uses_tf32(cpu)
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
