@@ -6,7 +6,8 @@ near to it as eager's own passes. So the rounding noise of a gradient that is ze
 batch norm) fails nobody, and a wrong small gradient is not hidden by a large one.
 
 On CUDA eager itself multiplies float32 as TF32 by default, in convolutions. Where it did, that is the precision to be
-held to: a backend in bfloat16 is refused still.
+held to. Results rounded to bfloat16 are refused still; products in bfloat16 whose error the rest of an inference step
+shrinks below TF32's last bit are not told apart.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ AS_GOOD_AS_EAGER = 10.0
 TF32_TOLERANCE = 2.0**-10
 """TF32's last bit. A result rounded to bfloat16 is off by at least twice as much where its values are largest."""
 AS_GOOD_AS_TF32 = 4.0
-"""What stands for `AS_GOOD_AS_EAGER` where eager used TF32: two kernels differ by a factor of up to 3 (one rounds, one
-truncates), bfloat16's error is eight times TF32's."""
+"""What stands for `AS_GOOD_AS_EAGER` where eager used TF32. Kernels that truncate are up to 3 times as far off as those
+that round, products in bfloat16 eight times; over a deep network truncation adds up, and can be as far off as they."""
 TF32_NOISE = TF32_TOLERANCE / 4
 """What is left, relative to the largest value of the kind, of TF32's errors in a sum that cancels, as a mean does."""
 

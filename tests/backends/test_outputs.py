@@ -98,6 +98,10 @@ def to_bfloat16(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.bfloat16).float()
 
 
+PRODUCTS = ("conv2d", "convolution", "convolution_backward", "mm", "addmm", "bmm", "linear")
+"""`conv2d` and `linear` arrive whole in inference mode."""
+
+
 class Multiplying(TorchDispatchMode):
     """Convolutions and matrix products that see their operands in a precision of ours."""
 
@@ -106,7 +110,7 @@ class Multiplying(TorchDispatchMode):
         self.rounded = rounded
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function.overloadpacket.__name__ in ("convolution", "convolution_backward", "mm", "addmm", "bmm"):
+        if function.overloadpacket.__name__ in PRODUCTS:
             args = tuple(self.rounded(a) if isinstance(a, torch.Tensor) else a for a in args)
         return function(*args, **(kwargs or {}))
 
