@@ -90,12 +90,6 @@ class Done:
     code: int | None
 
 
-def bench(name: str, part: int, seconds: float, words: str, *, budget: float, device: str) -> Step:
-    """A bench as a step."""
-    common = f"--device {device} --isolate none --budget {budget:g} --store {{store}} --out {{out}}"
-    return Step(name, part, seconds, f"-m afftool bench {words} {common}")
-
-
 def the_day(*, small: bool) -> Iterator[Step]:
     """Every step, in order. `small` is the dry run: the CPU, small maps, little time, few compilations."""
     device = "cpu" if small else "cuda:0"
@@ -103,39 +97,42 @@ def the_day(*, small: bool) -> Iterator[Step]:
     fusions = "add,aff" if small else FUSIONS
     backends = "eager,cudagraph" if small else BACKENDS
 
-    def budget(rows: int) -> float:
-        return 0.01 * rows if small else 0.4 * rows
+    def timed(name: str, part: int, seconds: float, words: str, *, rows: int) -> Step:
+        budget = (0.01 if small else 0.4) * rows
+        common = f"--device {device} --isolate none --budget {budget:g} --store {{store}} --out {{out}}"
+        return Step(name, part, seconds, f"-m afftool bench {words} {common}")
+
+    def compared(shape: Shape, part: int, mode: str, dtype: str) -> Step:
+        words = f"-f {fusions} {shape.words} --mode {mode} --dtype {dtype} --backend {backends}"
+        seconds = {"infer": 45.0, "train": 70.0}[mode]
+        return timed(f"bench-{shape.name}-{mode}-{dtype}", part, seconds, words, rows=12)
 
     yield Step("ceilings", 1, 15, f"-m afftool doctor --calibrate --device {device} --store {{store}}")
-    for mode, seconds in (("infer", 90), ("train", 150)):
-        for shape, part in ((main, 1), *((shape, 2) for shape in others)):
-            words = f"-f {fusions} {shape.words} --mode {mode} --dtype float32,bfloat16 --backend {backends}"
-            yield bench(
-                f"bench-{shape.name}-{mode}", part, seconds / (1 if part == 1 else 1.5), words,
-                budget=budget(24), device=device,
-            )  # fmt: skip
-    quick = " --budget 0.2 --turns 2 --repeats 1 --small" if small else " --budget 1 --turns 5 --repeats 5"
-    yield Step("agreement", 1, 70, f"scripts/agreement.py --device {device} --out {{out}}/agreement.md{quick}")
-    yield Step(
-        "profile", 1, 30,
-        f"-m afftool profile add iaff {main.words} --mode train --device {device} --steps {2 if small else 5} "
-        "--out {out}",
-    )  # fmt: skip
-    words = f"-f {'all' if not small else 'sk,iaff'} {main.words} --backend eager,cudagraph"
-    yield bench("every-fusion", 3, 60, words, budget=budget(60), device=device)
-    host = "resnet:b=1" if small else "resnet50"
-    size = 32 if small else 224
-    words = f"-f add,aff,iaff --host {host} -s {size} -b {2 if small else 32} --mode infer,train --backend {backends}"
-    yield bench("resnet50-224", 3, 180, words, budget=budget(18) * 2, device=device)
+    yield compared(main, 1, "infer", "float32")
+    quick = "--budget 0.2 --turns 2 --repeats 1 --small" if small else "--budget 1 --turns 5 --repeats 5"
+    yield Step("agreement", 1, 70, f"scripts/agreement.py --device {device} --out {{out}}/agreement.md {quick}")
+    words = f"add iaff {main.words} --mode train --device {device} --steps {2 if small else 5}"
+    yield Step("profile", 1, 30, f"-m afftool profile {words} --out {{out}}")
+    yield compared(main, 1, "train", "float32")
+    for mode in ("infer", "train"):
+        yield compared(main, 1, mode, "bfloat16")
+    host, images, size = ("resnet:b=1", 2, 32) if small else ("resnet50", 32, 224)
+    for mode, seconds in (("infer", 70), ("train", 120)):
+        words = f"-f add,aff,iaff --host {host} -s {size} -b {images} --mode {mode} --backend {backends}"
+        yield timed(f"{host.partition(':')[0]}-{size}-{mode}", 2, seconds, words, rows=18)
+    words = f"-f {'sk,iaff' if small else 'all'} {main.words} --backend eager,cudagraph"
+    yield timed("every-fusion", 2, 60, words, rows=60)
+    for number, shape in enumerate(others):
+        for mode in ("infer", "train"):
+            for dtype in ("float32",) if small else ("float32", "bfloat16"):
+                yield compared(shape, 3 + number // 2, mode, dtype)
     for dtype in ("float32",) if small else ("float32", "bfloat16", "float16"):
-        words = f"-f {'aff' if small else fusions} {main.words} --dtype {dtype} --backend {ALL_BACKENDS}"
         for mode, seconds in (("infer", 70), ("train", 120)):
-            if small and mode == "train":  # one step of the dry run that really compiles is enough
-                words = words.replace(ALL_BACKENDS, "eager,compile-reduce-overhead")
-            yield bench(
-                f"backends-{dtype}-{mode}", 4 if mode == "infer" else 5, seconds, f"{words} --mode {mode}",
-                budget=budget(20), device=device,
-            )  # fmt: skip
+            # one step of the dry run that really compiles is enough
+            chosen = "eager,compile-reduce-overhead" if small and mode == "train" else ALL_BACKENDS
+            words = f"-f {'aff' if small else fusions} {main.words} --mode {mode} --dtype {dtype} --backend {chosen}"
+            part = 4 if mode == "infer" else 5
+            yield timed(f"backends-{dtype}-{mode}", part, seconds, words, rows=20)
 
 
 class Day:

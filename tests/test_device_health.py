@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from afftool.device_health import answers, free_memory
+from afftool.device_health import answers, failure_on, free_memory
 
 ASSERTED = "CUDA error: device-side assert triggered"
 
@@ -49,6 +49,20 @@ def test_an_error_means_that_it_no_longer_answers_but_for_memory_that_ran_out(
     assert answers("cuda:1") == alive
 
 
+@pytest.mark.usefixtures("_answering")
+def test_the_device_s_own_words_stand_beside_those_of_whoever_met_its_failure_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR\nand so on")
+    assert failure_on("cuda:0", first).reason == "RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"
+    monkeypatch.setattr(torch.cuda, "synchronize", raising(torch.AcceleratorError(f"{ASSERTED}\nCompile with")))
+    assert failure_on("cuda:0", first).reason == (
+        f"RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR; cuda:0 no longer answers: {ASSERTED}"
+    )
+    assert failure_on("cuda:0", RuntimeError(ASSERTED)).reason == f"RuntimeError: {ASSERTED}", "it says so itself"
+    assert "no longer" not in failure_on("cpu", first).reason
+
+
 def test_memory_is_given_back_without_a_word_from_a_dead_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "empty_cache", raising(torch.AcceleratorError(ASSERTED)))
     free_memory()
@@ -56,7 +70,7 @@ def test_memory_is_given_back_without_a_word_from_a_dead_device(monkeypatch: pyt
 
 KILLED = """
 import contextlib, os, torch
-from afftool.device_health import answers, free_memory
+from afftool.device_health import answers, failure_on, free_memory
 assert answers("cuda:0")
 try:
     torch.empty(2**50, dtype=torch.uint8, device="cuda:0")

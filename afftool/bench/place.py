@@ -17,7 +17,8 @@ from afftool.bench.child import Patience, enter_child
 from afftool.bench.entry import EagerOutputs, Entrant, enter
 from afftool.bench.rows import Row
 from afftool.build import Case, build_case
-from afftool.device_health import answers, free_memory
+from afftool.device_health import answers, failure_on, free_memory
+from afftool.failure import FailedError, Failure
 from afftool.measure.time.contestant import Clock, clock_for
 from afftool.record import Isolation
 from afftool.spec import CaseSpec
@@ -59,7 +60,7 @@ class Place:
         try:
             row.enter(self._local(row, here) if self.isolation == "none" else self._child(row))
         except (Exception, SystemExit) as error:
-            row.fail(error)
+            row.fail(FailedError(failure_on(row.spec.device, error) if self.isolation == "none" else Failure.of(error)))
         if row.failed:
             self.recover(row.spec.device)
 

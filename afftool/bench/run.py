@@ -20,6 +20,7 @@ from afftool.bench.child import Patience
 from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, blank, by_setting, compare
 from afftool.console import Follow, nobody
+from afftool.device_health import failure_on
 from afftool.errors import LoadError, SpecError
 from afftool.failure import FailedError, Failure
 from afftool.measure.cost.count import count
@@ -239,7 +240,9 @@ class _Bench:
         failed = []
         for (row, entrant), result in zip(ready, results, strict=True):
             if isinstance(result, Exception):
-                failed.append((row, FailedError(Failure.of(result))))
+                failed.append(
+                    (row, FailedError(Failure.of(result) if entrant.pid else failure_on(row.spec.device, result)))
+                )
                 continue
             row.samples_s = result.samples_s
             if not row.timed:

@@ -6,14 +6,17 @@ Started as `python -m afftool.bench.worker` by `afftool.bench.child`; nothing im
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
 from afftool.bench.entry import EagerOutputs, Entrant, enter
 from afftool.build import build_case
+from afftool.device_health import failure_on
+from afftool.failure import FailedError
 from afftool.measure.time.contestant import clock_for
 from afftool.process import Answer, serve
 from afftool.record import Cache, Record
@@ -25,6 +28,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._entrant: Entrant | None = None
+        self._device = "cpu"
 
     def enter(
         self,
@@ -39,6 +43,7 @@ class Worker:
         sys.path[:] = path
         if threads:
             torch.set_num_threads(threads)
+        self._device = spec["device"]
         case = build_case(CaseSpec.from_fields(spec))
         clock, eager = clock_for(case.spec.device), EagerOutputs(case)
         known = Record.from_dict(record)
@@ -61,7 +66,15 @@ class Worker:
         self._entrant.contestant.move()
         return {}
 
+    def answer(self, verb: Callable[..., Answer], **fields: Any) -> Answer:
+        """What `verb` answers. Raises `FailedError` with what it raised, and with what became of the device."""
+        try:
+            return verb(**fields)
+        except (Exception, SystemExit) as error:
+            raise FailedError(failure_on(self._device, error)) from error
+
 
 if __name__ == "__main__":
     worker = Worker()
-    serve({"enter": worker.enter, "sample": worker.sample, "split": worker.split, "move": worker.move})
+    verbs = (worker.enter, worker.sample, worker.split, worker.move)
+    serve({verb.__name__: partial(worker.answer, verb) for verb in verbs})

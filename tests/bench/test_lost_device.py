@@ -185,7 +185,7 @@ def test_a_failed_assertion_on_a_gpu_fails_its_row_and_the_others_are_measured(t
     records = {record["fusion"]: record for record in json.loads(done.stdout)["records"]}
     assert set(records) == {"add", taker, "se"}
     assert records[taker]["status"] == "failed"
-    assert "device-side assert" in records[taker]["reason"]
+    assert "device-side assert" in records[taker]["reason"], done.stderr
     for name in ("add", "se"):
         assert records[name]["status"] == "ok", records[name]["reason"]
         assert records[name]["isolation"] == "process"

@@ -1,6 +1,7 @@
 """How long a row in a process of its own is waited for. The process is played where its answers do not matter."""
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -142,7 +143,9 @@ def test_a_row_that_hangs_while_it_is_timed_fails_and_the_rest_goes_on(
     cases = [dataclasses.replace(case(name), device=device) for name in ("planted:Hangs:after=40", "planted:Plain")]
     hung, other = bench(cases, options)
     assert hung.status == "failed"
-    assert str(hung.reason).startswith("its process did not answer for 3 s (hint: ")
+    assert re.match(
+        r"its process did not answer for [\d.]+ s \(hint: ", str(hung.reason)
+    )  # 3, or 20 samples of a slow one
     assert other.status == "ok", other.reason
 
 

@@ -61,7 +61,7 @@ def test_a_cell_that_ends_its_device_every_time_fails_with_the_devices_word_and_
 
 def test_cells_in_this_process_end_with_its_device_and_what_is_done_is_stored(tmp_path: Path) -> None:
     with Store.open(tmp_path / "runs.sqlite") as store:
-        ablation = begin(mortal(), store, Conditions(), shard=Shard(), fresh=False, command="")
+        ablation = begin(mortal(), store, Conditions(), device="cpu", shard=Shard(), fresh=False, command="")
         with pytest.raises(DeviceLost, match="illegal memory access") as lost:
             list(ablation.events(run_here))
         kept = named([CellRecord.from_dict(row) for row in store.cells() if "identity" in row])

@@ -12,7 +12,7 @@ from fake_time import TickingClock
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
 
-from afftool.bench.child import Isolated
+from afftool.bench.child import Isolated, Patience
 from afftool.bench.entry import EagerOutputs, enter
 from afftool.bench.rows import blank
 from afftool.build import Case, build_case
@@ -96,7 +96,8 @@ def test_a_gpu_s_steps_take_as_long_where_the_memory_was_read_before(backend: st
     """Two processes in turns, only one of which ever had a profiler; the bound is wide, for it is about time."""
     spec = CaseSpec(fusion=FusionSpec.parse("aff"), channels=32, size=(16, 16), batch=4, device="cuda:0")
     processes = [
-        Isolated(spec, blank(spec, backend), measures=measures) for measures in (("latency",), ("memory", "latency"))
+        Isolated(spec, blank(spec, backend), measures=measures, patience=Patience(ready_s=600.0))
+        for measures in (("latency",), ("memory", "latency"))
     ]
     try:
         taken = [[process.sample(50).step_s for process in processes] for _ in range(45)][5:]
