@@ -31,7 +31,7 @@ from torch.utils.benchmark import Timer
 
 from afftool import environment
 from afftool.backends.workload import Workload
-from afftool.bench import Options, bench, run
+from afftool.bench import Options, bench, place
 from afftool.bench.entry import Entrant, enter
 from afftool.device import resolve_device
 from afftool.fusion import build_fusion
@@ -83,7 +83,7 @@ class Turns:
     def ours(self, cache: Cache = "warm") -> float:
         """Milliseconds of the bench, which builds the case anew."""
         options = Options(measures=("latency",), budget_s=self._budget_s, baseline=None, cache=cache)
-        with mock.patch.object(run, "enter", self._enter):
+        with mock.patch.object(place, "enter", self._enter):
             (record,) = bench([self._spec], options)
         return record.latency_ms or float("nan")
 

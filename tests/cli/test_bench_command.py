@@ -292,7 +292,10 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() -> None:
     batches = ",".join(map(str, range(1, 400)))
     bench = started(*COST, "--fusion", "add,aff", "--batch", batches)
     assert bench.stdout is not None
-    told = [bench.stdout.readline() for _ in range(4)]
+    records = (
+        line for line in bench.stdout if not line.startswith("...")
+    )  # on a slow machine it also tells how far it is
+    told = list(itertools.islice(records, 4))
     bench.send_signal(signal.SIGINT)
     _, errors = bench.communicate()
     assert bench.returncode == 130
