@@ -87,7 +87,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__):
         return True
     text = str(error)
-    return "DefaultCPUAllocator" in text or "CUDA out of memory" in text
+    return any(words in text for words in ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory"))
 
 
 def _place(error: BaseException) -> str | None:

@@ -20,6 +20,7 @@ def test_each_kind_of_error_becomes_its_status() -> None:
     told = FailedError(Failure(kind="OutOfMemoryError", message="full", out_of_memory=True, hint="less"))
     assert outcome(told) == ("oom", "out of memory: full (hint: less)")
     assert outcome(torch.OutOfMemoryError("CUDA out of memory. Tried"))[0] == "oom"
+    assert outcome(torch.AcceleratorError("CUDA error: out of memory\nand so on"))[0] == "oom", "not by the allocator"
     assert outcome(MemoryError())[0] == "oom"
     assert outcome(ZeroDivisionError()) == ("failed", "ZeroDivisionError: no message")
 
