@@ -29,7 +29,7 @@ from afftool.gate.reading import METRICS, Reading, of_kind
 from afftool.gate.rules import RuleBook, slowdown_limit
 from afftool.gate.times import PROCESSES, Question, times_apart
 from afftool.gate.worktree import ImportPlan
-from afftool.process import Answer, Child, ChildEnded, ChildFailed
+from afftool.process import Answer, Child, ChildEnded, ChildFailed, ChildSilent
 from afftool.record import Environment
 
 PROTOCOL = 2
@@ -37,7 +37,8 @@ PROTOCOL = 2
 
 But for `environment`, which is asked of the working tree alone and never of an older commit.
 """
-
+SILENT_S = 1800.0
+"""A side owes no answer that long, a compilation included: something hangs in it."""
 
 Readings = dict[str, Reading]
 """By the name of their case."""
@@ -82,17 +83,19 @@ class Side:
         try:
             child.send(question, **fields)
         except ChildEnded as ended:
-            raise self._crashed(ended) from ended
+            raise self._crashed(f"the process died ({ended.how})") from ended
 
     def answer(self) -> Answer:
         """The answer to the question sent last. Raises as `ask` does."""
         assert self._child is not None
         try:
-            return self._child.answer()
+            return self._child.answer(timeout_s=SILENT_S)
         except ChildFailed as failed:
             raise self._error(failed.failure) from failed
         except ChildEnded as ended:
-            raise self._crashed(ended) from ended
+            raise self._crashed(f"the process died ({ended.how})") from ended
+        except ChildSilent as silent:
+            raise self._crashed(silent.failure.message) from silent
 
     def stop(self) -> None:
         """End the process and everything it started; the next question starts a fresh one."""
@@ -124,9 +127,9 @@ class Side:
             )
         return self._child
 
-    def _crashed(self, ended: ChildEnded) -> CrashError:
+    def _crashed(self, how: str) -> CrashError:
         self.stop()
-        return CrashError(f"the process died ({ended.how})", hint="run the fusion by itself to see why")
+        return CrashError(how, hint="run the fusion by itself to see why")
 
     def _error(self, failure: Failure) -> AfftoolError:
         """The error that the other side raised; what the measured code did to a case is a `CaseError`."""

@@ -8,13 +8,25 @@ import pytest
 
 from afftool.errors import BaselineError
 from afftool.gate.config import GateCase
-from afftool.gate.side import Side, read_environment
+from afftool.gate.side import CrashError, Side, read_environment
 from afftool.gate.worker import Worker
 from afftool.gate.worktree import ImportPlan
 from afftool.record import Environment
 from afftool.spec import CaseSpec, FusionSpec
 
+HANGS = "import time\ninput()\nprint('{\"protocol\": 2}', flush=True)\ninput()\ntime.sleep(600)\n"
 OTHER_PROTOCOL = "input()\nprint('{\"protocol\": 1}', flush=True)\ninput()\n"
+
+
+def side_of(folder, worker):
+    """A side in `folder` with an afftool that is nothing but this worker, or has none."""
+    package = folder / "afftool" / "gate"
+    package.mkdir(parents=True)
+    for each in (package, package.parent):
+        (each / "__init__.py").touch()
+    if worker is not None:
+        (package / "worker.py").write_text(worker)
+    return Side(folder, ImportPlan((folder,), ("afftool",), folder))
 
 
 @pytest.mark.parametrize(
@@ -26,17 +38,17 @@ OTHER_PROTOCOL = "input()\nprint('{\"protocol\": 1}', flush=True)\ninput()\n"
     ],
 )
 def test_a_commit_whose_afftool_cannot_be_talked_to_is_refused_with_a_hint(tmp_path, capfd, worker, words, hint):
-    folder = tmp_path / "afftool" / "gate"
-    folder.mkdir(parents=True)
-    for package in (folder, folder.parent):
-        (package / "__init__.py").touch()
-    if worker is not None:
-        (folder / "worker.py").write_text(worker)
-    with Side(tmp_path, ImportPlan((tmp_path,), ("afftool",), tmp_path)) as side, pytest.raises(BaselineError) as told:
+    with side_of(tmp_path, worker) as side, pytest.raises(BaselineError) as told:
         side.ask("environment")
     assert words in told.value.message
     assert hint in told.value.hint
     assert told.value.exit_code == 5
+
+
+def test_a_side_that_hangs_is_ended_and_its_case_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("afftool.gate.side.SILENT_S", 2.0)
+    with side_of(tmp_path, HANGS) as side, pytest.raises(CrashError, match="did not answer for 2 s"):
+        side.ask("environment")
 
 
 def test_a_path_of_python_is_kept_behind_the_side_s_own(monkeypatch, tmp_path):
