@@ -265,11 +265,7 @@ def _settings(device: str, name: str) -> dict[str, Any]:
 
 
 def _switches() -> dict[str, Any]:
-    """Torch's switches for arithmetic on a GPU in this process, as fields of its environment.
-
-    TF32 is asked for by the newer `fp32_precision`, which also tells what was set by the older `allow_tf32`; the other
-    way round, torch raises.
-    """
+    """Torch's switches for arithmetic on a GPU in this process, as fields of its environment."""
     import torch
 
     try:
@@ -277,14 +273,26 @@ def _switches() -> dict[str, Any]:
     except RuntimeError:  # the newer switches were used, and what this one means is no longer one thing
         matmul = None
     cudnn = torch.backends.cudnn
+    matmul_precision, conv_precision = float32_precisions()
     return {
         "float32_matmul_precision": matmul,
-        "matmul_fp32_precision": _ieee_if_none(torch.backends.cuda.matmul.fp32_precision),
-        "conv_fp32_precision": _ieee_if_none(cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
+        "matmul_fp32_precision": matmul_precision,
+        "conv_fp32_precision": conv_precision,
         "cudnn_benchmark": cudnn.benchmark,
         "cudnn_deterministic": cudnn.deterministic,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def float32_precisions() -> tuple[str, str]:
+    """What float32 is rounded to on CUDA in matrix products and in convolutions: `ieee`, not at all, or `tf32`.
+
+    Read from torch's newer `fp32_precision`, which also tells what was set by the older `allow_tf32`; the other way
+    round, torch raises.
+    """
+    from torch.backends import cuda, cudnn
+
+    return _ieee_if_none(cuda.matmul.fp32_precision), _ieee_if_none(cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
 
 
 def _ieee_if_none(precision: str) -> str:

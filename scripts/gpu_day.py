@@ -39,7 +39,6 @@ LOG_LINES = 15
 
 FUSIONS = "add,sk,aff,iaff"
 BACKENDS = "eager,compile,cudagraph"
-ALL_BACKENDS = "eager,compile,compile-reduce-overhead,compile-max-autotune,cudagraph"
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,10 @@ class Step:
     def command(self, out: Path) -> list[str]:
         """The words with the folders put in."""
         return [word.format(out=out / self.name, store=out / "runs.sqlite") for word in shlex.split(self.words)]
+
+    def shown(self, out: Path = Path("DIR")) -> str:
+        """The command as one types it; wherever the folder is, unless it is given."""
+        return shlex.join(["python", *self.command(out)])
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def the_day(*, small: bool) -> Iterator[Step]:
     for dtype in ("float32",) if small else ("float32", "bfloat16", "float16"):
         for mode, seconds in (("infer", 70), ("train", 120)):
             # one step of the dry run that really compiles is enough
-            chosen = "eager,compile-reduce-overhead" if small and mode == "train" else ALL_BACKENDS
+            chosen = "eager,compile-reduce-overhead" if small and mode == "train" else "all"
             words = f"-f {'aff' if small else fusions} {main.words} --mode {mode} --dtype {dtype} --backend {chosen}"
             part = 4 if mode == "infer" else 5
             yield timed(f"backends-{dtype}-{mode}", part, seconds, words, rows=20)
@@ -171,7 +174,7 @@ class Day:
             room_s = end - time.monotonic()
             if number and self._foretold_s([step]) > room_s:
                 break
-            say(f"{step.name}: {shlex.join(['python', *step.command(self.out)])}")
+            say(f"{step.name}: {step.shown(self.out)}")
             self.done[step.name] = self._make(step, room_s + GRACE_S)
             self._keep()
         remaining = self.left(part)
@@ -190,11 +193,15 @@ class Day:
 
     def _make(self, step: Step, limit_s: float) -> Done:
         (self.out / step.name).mkdir(parents=True, exist_ok=True)
-        command = step.command(self.out)
+        log_file = self.out / step.name / "log.txt"
         began, start = f"{date.today()}", time.monotonic()
-        with (self.out / step.name / "log.txt").open("w", encoding="utf-8") as log:
+        with log_file.open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [sys.executable, *step.command(self.out)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             code: int | None = None
             try:
@@ -208,16 +215,13 @@ class Day:
         taken = time.monotonic() - start
         say(f"{step.name}: {'cut off' if code is None else f'exit code {code}'} after {taken:.0f} s")
         if code != 0:
-            last = (self.out / step.name / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+            last = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
             say("\n".join(f"  | {line}" for line in last[-LOG_LINES:]))
-        return Done(shlex.join(["python", *self._shown(step)]), began, round(taken, 1), code)
+        return Done(step.shown(), began, round(taken, 1), code)
 
     def _is_done(self, step: Step) -> bool:
         done = self.done.get(step.name)
-        return done is not None and done.code == 0 and done.command == shlex.join(["python", *self._shown(step)])
-
-    def _shown(self, step: Step) -> list[str]:
-        return step.command(Path("DIR"))
+        return done is not None and done.code == 0 and done.command == step.shown()
 
     def _foretold_s(self, steps: list[Step]) -> float:
         return sum(5.0 if self.small else step.seconds for step in steps)

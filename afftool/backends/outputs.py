@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
+from afftool.environment import float32_precisions
 from afftool.errors import Rejected
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3, torch.float64: 1e-9}
@@ -48,12 +49,9 @@ class Outputs:
 def uses_tf32(device: torch.device) -> bool:
     """Whether torch's settings let float32 convolutions or matrix products on `device` use TF32's 10 mantissa bits.
 
-    CUDA's convolutions do unless told otherwise (`torch.backends.cudnn.conv.fp32_precision`).
+    CUDA's convolutions do unless told otherwise.
     """
-    if device.type != "cuda":
-        return False
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    return "tf32" in (convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
+    return device.type == "cuda" and "tf32" in float32_precisions()
 
 
 def compare(found: Outputs, eager: Outputs, precise: Callable[[], Outputs | None]) -> float:

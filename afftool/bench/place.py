@@ -60,9 +60,13 @@ class Place:
         try:
             row.enter(self._local(row, here) if self.isolation == "none" else self._child(row))
         except (Exception, SystemExit) as error:
-            row.fail(FailedError(failure_on(row.spec.device, error) if self.isolation == "none" else Failure.of(error)))
+            row.fail(self.failure(row, error))
         if row.failed:
             self.recover(row.spec.device)
+
+    def failure(self, row: Row, error: BaseException) -> FailedError:
+        """What went wrong with a row, as plain words, which hold no memory; with the device's, if it failed here."""
+        return FailedError(failure_on(row.spec.device, error) if self.isolation == "none" else Failure.of(error))
 
     def recover(self, device: str) -> None:
         """After something failed on `device`: give back what that held, and see whether it can still be used here.

@@ -20,9 +20,8 @@ from afftool.bench.child import Patience
 from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, blank, by_setting, compare
 from afftool.console import Follow, nobody
-from afftool.device_health import failure_on
 from afftool.errors import LoadError, SpecError
-from afftool.failure import FailedError, Failure
+from afftool.failure import FailedError
 from afftool.measure.cost.count import count
 from afftool.measure.cost.own_formulas import own_formulas
 from afftool.measure.time.conditions import Watch, instability
@@ -217,7 +216,7 @@ class _Bench:
             compare(rows, baseline)
 
     def _time(self, rows: Sequence[Row]) -> list[tuple[Row, FailedError]]:
-        """Time those of the rows that are ready; the ones that failed, with why, as plain words hold no memory."""
+        """Time those of the rows that are ready; the ones that failed, with why."""
         ready = [(row, row.entrant) for row in rows if row.entrant is not None]
         if not ready:
             return []
@@ -240,9 +239,7 @@ class _Bench:
         failed = []
         for (row, entrant), result in zip(ready, results, strict=True):
             if isinstance(result, Exception):
-                failed.append(
-                    (row, FailedError(Failure.of(result) if entrant.pid else failure_on(row.spec.device, result)))
-                )
+                failed.append((row, self.place.failure(row, result)))
                 continue
             row.samples_s = result.samples_s
             if not row.timed:

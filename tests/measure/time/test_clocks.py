@@ -69,22 +69,25 @@ def test_a_second_ctrl_c_does_not_stop_the_putting_back(monkeypatch: pytest.Monk
     assert nvml.lock is None
 
 
-def test_who_may_not_is_refused_with_a_hint_and_nothing_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = play(monkeypatch, FakeNvml(may=False))
-    with pytest.raises(UserError) as refused, locked_clock("cuda:0", "base"):
+def refused(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, clock: str) -> UserError:
+    """The error for a clock that is not locked: nothing ran, and the board was told nothing."""
+    played = play(monkeypatch, nvml)
+    with pytest.raises(UserError) as caught, locked_clock("cuda:0", clock):
         pytest.fail("the block ran")
-    assert "may not" in refused.value.message
-    assert "sudo nvidia-smi -lgc" in str(refused.value.hint)
-    assert nvml.told == []
+    assert played.told == []
+    return caught.value
+
+
+def test_who_may_not_is_refused_with_a_hint_and_nothing_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = refused(monkeypatch, FakeNvml(may=False), "base")
+    assert "may not" in error.message
+    assert "sudo nvidia-smi -lgc" in str(error.hint)
 
 
 def test_a_clock_that_the_gpu_does_not_have_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = play(monkeypatch, FakeNvml())
-    with pytest.raises(UserError) as refused, locked_clock("cuda:0", "1201"):
-        pytest.fail("the block ran")
-    assert "1201 MHz" in refused.value.message
-    assert "1200 or 1215" in str(refused.value.hint)
-    assert nvml.told == []
+    error = refused(monkeypatch, FakeNvml(), "1201")
+    assert "1201 MHz" in error.message
+    assert "1200 or 1215" in str(error.hint)
 
 
 def test_a_gpu_that_does_not_tell_its_clocks_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
