@@ -35,8 +35,14 @@ class Record(Plain):
     rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
     `recompiles` are the compilations after the first call. `cuda_graphs` are replayed in a step, `skipped_graphs` are
     the compiler's that were to be CUDA graphs and are not. `error_vs_eager` is the largest difference from eager
-    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers). `allocator`
-    is kept if the process held on to freed CPU memory while it was timed, system if the C library did as it liked.
+    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers).
+
+    `allocator` is `kept` if the process held on to freed CPU memory while it was timed, `system` if the C library did
+    as it liked, `tuned` if it was told by the environment how, else the name of the malloc that was preloaded; times of
+    different ones are never compared. `page_faults` are those of a step. A row timed in fresh `processes` has their
+    samples one after another (`process_samples` of each), and its intervals span those of its processes. Where these
+    form two groups, `fast_group_ms` and `slow_group_ms` are the groups' medians and `slow_group_share` the share of
+    the processes in the slow one.
 
     `peak_bytes` is a steady step's peak, parameters and inputs included; `peak_parts_bytes` splits it by cause and
     `workspace_bytes` is its part with no other cause; `cold_peak_bytes` is the peak of getting there (compiling,
@@ -90,7 +96,13 @@ class Record(Plain):
     stopped: Literal["precision", "budget"] | None = None
     cache: Cache | None = None
     isolation: Isolation | None = None
-    allocator: Literal["kept", "system"] | None = None
+    processes: int | None = None
+    process_samples: tuple[int, ...] | None = None
+    fast_group_ms: float | None = None
+    slow_group_ms: float | None = None
+    slow_group_share: float | None = None
+    allocator: str | None = None
+    page_faults: float | None = None
     instability: dict[str, str] | None = None
     throughput_per_s: float | None = None
     baseline: str | None = None

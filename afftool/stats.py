@@ -138,6 +138,47 @@ def paired_ratio(
     return bootstrap_median(units, seed=seed, resamples=resamples)
 
 
+def spanned(intervals: Sequence[Interval | None]) -> Interval | None:
+    """One interval for processes that each have their own: it reaches from the lowest end to the highest.
+
+    The estimate is the median of theirs. Those that have none are passed over; None where none has one.
+    """
+    known = [interval for interval in intervals if interval is not None]
+    if not known:
+        return None
+    estimate = statistics.median(interval.estimate for interval in known)
+    return Interval(estimate, min(i.low for i in known), max(i.high for i in known))
+
+
+APART = 0.15
+"""Two groups lie further apart than that, relative to the lower."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Two groups of numbers, by their medians, and the share of the numbers that are in the upper one."""
+
+    low: float
+    high: float
+    high_share: float
+
+
+def two_groups(values: Sequence[float]) -> Groups | None:
+    """The two groups that the values form, None where they are one.
+
+    They are two where the widest gap between neighbours is more than 15% of the value below it, and wider than the
+    stretch of either group.
+    """
+    ordered = sorted(values)
+    if len(ordered) < 2:
+        return None
+    gap, cut = max((b - a, i) for i, (a, b) in enumerate(itertools.pairwise(ordered), 1))
+    low, high = ordered[:cut], ordered[cut:]
+    if gap <= APART * low[-1] or gap <= max(low[-1] - low[0], high[-1] - high[0]):
+        return None
+    return Groups(statistics.median(low), statistics.median(high), len(high) / len(ordered))
+
+
 def bootstrap_median(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval | None:
     """The median of a series with its 95% circular block bootstrap interval; None below six values.
 

@@ -3,6 +3,9 @@
 `Isolated` starts `afftool.bench.worker`, sends the case's spec, and is then a contestant like any other: it asks for a
 sample and blocks until the answer comes. So contestants in processes of their own take turns in rounds too. One that
 hangs is ended after a while and fails alone; in this process nothing could end it.
+
+Such a process either does all there is to do for a row (`enter`), or nothing but what a user's own script would
+(`prepare`): build the module, make it ready, run it.
 """
 
 from __future__ import annotations
@@ -55,46 +58,50 @@ def enter_child(
 
     Raises what `enter` does, as told by the process: `ChildFailed`, `ChildEnded`, or `ChildSilent`.
     """
-    child = Isolated(spec, record, measures=measures, cache=cache, threads=threads, patience=patience)
-    return Entrant(child, child.record, child.close, child.pid)
+    child = Isolated(patience)
+    try:
+        entered = child.enter(spec, record, measures=measures, cache=cache, threads=threads)
+    except BaseException:
+        child.close()
+        raise
+    return Entrant(child, entered, child.close, child.pid)
 
 
 class Isolated:
-    """A case under one backend in a process of its own, and its record as that process fills it in.
+    """A case under one backend in a process of its own, which starts at once; it is entered or prepared first.
 
     Every question raises `ChildFailed` and `ChildEnded`, and `ChildSilent` where `patience` ends; the process is no
     more then.
     """
 
-    def __init__(
-        self,
-        spec: CaseSpec,
-        record: Record,
-        *,
-        measures: Collection[str],
-        patience: Patience,
-        cache: Cache = "warm",
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._step_s: float | None = None
         self._child = Child("afftool.bench.worker")
         self.pid = self._child.pid
-        try:
-            answer = self._ask(
-                "enter",
-                patience.ready_s,
-                spec=spec.fields(),
-                record=record.to_dict(),
-                measures=sorted(measures),
-                cache=cache,
-                threads=threads,
-                path=sys.path,
-            )
-        except BaseException:
-            self.close()
-            raise
-        self.record = Record.from_dict(answer["record"])
+
+    def enter(self, spec: CaseSpec, record: Record, *, measures: Collection[str], cache: Cache, threads: int) -> Record:
+        """Have the case built, made ready, compared and read; its record as far as it is known then."""
+        answer = self._ask(
+            "enter",
+            self._patience.ready_s,
+            hint=_COMPILES,
+            spec=spec.fields(),
+            record=record.to_dict(),
+            measures=sorted(measures),
+            cache=cache,
+            threads=threads,
+            path=sys.path,
+        )
+        return Record.from_dict(answer["record"])
+
+    def prepare(self, spec: CaseSpec, backend: str, *, cache: Cache, threads: int) -> None:
+        """Tell it to build the case and make it ready, and nothing else, without waiting for that."""
+        self._child.send("prepare", spec=spec.fields(), backend=backend, cache=cache, threads=threads, path=sys.path)
+
+    def wait(self) -> None:
+        """Wait until what it was told is done."""
+        self._answer(self._patience.ready_s, hint=_COMPILES)
 
     def sample(self, steps: int) -> Sample:
         """Have one sample taken."""
@@ -117,12 +124,16 @@ class Isolated:
         """End the process and everything it started."""
         self._child.stop()
 
-    def _ask(self, verb: str, seconds: float, **fields: Any) -> Answer:
+    def _ask(self, verb: str, seconds: float, *, hint: str | None = None, **fields: Any) -> Answer:
+        self._child.send(verb, **fields)
+        return self._answer(seconds, hint=hint)
+
+    def _answer(self, seconds: float, *, hint: str | None = None) -> Answer:
         try:
-            return self._child.ask(verb, timeout_s=seconds, **fields)
+            return self._child.answer(timeout_s=seconds)
         except ChildSilent as silent:
             self._patience.lost_s += silent.seconds
-            raise ChildSilent(silent.seconds, hint=_COMPILES if verb == "enter" else _HANGS) from None
+            raise ChildSilent(silent.seconds, hint=hint or _HANGS) from None
 
 
 _HANGS = "a kernel or a lock waits for ever; CUDA_LAUNCH_BLOCKING=1, --isolate none and `py-spy dump` show which"

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from afftool import backends, catalog
+from afftool.allocator import keep_freed_memory, name_of_allocator
 from afftool.backends import Prepared
 from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double, random_state_kept
@@ -17,7 +18,7 @@ from afftool.errors import Unavailable
 from afftool.failure import Failure
 from afftool.measure.memory.peak import measure as measure_memory
 from afftool.measure.memory.peak import observe as observe_memory
-from afftool.measure.time.caches import flusher, keep_freed_memory
+from afftool.measure.time.caches import flusher
 from afftool.measure.time.contestant import Clock, Contestant, Timed
 from afftool.record import Cache, Record
 from afftool.registry import load
@@ -61,8 +62,13 @@ def enter(
     Raises `Unavailable` where this machine cannot run it that way, `Rejected` where its result differs from eager's,
     and whatever the module raises.
     """
-    if "latency" in measures and case.spec.device.startswith("cpu"):
-        record = replace(record, allocator=keep_freed_memory())
+    if record.allocator == "kept" and (found := keep_freed_memory()) != "kept":
+        raise Unavailable(
+            f"freed memory is kept by glibc's malloc alone, and this process has another ({found})",
+            hint="--allocator system measures with the one that is there",
+        )
+    if record.allocator == "system":
+        record = replace(record, allocator=name_of_allocator())
     with random_state_kept(case):
         prepared, record = _prepare(case, record, measures)
         try:

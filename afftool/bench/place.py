@@ -7,19 +7,21 @@ before as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from afftool.bench.child import Patience, enter_child
+from afftool.bench.child import Isolated, Patience, enter_child
 from afftool.bench.entry import EagerOutputs, Entrant, enter
 from afftool.bench.rows import Row
 from afftool.build import Case, build_case
 from afftool.device_health import answers, failure_on, free_memory
 from afftool.failure import FailedError, Failure
 from afftool.measure.time.contestant import Clock, clock_for
+from afftool.process import ChildEnded
 from afftool.record import Isolation
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
@@ -89,6 +91,24 @@ class Place:
             self.enter(row, Here(row.spec))
         return bool(lost)
 
+    @contextmanager
+    def fresh(self, rows: Sequence[Row]) -> Iterator[list[Isolated | Exception]]:
+        """A fresh process a row, made ready and nothing else, until the block ends; or why there is none.
+
+        All of them start and get ready at the same time: nothing is timed meanwhile.
+        """
+        with ExitStack() as ended:
+            begun: list[Isolated | Exception] = []
+            for row in rows:
+                child = Isolated(self.patience)
+                ended.callback(child.close)
+                begun.append(child)
+                try:
+                    child.prepare(row.spec, row.backend, cache=self.options.cache, threads=torch.get_num_threads())
+                except ChildEnded as error:
+                    begun[-1] = error
+            yield [_once_ready(child) for child in begun]
+
     def _local(self, row: Row, here: Here) -> Entrant:
         return enter(
             here.case,
@@ -108,3 +128,12 @@ class Place:
             threads=torch.get_num_threads(),
             patience=self.patience,
         )
+
+
+def _once_ready(child: Isolated | Exception) -> Isolated | Exception:
+    if isinstance(child, Isolated):
+        try:
+            child.wait()
+        except FailedError as error:
+            return error
+    return child

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from afftool import stats
+from afftool.allocator import name_of_allocator
 from afftool.errors import AfftoolError
 from afftool.failure import Failure
 from afftool.record import Record
@@ -64,14 +65,17 @@ def blank(spec: CaseSpec, backend: str | None = None) -> Record:
 class Row:
     """A case under a backend on its way to a record: what is known so far, and an entrant while it can be timed.
 
-    `known` is its record as it was made, before any attempt to get it ready. `samples_s` are those of the last race it
-    was in; a baseline's row is in several, and only the first is its own.
+    `known` is its record as it was made, before any attempt to get it ready. One that is to be timed in `fresh`
+    processes, started when it is its turn, has no entrant: it is `ready` once it was found to be right. `samples_s` are
+    those of the last race it was in, by process; a baseline's row is in several, and only the first is its own.
     """
 
     spec: CaseSpec
     record: Record
+    fresh: bool = False
     entrant: Entrant | None = None
-    samples_s: tuple[float, ...] = ()
+    ready: bool = False
+    samples_s: tuple[tuple[float, ...], ...] = ()
     known: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,9 +99,18 @@ class Row:
 
     def enter(self, entrant: Entrant) -> None:
         """Take what getting ready has found out, unless it has its times already, and keep the case ready."""
-        self.entrant = entrant
+        self.ready = True
         if not self.timed:
             self.record = entrant.record
+        if self.fresh:
+            entrant.close()
+        else:
+            self.entrant = entrant
+
+    def enter_as(self, twin: Row) -> None:
+        """Take over what getting ready has found out for the same case and backend, timed in another regime."""
+        self.ready = True
+        self.record = replace(twin.record, allocator=name_of_allocator())
 
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
@@ -106,6 +119,7 @@ class Row:
 
     def close(self) -> None:
         """Let go of the case."""
+        self.ready = False
         if self.entrant is not None:
             with contextlib.suppress(Exception):  # what failed may fail again
                 self.entrant.close()
@@ -113,16 +127,25 @@ class Row:
 
 
 def compare(rows: Sequence[Row], baseline: CaseSpec) -> None:
-    """Give each row its ratio to the baseline's under the same backend, from the rounds they shared."""
-    bases = {row.backend: row for row in rows if row.spec is baseline and row.samples_s and not row.failed}
+    """Give each row its ratio to the baseline's under the same backend, from the rounds they shared.
+
+    Of rows timed in several processes the nth of each were timed in turns; the interval spans those of these pairs.
+    """
+    bases = {
+        (row.backend, row.record.allocator): row
+        for row in rows
+        if row.spec is baseline and row.samples_s and not row.failed
+    }
     for row in rows:
-        base = bases.get(row.backend)
+        base = bases.get((row.backend, row.record.allocator))
         if base is None or row.failed or not row.samples_s:
             continue
         row.record = replace(row.record, baseline=baseline.fusion.text)
         if row is base:
             row.record = replace(row.record, latency_ratio=1.0)
-        elif ratio := stats.paired_ratio(row.samples_s, base.samples_s):
+            continue
+        pairs = [stats.paired_ratio(own, its) for own, its in zip(row.samples_s, base.samples_s, strict=True)]
+        if ratio := stats.spanned(pairs):
             row.record = replace(
                 row.record, latency_ratio=ratio.estimate, latency_ratio_low=ratio.low, latency_ratio_high=ratio.high
             )

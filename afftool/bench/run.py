@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from afftool import stats, units
 from afftool.backends.compile import forget_compiled
 from afftool.backends.workload import devices_random_state_kept
-from afftool.bench.child import Patience
+from afftool.bench.child import Isolated, Patience
 from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, blank, by_setting, compare
 from afftool.console import Follow, nobody
@@ -24,15 +26,18 @@ from afftool.errors import LoadError, SpecError
 from afftool.failure import FailedError
 from afftool.measure.cost.count import count
 from afftool.measure.cost.own_formulas import own_formulas
-from afftool.measure.time.conditions import Watch, instability
-from afftool.measure.time.contestant import Clock
-from afftool.measure.time.race import race
+from afftool.measure.time.conditions import Watch
+from afftool.measure.time.contestant import Clock, Contestant
+from afftool.measure.time.processes import Pooled, pooled
+from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
 from afftool.record import Record
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
 HEAT_ROWS = 12
 """About as many rows are ready at a time; in processes of their own half as many, since each holds a whole torch."""
+FEWEST_ROUNDS_EACH = 24
+"""Rounds of each of several processes before precision may stop it, as `FEWEST_ROUNDS` is for one."""
 
 
 def bench(
@@ -59,6 +64,15 @@ def bench(
     return _Bench(options, groups, options.backends_on(devices), place, clock, follow).records()
 
 
+def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
+    """How many fresh processes a bench of these cases will start for rows to be timed in."""
+    groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
+    backends = options.backends_on([group.specs[0].device for group in groups])
+    place = Place(options, options.isolation_on([group.specs[0].device for group in groups]), None, Patience(1.0))
+    planned = _Bench(options, groups, backends, place, None, nobody)
+    return sum(planned.starts(group) for group in groups)
+
+
 @dataclass
 class _Bench:
     options: Options
@@ -74,7 +88,22 @@ class _Bench:
 
     @property
     def total(self) -> int:
-        return sum(len(group.specs) for group in self.groups) * max(1, len(self.backends))
+        return sum(
+            len(group.specs) * len(self.options.regimes_on(group.specs[0].device)) for group in self.groups
+        ) * max(1, len(self.backends))
+
+    def starts(self, group: Group) -> int:
+        """How many fresh processes its rows are timed in, the baseline's in each heat."""
+        if "system" not in self.options.regimes_on(group.specs[0].device) or not self._fresh:
+            return 0
+        heats = list(self._heats(group))
+        cases = sum(map(len, heats)) + (len(heats) - 1 if group.baseline else 0)
+        return cases * len(self.backends) * self.options.processes
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether rows under the system's allocator have processes of their own; a clock cannot be handed to them."""
+        return self.clock is None and self.options.isolate != "none"
 
     def records(self) -> Iterator[Record]:
         for group in self.groups:
@@ -151,13 +180,13 @@ class _Bench:
         """The group's cases in heats, the baseline in front of the first; it takes a place in each."""
         others, base = group.challengers, [group.baseline] if group.baseline else []
         while base or others:
-            rows = HEAT_ROWS if self.place.isolation == "none" else HEAT_ROWS // 2
-            size = max(1, rows // len(self.backends) - 1)
+            alone = self.place.isolation == "process" or self._fresh
+            size = max(1, (HEAT_ROWS // 2 if alone else HEAT_ROWS) // len(self.backends) - 1)
             yield [*base, *others[:size]]
             others, base = others[size:], []
 
     def _alone(self, row: Row) -> Record:
-        (again,) = self._enter(row.spec, (row.backend,))
+        (again,) = self._enter(row.spec, (row.backend,), (row.known.allocator,))
         try:
             if not again.failed and self._races:
                 self._race([again], None)
@@ -177,23 +206,32 @@ class _Bench:
 
     def _entered(self, specs: Iterable[CaseSpec]) -> Iterator[Row]:
         for spec in specs:
-            yield from self._enter(spec, self.backends)
+            yield from self._enter(spec, self.backends, self.options.regimes_on(spec.device))
 
-    def _enter(self, spec: CaseSpec, backends: Iterable[str]) -> Iterator[Row]:
-        """A row a backend, ready to be timed or failed."""
+    def _enter(self, spec: CaseSpec, backends: Iterable[str], regimes: Sequence[str | None]) -> Iterator[Row]:
+        """A row a backend and regime, ready to be timed or failed."""
         self._tell(f"counting {spec.fusion}")
         cost = self._cost(spec)
         if cost.status != "ok":  # the case itself cannot be, and every backend would say the same
             for backend in backends:
-                yield Row(spec, replace(cost, backend=backend))
+                yield from (Row(spec, replace(cost, backend=backend, allocator=regime)) for regime in regimes)
             return
         here = Here(spec)
         for backend in backends:
             self._tell(f"preparing {spec.fusion} under {backend}")
-            row = Row(spec, replace(cost, backend=backend))
-            self.place.enter(row, here)
-            self.ready += 1
-            yield row
+            rows = [
+                Row(spec, replace(cost, backend=backend, allocator=regime), fresh=self._fresh and regime == "system")
+                for regime in regimes
+            ]
+            entered: Row | None = None
+            for row in reversed(rows):  # one that stays ready in this process first: the other needs it but once
+                if entered is None or not row.fresh:
+                    self.place.enter(row, here)
+                    entered = None if row.failed else row
+                else:
+                    row.enter_as(entered)
+            self.ready += len(rows)
+            yield from rows
 
     def _race(self, rows: Sequence[Row], baseline: CaseSpec | None) -> None:
         """Time the rows in turns; those not timed before get their times, all their ratio to the baseline's.
@@ -217,42 +255,118 @@ class _Bench:
 
     def _time(self, rows: Sequence[Row]) -> list[tuple[Row, FailedError]]:
         """Time those of the rows that are ready; the ones that failed, with why."""
-        ready = [(row, row.entrant) for row in rows if row.entrant is not None]
-        if not ready:
-            return []
-        fresh = [row for row, _ in ready if not row.timed]
-        left = max(1, self.total - self.done)
-        budget_s = max(0.0, self.options.budget_s - self.spent_s) * len(fresh) / left
-        self._tell("timing " + ", ".join(dict.fromkeys(str(row.spec.fusion) for row, _ in ready)))
-        started = self._now()
-        watch = Watch(rows[0].spec.device, [entrant.pid for _, entrant in ready if entrant.pid])
-        with devices_random_state_kept(*{row.spec.device for row, entrant in ready if entrant.pid is None}):
-            results = race(
-                [entrant.contestant for _, entrant in ready],
-                now=self._now,
-                budget_s=budget_s,
-                precision=self.options.precision,
-                each_round=watch.look,
-            )
-        self.spent_s += self._now() - started
-        disturbed = watch.findings()
+        here = [row for row in rows if row.entrant is not None]
+        fresh = [row for row in rows if row.fresh and row.ready]
+        budget_s = max(0.0, self.options.budget_s - self.spent_s) / max(1, self.total - self.done)
         failed = []
-        for (row, entrant), result in zip(ready, results, strict=True):
+        for row, result, disturbed in (
+            *(self._time_fresh(fresh, budget_s * _untimed(fresh)) if fresh else ()),
+            *(self._time_here(here, budget_s * _untimed(here)) if here else ()),
+        ):
             if isinstance(result, Exception):
                 failed.append((row, self.place.failure(row, result)))
                 continue
             row.samples_s = result.samples_s
             if not row.timed:
+                isolated = row.fresh or (row.entrant is not None and row.entrant.pid is not None)
                 row.record = replace(
                     row.record,
-                    instability=instability(result, self.options.precision, self.options.cache) | disturbed,
+                    instability=result.instability(self.options.precision, self.options.cache) | disturbed,
                     cache=self.options.cache,
-                    isolation="none" if entrant.pid is None else "process",
+                    isolation="process" if isolated else "none",
                     **result.fields(row.spec.batch),
                 )
         return failed
+
+    def _time_here(self, rows: Sequence[Row], budget_s: float) -> Iterator[_Timing]:
+        """Time rows that are ready, in turns."""
+        self._tell("timing " + _names(rows))
+        entrants = [row.entrant for row in rows if row.entrant is not None]
+        with devices_random_state_kept(*{row.spec.device for row in rows if row.entrant and row.entrant.pid is None}):
+            results, disturbed = self._take_turns(
+                rows[0].spec.device,
+                [entrant.contestant for entrant in entrants],
+                [entrant.pid for entrant in entrants if entrant.pid],
+                budget_s,
+            )
+        for row, result in zip(rows, results, strict=True):
+            yield row, pooled([result]), disturbed
+
+    def _time_fresh(self, rows: Sequence[Row], budget_s: float) -> Iterator[_Timing]:
+        """Time each row in several fresh processes, the first of all in turns, then the second of all, and so on."""
+        times = self.options.processes
+        found: list[list[LatencyReading | Exception]] = [[] for _ in rows]
+        disturbances: dict[str, str] = {}
+        for number in range(1, times + 1):
+            told = "; ".join(
+                f"{row.spec.fusion} {row.backend} {_so_far(of)}" for row, of in zip(rows, found, strict=True) if of
+            )
+            self._tell(f"process {number} of {times} of {_names(rows)}" + (f" ({told} so far)" if told else ""))
+            live = [
+                (row, of)
+                for row, of in zip(rows, found, strict=True)
+                if not any(isinstance(reading, Exception) for reading in of)
+            ]
+            with self.place.fresh([row for row, _ in live]) as started:
+                running: list[tuple[list[LatencyReading | Exception], Isolated]] = []
+                for (_, of), child in zip(live, started, strict=True):
+                    if isinstance(child, Isolated):
+                        running.append((of, child))
+                    else:
+                        of.append(child)
+                if not running:
+                    break
+                results, disturbed = self._take_turns(
+                    rows[0].spec.device,
+                    [child for _, child in running],
+                    [child.pid for _, child in running],
+                    budget_s / times,
+                    fewest_rounds=max(FEWEST_ROUNDS_EACH, FEWEST_ROUNDS // times),
+                    moving=False,  # the next process lies elsewhere, and this one is to be as a user's is
+                )
+            disturbances |= disturbed
+            for (of, _), result in zip(running, results, strict=True):
+                of.append(result)
+        for row, readings in zip(rows, found, strict=True):
+            yield row, pooled(readings), disturbances
+
+    def _take_turns(
+        self, device: str, contestants: Sequence[Contestant], pids: Sequence[int], budget_s: float, **how: Any
+    ) -> tuple[list[LatencyReading | Exception], dict[str, str]]:
+        """Race the contestants; their readings or errors, and what disturbed all of them."""
+        started = self._now()
+        watch = Watch(device, pids)
+        results = race(
+            contestants,
+            now=self._now,
+            budget_s=budget_s,
+            precision=self.options.precision,
+            each_round=watch.look,
+            **how,
+        )
+        self.spent_s += self._now() - started
+        return results, watch.findings()
 
     def _now(self) -> float:
         """Seconds of wall time, without those that were spent waiting for a process that hung: they are nobody's."""
         now = self.clock.now if self.clock else time.perf_counter
         return now() - self.place.patience.lost_s
+
+
+_Timing = tuple[Row, "Pooled | Exception", dict[str, str]]
+"""A row, what its processes say together or what went wrong, and what disturbed all that were timed with it."""
+
+
+def _untimed(rows: Sequence[Row]) -> int:
+    """How many have no times yet: the others run along, and have had their share of the budget."""
+    return sum(not row.timed for row in rows)
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ", ".join(dict.fromkeys(str(row.spec.fusion) for row in rows))
+
+
+def _so_far(readings: Sequence[LatencyReading | Exception]) -> str:
+    """What the processes so far say, as it is shown while the next are started."""
+    times = (stats.median(reading.samples_s) for reading in readings if isinstance(reading, LatencyReading))
+    return ", ".join(units.milliseconds(1e3 * time) for time in times) or "failed"

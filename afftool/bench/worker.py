@@ -1,6 +1,7 @@
-"""The inner half of an isolated row: what its process can be asked.
+"""The inner half of a row in a process of its own: what that can be asked.
 
 Started as `python -m afftool.bench.worker` by `afftool.bench.child`; nothing imports it, or it would be there twice.
+A process that only times imports what a user's script would: what else it did would be in its heap.
 """
 
 from __future__ import annotations
@@ -13,26 +14,29 @@ from typing import Any
 
 import torch
 
-from afftool.bench.entry import EagerOutputs, Entrant, enter
+from afftool import backends
 from afftool.build import build_case
 from afftool.device_health import failure_on
 from afftool.failure import FailedError
-from afftool.measure.time.contestant import clock_for
+from afftool.measure.time.caches import flusher
+from afftool.measure.time.contestant import Contestant, Timed, clock_for
 from afftool.process import Answer, serve
 from afftool.record import Cache, Record
 from afftool.spec import CaseSpec
 
+Fields = Mapping[str, Any]
+
 
 class Worker:
-    """The questions that can be asked, `enter` before the others."""
+    """The questions that can be asked, `enter` or `prepare` before the others."""
 
     def __init__(self) -> None:
-        self._entrant: Entrant | None = None
+        self._contestant: Contestant | None = None
         self._device = "cpu"
 
     def enter(
         self,
-        spec: Mapping[str, Any],
+        spec: Fields,
         record: dict[str, Any],
         measures: Sequence[str],
         cache: Cache,
@@ -40,30 +44,37 @@ class Worker:
         path: Sequence[str],
     ) -> Answer:
         """Get a case ready; answers its record as far as it is known then. Raises what `afftool.bench.entry` does."""
-        sys.path[:] = path
-        if threads:
-            torch.set_num_threads(threads)
-        self._device = spec["device"]
-        case = build_case(CaseSpec.from_fields(spec))
+        from afftool.bench.entry import EagerOutputs, enter
+
+        case_spec = self._begin(spec, threads, path)
+        case = build_case(case_spec)
         clock, eager = clock_for(case.spec.device), EagerOutputs(case)
         known = Record.from_dict(record)
-        self._entrant = enter(case, known, eager=eager, measures=measures, clock=clock, cache=cache)
-        return {"record": self._entrant.record.to_dict()}
+        entrant = enter(case, known, eager=eager, measures=measures, clock=clock, cache=cache)
+        self._contestant = entrant.contestant
+        return {"record": entrant.record.to_dict()}
+
+    def prepare(self, spec: Fields, backend: str, cache: Cache, threads: int | None, path: Sequence[str]) -> Answer:
+        """Get a case ready to be timed, without a look at anything else. Raises what the backend does."""
+        case = build_case(self._begin(spec, threads, path))
+        flush = flusher(case.spec.device) if cache == "cold" else None
+        self._contestant = Timed(backends.load(backend)(case), clock_for(case.spec.device), flush)
+        return {}
 
     def sample(self, steps: int) -> Answer:
         """Time so many steps as one sample."""
-        assert self._entrant
-        return {"sample": asdict(self._entrant.contestant.sample(steps))}
+        assert self._contestant
+        return {"sample": asdict(self._contestant.sample(steps))}
 
     def split(self, steps: int) -> Answer:
         """Time the parts of a step, over so many."""
-        assert self._entrant
-        return {"parts": dict(self._entrant.contestant.split(steps))}
+        assert self._contestant
+        return {"parts": dict(self._contestant.split(steps))}
 
     def move(self) -> Answer:
         """Put the case elsewhere in memory."""
-        assert self._entrant
-        self._entrant.contestant.move()
+        assert self._contestant
+        self._contestant.move()
         return {}
 
     def answer(self, verb: Callable[..., Answer], **fields: Any) -> Answer:
@@ -73,8 +84,15 @@ class Worker:
         except (Exception, SystemExit) as error:
             raise FailedError(failure_on(self._device, error)) from error
 
+    def _begin(self, spec: Fields, threads: int | None, path: Sequence[str]) -> CaseSpec:
+        sys.path[:] = path
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = spec["device"]
+        return CaseSpec.from_fields(spec)
+
 
 if __name__ == "__main__":
     worker = Worker()
-    verbs = (worker.enter, worker.sample, worker.split, worker.move)
+    verbs = (worker.enter, worker.prepare, worker.sample, worker.split, worker.move)
     serve({verb.__name__: partial(worker.answer, verb) for verb in verbs})

@@ -66,6 +66,17 @@ def bench(
         Literal["warm", "cold"],
         typer.Option("--cache", help="cold: the caches are emptied, and the device idle, before every timed step."),
     ] = "warm",
+    allocator: Annotated[
+        Literal["system", "kept", "both"],
+        typer.Option(
+            "--allocator",
+            help="What becomes of freed CPU memory: system: as the C library likes, in fresh processes such as a "
+            "user's; kept: it is kept, in this process; both: a row each.",
+        ),
+    ] = Options.allocator,
+    processes: Annotated[
+        int, typer.Option("--processes", help="Fresh processes a row under --allocator system.")
+    ] = Options.processes,
     lock_clocks: Annotated[
         str | None,
         typer.Option(
@@ -118,6 +129,8 @@ def bench(
         isolate=isolate,
         timeout_s=timeout,
         cache=cache,
+        allocator=allocator,
+        processes=processes,
         baseline=planned.baseline,
     )
     check_device(device)

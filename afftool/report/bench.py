@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.record import Record, Run
+from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
-from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
+from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
@@ -34,10 +35,12 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
     keys = _keys(run.records)
     tables = []
     if measured:
-        tables.append(_results(measured, keys))
+        shown = worth_showing(measured)
+        tables.append(_results(shown, keys))
         further = (
-            _relative(measured, keys, baseline),
-            causes_table(measured, keys),
+            freed_memory(measured),
+            _relative(shown, keys, baseline),
+            causes_table(shown, keys),
             _incomplete(measured, keys),
             _unstable(measured, keys),
         )
@@ -51,14 +54,14 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
         tables=tuple(tables),
         data=exact_rows([*measured, *rest], baseline),
         document=document(run) | dict(more or {}),
-        charts=_charts(measured, keys),
+        charts=_charts(worth_showing(measured), keys),
     )
 
 
 def compact_table(run: Run) -> Table:
     """The measured rows with the few columns that fit a terminal, the latency against the baseline among them."""
     baseline = Baseline(run.records, run.baseline)
-    measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
+    measured = _in_groups(worth_showing([r for r in run.records if r.status == "ok"]), baseline)
     table = _table("", measured, _keys(run.records), [q for q in QUANTITIES if q.compact])
     table = dataclasses.replace(table, note=_note(table, measured))
     named = {q.name: q for q in QUANTITIES}
@@ -76,7 +79,12 @@ def caveats(run: Run) -> tuple[Table, ...]:
     keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
-    tables = (_incomplete(measured, keys), _unstable(measured, keys), _not_measured(rest, keys) if rest else None)
+    tables = (
+        freed_memory(measured),
+        _incomplete(measured, keys),
+        _unstable(measured, keys),
+        _not_measured(rest, keys) if rest else None,
+    )
     return tuple(table for table in tables if table)
 
 
@@ -110,6 +118,8 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         facts.append(("Backends", ", ".join(backends)))
     if any(r.latency_ms is not None for r in records):
         facts.append(("Latency", _latency_note(records)))
+    if allocator := in_words(records):
+        facts.append(("Freed memory", allocator))
     started = f"run {run.id}, started {run.started}" + ("" if run.finished else ", not finished")
     facts.append(("Run", f"{started}: {run.command}"))
     return tuple(facts)
@@ -120,7 +130,9 @@ def _latency_note(records: Sequence[Record]) -> str:
     what = "median of a whole training step" if any(r.mode == "train" for r in records) else "median of a forward pass"
     spread = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
     samples = f" over {spread} timings" if counts else ""
-    note = f"{what}{samples}, with the 95% interval of the median; outputs were compared with eager first"
+    several = any((r.processes or 1) > 1 for r in records)
+    interval = "an interval over the 95% intervals of its processes" if several else "the 95% interval of the median"
+    note = f"{what}{samples}, with {interval}; outputs were compared with eager first"
     short = sum(r.stopped == "budget" for r in records)
     timed = sum(r.latency_ms is not None for r in records)
     return note + (f"; the budget ended {short} of {timed} rows before the precision was reached" if short else "")
@@ -130,14 +142,15 @@ def _in_groups(records: Sequence[Record], baseline: Baseline) -> list[Record]:
     """Rows that are compared with each other side by side, the baseline first; otherwise as they were measured."""
     groups: dict[Any, list[Record]] = {}
     for record in records:
-        groups.setdefault((setting_of(record), record.backend), []).append(record)
+        groups.setdefault((setting_of(record), record.backend, record.allocator), []).append(record)
     return [record for group in groups.values() for record in sorted(group, key=lambda r: not baseline.is_baseline(r))]
 
 
 def _keys(records: Sequence[Record]) -> Keys:
     """Fusion, backend and the settings that differ between the rows; the others are said once, above the table."""
     varying = [column for column in SETTING if len({column.value(r) for r in records}) > 1]
-    return (FUSION, *varying, BACKEND)
+    regimes = {ALLOCATOR.value(r) for r in records} - {None}
+    return (FUSION, *varying, BACKEND, *([ALLOCATOR] if len(regimes) > 1 else []))
 
 
 def _table(title: str, records: Sequence[Record], keys: Keys, quantities: Sequence[Quantity]) -> Table:

@@ -30,6 +30,8 @@ SETTING: tuple[Column[Record], ...] = (
 )
 """What a row was measured in, besides its fusion and its backend."""
 BACKEND: Column[Record] = Column("backend", "backend")
+ALLOCATOR: Column[Record] = Column("allocator", "freed memory")
+"""What became of freed memory while a row was timed; what takes no time has none."""
 
 
 def setting_of(record: Record) -> tuple[Any, ...]:
@@ -41,6 +43,17 @@ def _interval(record: Record) -> str | None:
     if record.latency_low_ms is None or record.latency_high_ms is None:
         return None
     return f"{units.milliseconds(record.latency_low_ms)} to {units.milliseconds(record.latency_high_ms)}"
+
+
+def _groups(record: Record) -> str | None:
+    fast, slow, share = record.fast_group_ms, record.slow_group_ms, record.slow_group_share
+    if fast is None or slow is None or share is None or record.processes is None:
+        return None
+    many = round(share * record.processes)
+    return (
+        f"{units.milliseconds(fast)} in {record.processes - many} of {record.processes}, "
+        f"{units.milliseconds(slow)} in {many}"
+    )
 
 
 def _two_digits(value: float) -> str:
@@ -61,6 +74,7 @@ class Quantity(Column[Record]):
     relative: bool = field(default=False, kw_only=True)
 
 
+GROUPS = Quantity("latency_groups", "two groups of processes", better=None, compact=True, get=_groups)
 QUANTITIES: tuple[Quantity, ...] = (
     Quantity("params", "params", units.count, compact=True, relative=True),
     Quantity("live_params", "live params", units.count, better=None),
@@ -72,6 +86,8 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("backward_moved_bytes", "bytes moved backward", units.data, relative=True),
     Quantity("latency_ms", "latency", units.milliseconds, compact=True, relative=True),
     Quantity("latency_interval", "95% interval", better=None, compact=True, get=_interval),
+    Quantity("processes", "processes", units.count, better=None),
+    GROUPS,
     Quantity("latency_iqr_ms", "IQR", units.milliseconds, better=None),
     Quantity("latency_p99_ms", "p99", units.milliseconds),
     Quantity("forward_ms", "forward", units.milliseconds),
@@ -81,7 +97,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("samples", "timings", units.count, better=None),
     Quantity("outliers", "outliers", units.count, better=None),
     Quantity("warmup_s", "warm-up", units.seconds, better=None),
-    Quantity("allocator", "freed memory", better=None),
+    Quantity("page_faults", "page faults", units.scaled, better=None),
     Quantity("bound", "bound by", better=None, compact=True),
     Quantity("least_ms", "least possible", units.milliseconds, better=None),
     Quantity("least_share", "of the possible", _share, better=None, compact=True),

@@ -19,7 +19,7 @@ from afftool.tables import Column, Report, Table
 if TYPE_CHECKING:
     import pandas
 
-_Key = tuple[str, tuple[Any, ...], str | None]
+_Key = tuple[str, tuple[Any, ...], str | None, str | None]
 _Shared = tuple[Record, ...]
 """A case that every run measured: its record in each, in the order of the runs."""
 
@@ -28,7 +28,7 @@ def comparison(runs: Sequence[Run]) -> Report:
     """Put runs side by side, the first as the reference. Raises `SpecError` for fewer than two."""
     if len(runs) < 2:
         raise SpecError("a comparison needs two runs", hint="for example `afftool compare -2 -1`; see `afftool runs`")
-    rows = [_by_case(run) for run in runs]
+    rows = _of_one_regime([_by_case(run) for run in runs])
     shared = [tuple(row[key] for row in rows) for key in rows[0] if all(key in other for other in rows[1:])]
     tables = [table for q in QUANTITIES if q.relative and (table := _side_by_side(q, runs, shared))]
     missing = _missing(runs, rows)
@@ -47,7 +47,44 @@ def _by_case(run: Run) -> dict[_Key, Record]:
 
 
 def _key(record: Record) -> _Key:
-    return (record.fusion, setting_of(record), record.backend)
+    return (record.fusion, setting_of(record), record.backend, record.allocator)
+
+
+def _of_one_regime(rows: Sequence[dict[_Key, Record]]) -> list[dict[_Key, Record]]:
+    """The rows, where a case was timed under one allocator in one run and under another in the next, without its times.
+
+    Everything else of it is compared. A run may have a case under several.
+    """
+    cases: dict[tuple[Any, ...], list[dict[str | None, Record]]] = {}
+    for place, row in enumerate(rows):
+        for (*case, allocator), record in row.items():
+            cases.setdefault(tuple(case), [{} for _ in rows])[place][allocator] = record
+    found: list[dict[_Key, Record]] = [{} for _ in rows]
+    for runs in cases.values():
+        regimes = [timed for records in runs if (timed := records.keys() - {None})]  # what has no times fits any
+        alike = set.intersection(*regimes) if regimes else {None}
+        for row, records in zip(found, runs, strict=True):
+            for allocator, record in records.items():
+                if not alike:
+                    row[*_key(record)[:3], None] = _without_times(record)
+                elif allocator is None:
+                    row |= {(*_key(record)[:3], one): record for one in alike}
+                else:
+                    row[_key(record)] = record
+    return found
+
+
+def _without_times(record: Record) -> Record:
+    nothing = dict.fromkeys(name for name in _TIMES if getattr(record, name) is not None)
+    return dataclasses.replace(record, allocator=None, **nothing)  # type: ignore[arg-type]
+
+
+_TIMES = tuple(
+    f.name
+    for f in dataclasses.fields(Record)
+    if f.name.startswith(("latency_", "throughput_"))
+    or f.name in ("forward_ms", "backward_ms", "optimizer_ms", "fast_group_ms", "slow_group_ms", "least_share")
+)
 
 
 def _side_by_side(quantity: Quantity, runs: Sequence[Run], shared: Sequence[_Shared]) -> Table | None:
@@ -98,6 +135,10 @@ def _missing(runs: Sequence[Run], rows: Sequence[dict[_Key, Record]]) -> Table |
 def _facts(runs: Sequence[Run], shared: int) -> tuple[tuple[str, str], ...]:
     facts = [("Compared", f"{shared} cases that every run measured; ratios are to run {runs[0].id}")]
     facts += [(f"Run {run.id}", f"{run.started}: {run.command}") for run in runs]
+    regimes = [{r.allocator for r in run.records if r.latency_ms is not None and r.allocator} for run in runs]
+    if any(these != regimes[0] for these in regimes) and all(regimes):
+        each = "; ".join(f"run {run.id}: {', '.join(sorted(these))}" for run, these in zip(runs, regimes, strict=True))
+        facts.append(("Freed memory", f"{each}; times under different allocators are not compared"))
     if len({run.environment.fingerprint for run in runs}) == 1:
         facts += [("Machine", machine(runs[0].environment)), ("Software", software(runs[0].environment))]
         return tuple(facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afftool import units
 from afftool.record import Environment, Record
-from afftool.report.columns import SETTING
+from afftool.report.columns import GROUPS, SETTING
 
 
 def one_line(record: Record) -> str:
@@ -20,6 +20,10 @@ def one_line(record: Record) -> str:
         if record.latency_low_ms is not None and record.latency_high_ms is not None:
             low, high = units.milliseconds(record.latency_low_ms), units.milliseconds(record.latency_high_ms)
             parts[-1] += f" [{low} to {high}]"
+        if record.allocator == "kept":
+            parts[-1] += " with freed memory kept"
+        if record.fast_group_ms is not None:
+            parts.append(f"two groups of processes: {GROUPS.value(record)}")
     if record.peak_bytes is not None:
         parts.append(f"peak {units.data(record.peak_bytes)}")
     if record.params is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.errors import AfftoolError
 from afftool.record import Record
-from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING
+from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING
 from afftool.report.exact import FIELDS, frame, objects
 from afftool.spec import FusionSpec
 from afftool.spec.sweep import baseline_of
@@ -16,13 +16,13 @@ from afftool.spec.sweep import baseline_of
 if TYPE_CHECKING:
     import pandas
 
-ALIKE = [column.name for column in (*SETTING, BACKEND)]
+ALIKE = [column.name for column in (*SETTING, BACKEND, ALLOCATOR)]
 """What two rows must have alike to be compared."""
 RELATIVE = [quantity.name for quantity in QUANTITIES if quantity.relative]
 
 
 class Baseline:
-    """The baseline's rows, found by everything but the fusion: same setting, same backend, as many inputs."""
+    """The baseline's rows, found by everything but the fusion: same setting, backend and allocator, as many inputs."""
 
     def __init__(self, records: Sequence[Record], text: str | None) -> None:
         self.text = text

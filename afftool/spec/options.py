@@ -13,6 +13,9 @@ from afftool.registry import check_names
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.sweep import DEFAULT_BASELINE
 
+Regime = Literal["system", "kept"]
+"""What becomes of freed CPU memory: as the process's allocator likes, or kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -25,6 +28,12 @@ class Options:
     a neighbour's memory. Such a process is ended where it is not ready after `timeout_s`, or does not answer later for
     many times longer than its steps took; nothing ends a row that hangs in this process. Where a kernel takes the
     device from this process, all further rows run in others. `cache="cold"` empties the caches before every timed step.
+
+    On the CPU `allocator` says in what kind of process a row is timed. `system` is the one a user's script runs in: the
+    C library's allocator does as it likes, and what it does differs from process to process, so a row is timed in
+    several fresh ones (`processes`), which do nothing else; with `isolate="none"` in this one. `kept` holds on to freed
+    memory, in this process: steadier, and what a process can be made to do. `both` gives two rows, which are never
+    compared with each other's baseline.
     Raises `UnknownName`, `SpecError`.
     """
 
@@ -35,6 +44,8 @@ class Options:
     isolate: Literal["auto", "none", "process"] = "auto"
     timeout_s: float = 1800.0
     cache: Cache = "warm"
+    allocator: Literal["system", "kept", "both"] = "system"
+    processes: int = 3
     baseline: FusionSpec | None = field(default_factory=lambda: FusionSpec.parse(DEFAULT_BASELINE))
 
     def __post_init__(self) -> None:
@@ -44,6 +55,8 @@ class Options:
             raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
         if not self.timeout_s > 0:
             raise SpecError("--timeout must be above 0", hint="for example --timeout 600")
+        if self.processes < 1:
+            raise SpecError("--processes must be at least 1", hint="for example --processes 5")
 
     @property
     def executes(self) -> bool:
@@ -55,6 +68,12 @@ class Options:
         cuda = any(device.startswith("cuda") for device in devices)
         usable = [name for name, backend in catalog.BACKENDS.items() if cuda or not backend.needs_cuda]
         return tuple(dict.fromkeys(self.backends or usable)) if self.executes else ()
+
+    def regimes_on(self, device: str) -> tuple[Regime | None, ...]:
+        """What freed memory is to do in the processes that time a row on this device; None where that is no matter."""
+        if "latency" not in self.measures or not device.startswith("cpu"):
+            return (None,)
+        return ("system", "kept") if self.allocator == "both" else (self.allocator,)
 
     def isolation_on(self, devices: Collection[str]) -> Isolation:
         """Whether rows run in processes of their own, for cases on these devices."""

@@ -22,7 +22,7 @@ from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.stats import paired_ratio
 
 QUICK = {"measures": ("latency",), "budget_s": 10.0}
-REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0}  # stops after the fewest rounds, however noisy
+REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0, "isolate": "none"}  # stops after the fewest rounds
 
 
 def case(fusion: str, **fields: Any) -> CaseSpec:
@@ -316,7 +316,8 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "from afftool.spec import CaseSpec, FusionSpec\n"
         "spec = CaseSpec(fusion=FusionSpec.parse('add'), channels=4, size=(4, 4), batch=1)\n"
         "from afftool.bench.rows import blank\n"
-        "child = Isolated(spec, blank(spec, 'eager'), measures=('latency',), patience=Patience(600))\n"
+        "child = Isolated(Patience(600))\n"
+        "child.enter(spec, blank(spec, 'eager'), measures=('latency',), cache='warm', threads=1)\n"
         f"Path({str(pids)!r}).write_text(str(child.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

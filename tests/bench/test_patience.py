@@ -32,12 +32,17 @@ class PlayedChild:
         self.pid = 0
         self.clock = clock
         self.takes_s = 1.0
+        self.asked = ""
         self.given: list[tuple[str, float]] = []
 
-    def ask(self, verb: str, *, timeout_s: float, **fields: Any) -> dict[str, Any]:
-        self.given.append((verb, timeout_s))
+    def send(self, verb: str, **fields: Any) -> None:
+        self.asked = verb
+
+    def answer(self, *, timeout_s: float) -> dict[str, Any]:
+        self.given.append((self.asked, timeout_s))
         self.clock.pass_time(min(self.takes_s, timeout_s))
         if self.takes_s > timeout_s:
+            self.stop()
             raise ChildSilent(timeout_s)
         return {"record": blank(CASE, "eager").to_dict(), "sample": {"step_s": 0.001}, "parts": {}}
 
@@ -53,7 +58,9 @@ def child(monkeypatch: pytest.MonkeyPatch) -> PlayedChild:
 
 
 def isolated(patience: Patience) -> Isolated:
-    return Isolated(CASE, blank(CASE, "eager"), measures=("latency",), patience=patience)
+    child = Isolated(patience)
+    child.enter(CASE, blank(CASE, "eager"), measures=("latency",), cache="warm", threads=1)
+    return child
 
 
 def test_until_a_step_is_known_a_row_has_as_long_as_was_said_and_then_many_times_what_a_step_took(
@@ -92,6 +99,16 @@ def test_a_row_that_is_not_ready_in_time_says_what_to_do_and_its_process_is_ende
     assert child.given[-1] == ("stop", 0.0)
 
 
+def test_a_process_that_only_times_has_as_long_to_get_ready_and_is_told_the_same(child: PlayedChild) -> None:
+    child.takes_s = 601.0
+    row = Isolated(Patience(600.0, now=child.clock.now))
+    row.prepare(CASE, "eager", cache="warm", threads=1)
+    with pytest.raises(ChildSilent) as silent:
+        row.wait()
+    assert "--timeout" in silent.value.failure.reason
+    assert child.given == [("prepare", 600.0), ("stop", 0.0)]
+
+
 def test_what_was_waited_for_in_vain_is_kept(child: PlayedChild) -> None:
     patience = Patience(600.0, now=child.clock.now)
     row = isolated(patience)
@@ -127,7 +144,7 @@ def test_waiting_for_a_row_that_hangs_costs_the_others_none_of_their_budget(monk
         return Entrant(contestant, record, lambda: None, pid=1)
 
     monkeypatch.setattr("afftool.bench.place.enter_child", enter_child)
-    options = Options(measures=("latency",), isolate="process", baseline=None, budget_s=60.0)
+    options = Options(measures=("latency",), isolate="process", allocator="kept", baseline=None, budget_s=60.0)
     hung, other = bench([case("aff"), case("se")], options)
     assert hung.status == "failed"
     assert "did not answer for 3600 s" in str(hung.reason)

@@ -37,7 +37,7 @@ def test_it_opens_with_what_was_compared_where_and_how() -> None:
 
 def test_what_is_read_of_a_step_is_shown_and_what_bounds_it_in_a_terminal_too() -> None:
     fields = {
-        "outliers": 2, "warmup_s": 0.5, "allocator": "kept", "guards": 12, "reserved_bytes": 4096,
+        "outliers": 2, "warmup_s": 0.5, "page_faults": 12.0, "guards": 12, "reserved_bytes": 4096,
         "gradient_bytes": 1024, "optimizer_bytes": 2048, "bound": "memory", "least_ms": 0.5, "least_share": 0.25,
         "requested_bytes": 4000, "cuda_graphs": 3, "skipped_graphs": 1,
     }  # fmt: skip

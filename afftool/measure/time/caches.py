@@ -1,50 +1,16 @@
-"""What memory is like while times are taken: the process keeps what it frees, and the caches can be emptied.
+"""The caches, emptied: a step takes the time it has where it finds its data in memory and not in them.
 
-glibc returns large freed blocks to the system at once, or the end of its heap when it grows long, and the next step
-faults the same pages in again. Which of it happens depends on everything the process allocated before, so one module
-can take one time or ten times that in the same process. With the memory kept, a step costs what it costs in a loop that
-runs long. The setting holds for the whole process, and cannot be taken back.
-
-With emptied caches a step takes the time it has where it finds its data in memory and not in the cache. A GPU is then
-idle as well, so that the step's first launch is part of its time.
+A GPU is then idle as well, so that the step's first launch is part of its time.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import os
-import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from afftool.backends.getting_ready import wait
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-NEVER = 2**31 - 1
-
-Allocator = Literal["kept", "system"]
-
-
-@functools.cache
-def keep_freed_memory() -> Allocator:
-    """Have this process keep what it frees: `kept` if it does from now on, `system` where that cannot be set.
-
-    It can be with glibc on Linux, unless another malloc is preloaded.
-    """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or "malloc" in os.environ.get("LD_PRELOAD", ""):
-        return "system"
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return "system"
-    kept = [mallopt(M_TRIM_THRESHOLD, NEVER), mallopt(M_MMAP_MAX, 0)]
-    return "kept" if all(kept) else "system"
-
 
 LAST_LEVEL_BYTES = 64 << 20
 """Taken for the last-level cache where the system does not tell its size."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from afftool import stats
+from afftool.allocator import page_faults
 from afftool.backends import Prepared
 from afftool.measure.running import no_collection
 
@@ -122,17 +123,23 @@ EMPTY_CALLS = 31
 """The last so many empty calls tell what the next one takes."""
 
 
+def _since(before: int | None) -> int | None:
+    now = page_faults()
+    return None if before is None or now is None else now - before
+
+
 @dataclass(frozen=True)
 class Sample:
     """Seconds a step, the mean over the steps of one sample, and how many compilations happened meanwhile.
 
     `overhead_s` is by how many seconds one reading of the clock may be off: its own error, and how much a call that
-    makes no step differs from time to time.
+    makes no step differs from time to time. `page_faults` are those of a step, None where the system tells none.
     """
 
     step_s: float
     compilations: int = 0
     overhead_s: float = 0.0
+    page_faults: float | None = None
 
 
 class Contestant(Protocol):
@@ -163,6 +170,7 @@ class Timed:
         self._clock = clock
         self._flush = flush
         self._step_s = 0.0
+        self._faults: int | None = None
         self._empty_s: deque[float] = deque(maxlen=EMPTY_CALLS)
 
     def sample(self, steps: int) -> Sample:
@@ -170,25 +178,33 @@ class Timed:
         before = self.prepared.compilations()
         with self.prepared.mode(), no_collection():
             self._step_s = self._cold(steps) if self._flush else self._warm(steps)
-        return Sample(self._step_s, self.prepared.compilations() - before, self._overhead_s())
+        compilations = self.prepared.compilations() - before
+        return Sample(self._step_s, compilations, self._overhead_s(), self._faults_per(steps))
+
+    def _faults_per(self, steps: int) -> float | None:
+        return None if self._faults is None else self._faults / steps
 
     def _warm(self, steps: int) -> float:
         repeat = self.prepared.repeat
         if self._step_s < PRIME_BELOW_S:
             repeat(min(steps, PRIMING_STEPS))
+        faulted = page_faults()
         start = self._clock.mark()
         repeat(steps)
         end = self._clock.mark()
+        self._faults = _since(faulted)
         return self._net(self._clock.seconds(start, end)) / steps
 
     def _cold(self, steps: int) -> float:
         assert self._flush
         total_s = 0.0
+        faulted = page_faults()  # the caches are emptied by memory that is there already
         for _ in range(steps):
             self._flush()
             start = self._clock.mark()
             self.prepared.repeat(1)
             total_s += self._net(self._clock.seconds(start, self._clock.mark()))
+        self._faults = _since(faulted)
         return total_s / steps
 
     def _net(self, seconds: float) -> float:

@@ -42,7 +42,8 @@ class LatencyReading:
     """The samples of one contestant, in seconds a step and in the order of the rounds, and how they were taken.
 
     `settled` is False if warm-up ended by its budget. `parts_s` are median seconds of forward, backward and
-    optimizer in training, measured in rounds of their own; a step may take less than their sum.
+    optimizer in training, measured in rounds of their own; a step may take less than their sum. `page_faults` are a
+    step's, at the median.
     """
 
     samples_s: tuple[float, ...]
@@ -52,6 +53,7 @@ class LatencyReading:
     stopped: Literal["precision", "budget"]
     overhead_s: float
     parts_s: dict[str, float] = field(default_factory=dict)
+    page_faults: float | None = None
 
     def fields(self, batch: int) -> dict[str, Any]:
         """The fields of a record that this reading fills; `batch` is for the throughput."""
@@ -70,6 +72,7 @@ class LatencyReading:
             "steps_per_sample": self.steps_per_sample,
             "warmup_s": self.warmup_s,
             "stopped": self.stopped,
+            "page_faults": self.page_faults,
             **{f"{name}_ms": seconds * 1e3 for name, seconds in self.parts_s.items()},
         }
 
@@ -86,6 +89,7 @@ class _Lane:
     warmup_s: float = 0.0
     overheads: list[float] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
+    faults: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
     failure: Exception | None = None
 
@@ -125,6 +129,8 @@ class _Lane:
                 hint="its forward depends on something that changes from call to call; TORCH_LOGS=recompiles shows it",
             )
         self.samples.append(sample.step_s)
+        if sample.page_faults is not None:
+            self.faults.append(sample.page_faults)
 
     def split(self) -> None:
         """One look at the parts of a step."""
@@ -146,6 +152,7 @@ class _Lane:
             stopped="precision" if self.precise(precision) else "budget",
             overhead_s=self.overhead_s,
             parts_s={name: statistics.median(times) for name, times in self.parts.items()},
+            page_faults=statistics.median(self.faults) if self.faults else None,
         )
 
 
@@ -156,21 +163,24 @@ def race(
     budget_s: float,
     precision: float = 0.01,
     each_round: Callable[[], None] = lambda: None,
+    fewest_rounds: int = FEWEST_ROUNDS,
+    moving: bool = True,
 ) -> list[LatencyReading | Exception]:
     """Time the contestants in turns: a reading each, or the error that stopped it while the others went on.
 
     Sampling ends when every median's 95% interval lies within `precision` of it (relative, to either side), or when
     `budget_s` seconds, by `now` and warm-up included, are spent; two rounds are taken whatever the budget, so
-    that every contestant was once before and once after its neighbours.
+    that every contestant was once before and once after its neighbours. Precision may stop it after `fewest_rounds`.
+    With `moving` the contestants change their places in memory now and then.
     """
     lanes = [_Lane(contestant) for contestant in contestants]
     started = now()
     _warm_up(lanes, now, started + WARM_UP_SHARE * budget_s, 2 * precision)
-    rounds, look, moves = 0, FEWEST_ROUNDS, _Moves(now)
+    rounds, look, moves = 0, fewest_rounds, _Moves(now)
     # Moving and stopping happen between pairs of rounds: whenever the race stops, each contestant was before and after
     # its neighbours equally often, and both rounds of a pair find their data in the same places.
     while live := [lane for lane in lanes if lane.failure is None]:
-        if rounds % 2 == 0:
+        if moving and rounds % 2 == 0:
             moves.make(live)
         for lane in _in_turn(live, rounds):
             _attempt(lane, lane.take_sample)

@@ -1,0 +1,63 @@
+from typing import Any
+
+import pytest
+
+from afftool.errors import Rejected
+from afftool.measure.time.processes import Pooled, pooled
+from afftool.measure.time.race import LatencyReading
+
+
+def reading(median_s: float, **fields: Any) -> LatencyReading:
+    """Eleven samples, a thousandth of the median apart."""
+    samples = tuple(median_s * (1 + (n % 11 - 5) / 1000) for n in range(11))
+    given: dict[str, Any] = {
+        "samples_s": samples, "steps_per_sample": 4, "warmup_s": 0.1, "settled": True, "stopped": "precision",
+        "overhead_s": 1e-9, "page_faults": 10.0,
+    }  # fmt: skip
+    return LatencyReading(**given | fields)
+
+
+def fields_of(*medians_ms: float) -> dict[str, Any]:
+    found = pooled([reading(ms / 1e3) for ms in medians_ms])
+    assert isinstance(found, Pooled)
+    return found.fields(batch=2)
+
+
+def test_the_interval_spans_the_processes_whatever_each_says_of_itself() -> None:
+    fields = fields_of(10.0, 10.5, 11.0)
+    assert fields["latency_ms"] == pytest.approx(10.5)
+    assert fields["latency_low_ms"] < 10.0
+    assert fields["latency_high_ms"] > 11.0
+    assert (fields["processes"], fields["process_samples"], fields["samples"]) == (3, (11, 11, 11), 33)
+    assert fields["fast_group_ms"] is None
+    assert fields["throughput_per_s"] == pytest.approx(2 / 10.5e-3)
+
+
+def test_two_groups_of_processes_are_both_told_with_their_share() -> None:
+    fields = fields_of(30.0, 12.3, 12.1)
+    assert fields["fast_group_ms"] == pytest.approx(12.2)
+    assert fields["slow_group_ms"] == pytest.approx(30.0)
+    assert fields["slow_group_share"] == pytest.approx(1 / 3)
+    assert fields["latency_low_ms"] < 12.1
+    assert fields["latency_high_ms"] > 30.0
+
+
+def test_one_process_is_its_own_reading() -> None:
+    alone = reading(0.01)
+    found = pooled([alone])
+    assert isinstance(found, Pooled)
+    assert found.fields(1) == alone.fields(1) | {"processes": 1}
+
+
+def test_a_row_is_as_unfinished_as_the_worst_of_its_processes() -> None:
+    found = pooled([reading(0.01), reading(0.01, stopped="budget", page_faults=30.0), reading(0.01, page_faults=20.0)])
+    assert isinstance(found, Pooled)
+    fields = found.fields(1)
+    assert fields["stopped"] == "budget"
+    assert fields["page_faults"] == 20.0
+    assert fields["warmup_s"] == pytest.approx(0.3)
+
+
+def test_a_row_of_which_one_process_fails_has_failed() -> None:
+    error = Rejected("it crashed")
+    assert pooled([reading(0.01), error]) is error
