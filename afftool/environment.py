@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from afftool import __version__
+from afftool.allocator import TO_KEEP, name_of_allocator, toll
 from afftool.device import gpu_index
 from afftool.nvml import Gpu
 from afftool.record import Environment
@@ -70,7 +71,7 @@ def checks() -> Iterator[Check]:
     """What this machine can measure, what is missing, and what to do about it."""
     for check in (_check_torch, _check_compiler, _check_cuda, _check_triton, _check_nvml, _check_threads):
         yield check()
-    for disturbance in (_check_load, _check_governor, _check_valgrind):
+    for disturbance in (_check_allocator, _check_load, _check_governor, _check_valgrind):
         yield disturbance()
 
 
@@ -193,6 +194,21 @@ def _check_threads() -> Check:
     if threads < room:
         return Check("threads", "ok", found, "set OMP_NUM_THREADS or --threads to use more")
     return Check("threads", "ok", found)
+
+
+def _check_allocator() -> Check:
+    name = name_of_allocator()
+    paid = toll()
+    if paid is None:
+        return Check("allocator", "ok", f"{name}; whether freed memory costs anything again is not known here")
+    ms, mib = 1e3 * (paid.system_s - paid.kept_s), paid.written_bytes >> 20
+    found = (
+        f"{name}; {mib} MiB taken, written and freed take {paid.times:.2g} times as long as with freed memory kept, "
+        f"{ms:.2g} ms and {paid.system_faults:,} page faults more"
+    )
+    if paid.times < 1.1:
+        return Check("allocator", "ok", found)
+    return Check("allocator", "ok", found, f"`bench --allocator both` tells whom it slows; {TO_KEEP}")
 
 
 def _check_load() -> Check:

@@ -2,12 +2,16 @@
 
     python scripts/agreement.py [--out reports/agreement.md] [--budget 6] [--repeats 20] [--threads N] [--device cpu]
 
-First, the median of `afftool.bench` against that of `blocked_autorange` for the same module, input and threads,
-alternated in one process, five fusions in two sizes: at least 9 of 10 should agree within 5%. The same means the same
-tensors: large maps at other addresses can take half as long again, and that is no matter of method. Each turn of both
-gives a ratio, and the median of these is judged, because a shared machine drifts from turn to turn. Then A/A: a fusion
-against itself under another name, over and over; the 95% interval of the ratio should hold 1 in at least 18 of 20.
-Wants an idle machine, and says so in its output if it had none.
+First as both are used: in fresh processes with nothing set, on the CPU. Processes that do the same differ, since the C
+library gives memory back as it likes, so fifteen a side are compared, alternated; where their times form two groups,
+each group's median should agree within 15%, and its share on either side is said.
+
+Then with freed memory kept, the median of `afftool.bench` against that of `blocked_autorange` for the same module,
+input and threads, alternated in one process, five fusions in two sizes: at least 9 of 10 should agree within 5%. The
+same means the same tensors: large maps at other addresses can take half as long again, and that is no matter of
+method. Each turn of both gives a ratio, and the median of these is judged, because a shared machine drifts from turn
+to turn. Then A/A: a fusion against itself under another name, over and over; the 95% interval of the ratio should hold
+1 in at least 18 of 20. Wants an idle machine, and says so in its output if it had none.
 
 On a GPU the bench with emptied caches stands beside `triton.testing.do_bench` too, which empties them as well. That
 queues its calls behind the flush, and so hides what launching them takes: the two agree where the kernels take longer.
@@ -26,6 +30,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from fresh_agreement import PROCESSES, in_fresh_processes
 from torch import nn
 from torch.utils.benchmark import Timer
 
@@ -49,6 +54,19 @@ SIZES: dict[str, tuple[Size, ...]] = {
 }
 TURNS = 60
 WITHIN = 0.05
+FRESH: dict[str, tuple[tuple[str, Size, str], ...]] = {
+    "cpu": (
+        ("add", (64, 56, 8), "eager"),
+        ("aff", (64, 56, 8), "eager"),
+        ("aff", (64, 56, 8), "compile"),
+        ("aff", (48, 40, 8), "eager"),
+        ("aff", (160, 18, 8), "eager"),
+        ("iaff", (160, 18, 8), "eager"),
+    ),
+    "cuda": (),
+    "small": (("aff", (8, 6, 2), "eager"),),
+}
+"""Fusion, size and backend."""
 ITSELF: Size = (64, 28, 8)
 
 
@@ -82,7 +100,7 @@ class Turns:
 
     def ours(self, cache: Cache = "warm") -> float:
         """Milliseconds of the bench, which builds the case anew."""
-        options = Options(measures=("latency",), budget_s=self._budget_s, baseline=None, cache=cache)
+        options = Options(measures=("latency",), budget_s=self._budget_s, baseline=None, cache=cache, allocator="kept")
         with mock.patch.object(place, "enter", self._enter):
             (record,) = bench([self._spec], options)
         return record.latency_ms or float("nan")
@@ -154,7 +172,13 @@ def against_itself(device: str, repeats: int, budget_s: float) -> tuple[list[str
     for repeat in range(repeats):
         cases = [case(f"agreement:{name}", ITSELF, device) for name in ("One", "Other")]
         _, record = bench(
-            cases, Options(measures=("latency",), budget_s=budget_s, baseline=FusionSpec.parse("agreement:One"))
+            cases,
+            Options(
+                measures=("latency",),
+                budget_s=budget_s,
+                baseline=FusionSpec.parse("agreement:One"),
+                allocator="kept",
+            ),
         )
         low, high = record.latency_ratio_low, record.latency_ratio_high
         holds = low is not None and high is not None and low <= 1 <= high
@@ -173,6 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/agreement.md"))
     parser.add_argument("--budget", type=float, default=6.0, help="seconds of timing a case and method")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="fresh ones a side and case")
     parser.add_argument("--turns", type=int, default=TURNS, help="of the bench and the other, in turns")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -182,7 +207,10 @@ def main() -> None:
     device = resolve_device(chosen.device)
     sys.path.insert(0, str(Path(__file__).parent))  # so that the bench finds `agreement:One`
     here, load = environment.read(device), environment.load_per_core()
-    sizes = SIZES["small" if chosen.small else device.partition(":")[0]]
+    kind = "small" if chosen.small else device.partition(":")[0]
+    sizes = SIZES[kind]
+    fresh_cases = [(case(fusion, size, device), backend) for fusion, size, backend in FRESH[kind]]
+    fresh = in_fresh_processes(fresh_cases, chosen.processes, chosen.budget / 6) if fresh_cases else []
     rows, agreed = agreement(device, sizes, chosen.turns, chosen.budget)
     repeats, held = against_itself(device, chosen.repeats, chosen.budget)
     cases = len(FUSIONS) * len(sizes)
@@ -195,10 +223,11 @@ def main() -> None:
         f"torch {here.torch}, {here.platform}, {date.today()}; load per core at the start "
         f"{load if load is None else round(load, 2)}.",
         "",
+        *fresh,
         f"## {'; '.join(f'against {name}: {count} of {cases} within {WITHIN:.0%}' for name, count in agreed.items())}",
         "",
-        "Eager, float32, inference, alternated in one process, on the same tensors. Times are medians of "
-        f"{chosen.turns} turns, the ratio is the median of those of the turns.",
+        "Eager, float32, inference, freed memory kept, alternated in one process, on the same tensors. Times are "
+        f"medians of {chosen.turns} turns, the ratio is the median of those of the turns.",
         "",
         *rows,
         "",

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import signal
+import sys
 import time
 
 import torch
@@ -189,3 +190,17 @@ def one_joule(prepared, case) -> dict[str, float]:
     """A measure: what it reads off a prepared case, as fields of a record."""
     assert prepared.backend == "eager"
     return {"energy_j": 1.0}
+
+
+class DiesElsewhere(nn.Module):
+    """Runs in the process that loaded this file first, and takes any other one down after it was made ready."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        if self.runs > 20 and os.environ.get("PYTEST_CURRENT_TEST") and "pytest" not in sys.modules:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return x + y

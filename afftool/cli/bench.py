@@ -9,13 +9,14 @@ import dataclasses
 import itertools
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from afftool import catalog, console
+from afftool import catalog, console, units
 from afftool.cli import options
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
@@ -206,6 +207,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
     bounds = Bounds.of(store.path, machine, place, asked.measures)
     _advise(bounds, device, machine, store.path)
     whole = dataclasses.replace(asked, measures=bounds.measures)
+    _foretell(placed, whole)
     with console.following(to_stderr=quiet) as follow:
         try:
             return save_as_measured(
@@ -223,6 +225,21 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
                 f"`afftool report {stopped.run.id}` shows them, the same command measures anew"
             )
             raise typer.Exit(130) from None
+
+
+def _foretell(placed: Sweep, asked: Options) -> None:
+    """How many processes will be started and how long that takes, before the first: it is not in the budget."""
+    from afftool.bench.run import processes_to_start
+    from afftool.environment import cores
+
+    starts = processes_to_start(placed.cases, asked)
+    if starts:
+        # each does what this one did so far: it starts Python and loads torch
+        seconds = units.seconds(starts * time.process_time() / min(cores(), starts))
+        console.note(
+            f"each row is timed in {asked.processes} fresh processes, as a script of yours would run; starting "
+            f"{starts} takes about {seconds} beside the budget (--allocator kept needs none)"
+        )
 
 
 def _advise(bounds: Bounds, device: str, machine: Environment, store: Path) -> None:

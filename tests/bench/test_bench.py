@@ -22,7 +22,7 @@ from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.stats import paired_ratio
 
 QUICK = {"measures": ("latency",), "budget_s": 10.0}
-REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0, "isolate": "none"}  # stops after the fewest rounds
+REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0, "allocator": "kept"}  # stops after the fewest rounds
 
 
 def case(fusion: str, **fields: Any) -> CaseSpec:

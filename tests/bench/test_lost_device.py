@@ -34,7 +34,8 @@ def case(fusion: str) -> CaseSpec:
 
 
 def measured(*fusions: str, **options: Any) -> dict[str, Record]:
-    given = {"measures": ("latency",), "baseline": None, "precision": 0.9, "budget_s": 60.0} | options
+    given = {"measures": ("latency",), "baseline": None, "allocator": "kept", "precision": 0.9, "budget_s": 60.0}
+    given |= options
     records = list(bench([case(fusion) for fusion in fusions], Options(**given)))
     assert [record.fusion for record in records].count(records[0].fusion) == 1
     return {record.fusion: record for record in records}
@@ -105,7 +106,7 @@ def test_a_clean_up_that_fails_ends_no_bench(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", raising)
     monkeypatch.setitem(catalog.BACKENDS, "compile-wrong", catalog.Backend("planted:wrong", "planted"))
-    options = Options(measures=("latency",), backends=("compile-wrong", "eager"), baseline=None)
+    options = Options(measures=("latency",), backends=("compile-wrong", "eager"), baseline=None, allocator="kept")
     records = list(bench([case("add")], options, clock=TickingClock()))
     assert [record.status for record in records] == ["failed", "ok"]
 

@@ -156,7 +156,8 @@ def test_a_row_that_hangs_while_it_is_timed_fails_and_the_rest_goes_on(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("afftool.bench.child.LEAST_WAIT_S", 3.0)
-    options = Options(measures=("latency",), isolate="process", baseline=None, precision=0.9, budget_s=60.0)
+    how = {"isolate": "process", "allocator": "kept", "precision": 0.9, "budget_s": 60.0}
+    options = Options(measures=("latency",), baseline=None, **how)
     cases = [dataclasses.replace(case(name), device=device) for name in ("planted:Hangs:after=40", "planted:Plain")]
     hung, other = bench(cases, options)
     assert hung.status == "failed"

@@ -67,6 +67,7 @@ def test_json_is_all_there_is_on_stdout(monkeypatch, capsys) -> None:
 
 def test_a_timed_bench_has_ratios_and_compares_with_eager(monkeypatch, capsys) -> None:
     words = ["--fusion", "aff", "--channels", "8", "--size", "6", "--batch", "2", "--budget", "0.4", "--threads", "1"]
+    words += ["--allocator", "kept"]
     assert afftool(monkeypatch, "bench", *words, "--backend", "eager", "--mode", "train") == 0
     add, aff = latest()
     assert (add["fusion"], aff["fusion"]) == ("add", "aff")
@@ -89,7 +90,7 @@ def test_on_a_calibrated_machine_a_latency_has_its_bound_and_another_number_of_t
     ceilings = Ceilings(device="cpu", bandwidths=((1, 1e9),), flops_per_s=rates, launch_s=1e-6)
     CeilingsFile.beside(Path(".afftool/runs.sqlite")).keep(environment.read("cpu").fingerprint, ceilings)
     words = ["bench", "-m", "latency", "--fusion", "aff", "--channels", "8", "--size", "6", "--budget", "0.1"]
-    words += ["--backend", "eager", "--device", "cpu"]
+    words += ["--backend", "eager", "--device", "cpu", "--allocator", "kept"]
     assert afftool(monkeypatch, *words, "--threads", "1") == 0
     captured = capsys.readouterr()
     assert "bound by" in captured.out

@@ -28,13 +28,14 @@ class Gate(nn.Module):
         return x + y * self.local(x).sigmoid()
 """
 SMALL = ["--channels", "4", "--size", "4", "--batch", "2"]
+BRIEF = ["--budget", "0.05", "--processes", "1"]
 CELLS = ["--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--seeds", "1", "--workers", "0"]
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["bench", "--fusion", "noisy_one:Gate", *SMALL, "--budget", "0.05", "--backend", "eager", "--explain"],
+        ["bench", "--fusion", "noisy_one:Gate", *SMALL, *BRIEF, "--backend", "eager", "--explain"],
         ["profile", "noisy_one:Gate", *SMALL, "--steps", "1", "--device", "cpu"],
         ["inspect", "noisy_one:Gate", *SMALL],
         ["ablate", "scale", "--variants", "noisy_one:Gate,add", "--any-budget", "--baseline", "add", *CELLS],
