@@ -87,10 +87,9 @@ def in_fresh_processes(cases: Sequence[tuple[CaseSpec, str]], processes: int, bu
             seldom = max(len(a.times_ms), len(b.times_ms)) <= SELDOM * processes
             agrees = seldom if ratio is None else abs(ratio - 1) <= FRESH_WITHIN
             right = right and agrees
-            lines.append(
-                f"| {spec.fusion} | {spec.channels}, {spec.size[0]}, {spec.batch} | {backend} | {a.cells(processes)} | {b.cells(processes)} "
-                f"| {'none' if ratio is None else f'{ratio:.3f}'} | {'yes' if agrees else 'no'} |"
-            )
+            setting = f"{spec.fusion} | {spec.channels}, {spec.size[0]}, {spec.batch} | {backend}"
+            verdict = f"{'none' if ratio is None else f'{ratio:.3f}'} | {'yes' if agrees else 'no'}"
+            lines.append(f"| {setting} | {a.cells(processes)} | {b.cells(processes)} | {verdict} |")
             print(lines[-1], file=sys.stderr, flush=True)
         agreed += right
     return [
