@@ -30,6 +30,8 @@ Answer = dict[str, Any]
 END_S = 10.0
 """Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
 LONGEST_WAIT_MS = 2**31 - 1
+POSSIBLE = hasattr(select, "poll")
+"""Whether this system has such children at all; Windows has not."""
 
 
 class ChildFailed(FailedError):

@@ -30,6 +30,7 @@ from afftool.measure.time.conditions import Watch
 from afftool.measure.time.contestant import Clock, Contestant
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
+from afftool.process import POSSIBLE
 from afftool.record import Record
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
@@ -103,7 +104,7 @@ class _Bench:
     @property
     def _fresh(self) -> bool:
         """Whether rows under the system's allocator have processes of their own; a clock cannot be handed to them."""
-        return self.clock is None and self.options.isolate != "none"
+        return POSSIBLE and self.clock is None and self.options.isolate != "none"
 
     def records(self) -> Iterator[Record]:
         for group in self.groups:
@@ -161,9 +162,9 @@ class _Bench:
                         else:
                             (base if stays else rows).append(row)
                     together = [*base, *rows]
-                    fresh = [row for row in together if not row.timed]
+                    untimed = [row for row in together if not row.timed]
                     self._race(together, group.baseline)
-                    for row in fresh:
+                    for row in untimed:
                         if row.record.status == "oom" and len(together) > 1:
                             alone.append(row)
                         else:
