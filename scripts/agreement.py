@@ -30,7 +30,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from fresh_agreement import PROCESSES, in_fresh_processes
 from torch import nn
 from torch.utils.benchmark import Timer
 
@@ -44,6 +43,9 @@ from afftool.measure.time.contestant import Timed
 from afftool.record import Cache
 from afftool.spec import CaseSpec, FusionSpec
 
+sys.path.insert(0, str(Path(__file__).parent))  # for what follows, and so that the bench finds `agreement:One`
+from fresh_agreement import CASES, CASES_SMALL, PROCESSES, in_fresh_processes
+
 FUSIONS = ("add", "se", "sk", "aff", "iaff")
 Size = tuple[int, int, int]
 """Channels, height and width, batch."""
@@ -54,19 +56,6 @@ SIZES: dict[str, tuple[Size, ...]] = {
 }
 TURNS = 60
 WITHIN = 0.05
-FRESH: dict[str, tuple[tuple[str, Size, str], ...]] = {
-    "cpu": (
-        ("add", (64, 56, 8), "eager"),
-        ("aff", (64, 56, 8), "eager"),
-        ("aff", (64, 56, 8), "compile"),
-        ("aff", (48, 40, 8), "eager"),
-        ("aff", (160, 18, 8), "eager"),
-        ("iaff", (160, 18, 8), "eager"),
-    ),
-    "cuda": (),
-    "small": (("aff", (8, 6, 2), "eager"),),
-}
-"""Fusion, size and backend."""
 ITSELF: Size = (64, 28, 8)
 
 
@@ -205,12 +194,11 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     device = resolve_device(chosen.device)
-    sys.path.insert(0, str(Path(__file__).parent))  # so that the bench finds `agreement:One`
     here, load = environment.read(device), environment.load_per_core()
     kind = "small" if chosen.small else device.partition(":")[0]
     sizes = SIZES[kind]
-    fresh_cases = [(case(fusion, size, device), backend) for fusion, size, backend in FRESH[kind]]
-    fresh = in_fresh_processes(fresh_cases, chosen.processes, chosen.budget / 6) if fresh_cases else []
+    of_a_kind = {"cpu": CASES, "small": CASES_SMALL}.get(kind, ())
+    fresh = in_fresh_processes(of_a_kind, chosen.processes, chosen.budget / 6) if of_a_kind else []
     rows, agreed = agreement(device, sizes, chosen.turns, chosen.budget)
     repeats, held = against_itself(device, chosen.repeats, chosen.budget)
     cases = len(FUSIONS) * len(sizes)

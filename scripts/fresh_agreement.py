@@ -1,11 +1,15 @@
 """The bench against `torch.utils.benchmark` as both are used: each in fresh processes, with nothing set.
 
-The first part of `scripts/agreement.py`. Processes that do the same differ, since the C library gives memory back as
-it likes, so many a side are compared, alternated. Where their times form two groups, it is group against group.
+    python scripts/fresh_agreement.py [--processes 15] [--budget 1] [--threads N]
+
+The first part of `scripts/agreement.py`, and a script of its own. Processes that do the same differ, since the C
+library gives memory back as it likes, so many a side are compared, alternated. Where their times form two groups, it is
+group against group.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 import subprocess
@@ -16,9 +20,20 @@ from dataclasses import dataclass
 import torch
 
 from afftool.bench import Options, bench
-from afftool.spec import CaseSpec
+from afftool.spec import CaseSpec, FusionSpec
 from afftool.stats import two_groups
 
+Setting = tuple[str, int, int, int, str]
+"""Fusion, channels, height and width, batch, backend."""
+CASES: tuple[Setting, ...] = (
+    ("add", 64, 56, 8, "eager"),
+    ("aff", 64, 56, 8, "eager"),
+    ("aff", 64, 56, 8, "compile"),
+    ("aff", 48, 40, 8, "eager"),
+    ("aff", 160, 18, 8, "eager"),
+    ("iaff", 160, 18, 8, "eager"),
+)
+CASES_SMALL: tuple[Setting, ...] = (("aff", 8, 6, 2, "eager"),)
 PROCESSES = 15
 FRESH_WITHIN = 0.15
 SELDOM = 0.2
@@ -67,7 +82,7 @@ class Side:
         return f"{statistics.median(self.times_ms):.4f} | {len(self.times_ms) / of:.0%} | {faults}"
 
 
-def in_fresh_processes(cases: Sequence[tuple[CaseSpec, str]], processes: int, budget_s: float) -> list[str]:
+def in_fresh_processes(cases: Sequence[Setting], processes: int, budget_s: float) -> list[str]:
     """A section on cases under their backends: a line a case and group, and how many of the cases agree."""
     lines = [
         "| fusion | C, H = W, N | backend | afftool ms | share | page faults | blocked_autorange ms | share "
@@ -75,7 +90,10 @@ def in_fresh_processes(cases: Sequence[tuple[CaseSpec, str]], processes: int, bu
         "|" + " --- |" * 11,
     ]
     agreed = 0
-    for spec, backend in cases:
+    for fusion, channels, edge, batch, backend in cases:
+        spec = CaseSpec(
+            fusion=FusionSpec.parse(fusion), channels=channels, size=(edge, edge), batch=batch, device="cpu"
+        )
         taken = [(_ours(spec, backend, budget_s), _theirs(spec, backend, budget_s)) for _ in range(processes)]
         mine, other = (Side(*zip(*side, strict=True)) for side in zip(*taken, strict=True))
         groups = two_groups([*mine.times_ms, *other.times_ms])
@@ -118,3 +136,17 @@ def _theirs(spec: CaseSpec, backend: str, budget_s: float) -> tuple[float, float
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     time_ms, faults = map(float, done.stdout.split())
     return time_ms, faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="fresh ones a side and case")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds of timing a process")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print("\n".join(in_fresh_processes(CASES, chosen.processes, chosen.budget)))
+
+
+if __name__ == "__main__":
+    main()
