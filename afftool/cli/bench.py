@@ -17,6 +17,7 @@ import typer
 
 from afftool import catalog, console
 from afftool.cli import options
+from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.measure.time.clocks import check_clock, locked_clock
@@ -163,7 +164,7 @@ def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
+def _ready(planned: Sweep, device: str, threads: str | None) -> Sweep:
     """The cases on their device, once the user's own modules are known to be there. Imports torch.
 
     Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored.
@@ -171,13 +172,10 @@ def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
     for target in dict.fromkeys(t for case in planned.cases for t in (case.fusion.target, case.host.target) if t):
         load(target)
     placed = planned.on_device(resolve_device(device))
-    import torch
-
     from afftool.build import check_buildable
 
-    if threads:
-        torch.set_num_threads(threads)
     check_buildable(placed.cases)
+    use_threads(threads, placed.cases[0].device)
     return placed
 
 
