@@ -24,7 +24,7 @@ from afftool.errors import LoadError, SpecError
 from afftool.failure import FailedError
 from afftool.measure.cost.count import count
 from afftool.measure.cost.own_formulas import own_formulas
-from afftool.measure.time.conditions import Watch, instability
+from afftool.measure.time.conditions import Watch, instability, told
 from afftool.measure.time.contestant import Clock
 from afftool.measure.time.race import race
 from afftool.record import Record
@@ -245,7 +245,7 @@ class _Bench:
             if not row.timed:
                 row.record = replace(
                     row.record,
-                    instability=instability(result, self.options.precision, self.options.cache) | disturbed,
+                    **told(instability(result, self.options.precision, self.options.cache) | disturbed),
                     cache=self.options.cache,
                     isolation="none" if entrant.pid is None else "process",
                     **result.fields(row.spec.batch),

@@ -12,7 +12,8 @@ from afftool.measure.cost.explain import explain as explained
 from afftool.measure.memory.peak import measure
 from afftool.record import Environment, Record, Run
 from afftool.report.breakdown import Breakdown
-from afftool.report.lines import one_line
+from afftool.report.columns import alike
+from afftool.report.lines import one_line, setting_line
 from afftool.spec import CaseSpec
 from afftool.store import Store
 
@@ -34,17 +35,22 @@ def save_as_measured(
     baseline: str | None,
     follow: Following,
     complete: Callable[[Record], Record] = lambda record: record,
+    planned: Iterable[Record] = (),
 ) -> Run:
     """Append each of `records` as it comes, after `complete` had its say, and return the finished run.
 
+    What all that is `planned` (records of which nothing is known yet) has alike is told once, before the first.
     Whatever stops the generator, what came before is stored. Raises `Interrupted` after Ctrl-C.
     """
     run_id = store.begin(command, environment, baseline)
+    shared = alike(planned)
+    if shared:
+        follow.line(f"Measuring with {setting_line(shared)}")
     try:
         for record in records:
             whole = complete(record)
             store.append(run_id, whole)
-            follow.line(one_line(whole))
+            follow.line(one_line(whole, shared))
     except KeyboardInterrupt:
         raise Interrupted(store.run(run_id)) from None
     store.finish(run_id)

@@ -183,6 +183,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
     """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
+    from afftool.bench.rows import blank
     from afftool.bench.session import Interrupted, save_as_measured
     from afftool.measure.ceilings.bounds import Bounds
 
@@ -201,6 +202,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,
                 complete=bounds.complete,
+                planned=[*placed.skipped, *map(blank, placed.cases)],
             )
         except Interrupted as stopped:
             console.note(

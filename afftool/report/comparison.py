@@ -14,6 +14,7 @@ from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantit
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, exact_rows
+from afftool.report.usable import as_told
 from afftool.tables import Column, Report, Table
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def comparison(runs: Sequence[Run]) -> Report:
 
 def _by_case(run: Run) -> dict[_Key, Record]:
     """The last measured record of each case and backend of a run."""
-    return {_key(record): record for record in run.records if record.status == "ok"}
+    return {_key(record): as_told(record) for record in run.records if record.status == "ok"}
 
 
 def _key(record: Record) -> _Key:

@@ -10,6 +10,7 @@ from afftool.errors import AfftoolError
 from afftool.record import Record
 from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING
 from afftool.report.exact import FIELDS, frame, objects
+from afftool.report.usable import as_told
 from afftool.spec import FusionSpec
 from afftool.spec.sweep import baseline_of
 
@@ -27,7 +28,7 @@ class Baseline:
     def __init__(self, records: Sequence[Record], text: str | None) -> None:
         self.text = text
         self._names = {fusion: _serving(fusion, text) for fusion in {r.fusion for r in records}}
-        measured = [r for r in records if r.status == "ok"]
+        measured = [as_told(r) for r in records if r.status == "ok"]
         self._rows = _comparable(measured).drop_duplicates([FUSION.name, *ALIKE], keep="last")
 
     def is_baseline(self, record: Record) -> bool:
@@ -39,6 +40,7 @@ class Baseline:
 
         NA where either is missing or the baseline's is 0. A time's ratio is the one measured round by round, if it was.
         """
+        records = [as_told(record) for record in records]
         own = _comparable(records)  # each row under the name of the baseline that serves it
         own[FUSION.name] = objects([self._names.get(record.fusion) for record in records])
         # A merge takes missing keys as equal: rows that both have no backend or no height are compared.
@@ -50,6 +52,7 @@ class Baseline:
 
     def ratio_interval(self, record: Record) -> tuple[float, float] | None:
         """The 95% interval of the latency's ratio, where the two were timed in the same rounds."""
+        record = as_told(record)
         low, high = record.latency_ratio_low, record.latency_ratio_high
         return (low, high) if self._paired(record) and low is not None and high is not None else None
 
@@ -62,7 +65,7 @@ def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
 
     None is where a group's values are all alike; ties share the mark.
     """
-    rows = _comparable(records)
+    rows = _comparable([as_told(record) for record in records])
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
     judged = [quantity.name for quantity in QUANTITIES if quantity.better]
     groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]

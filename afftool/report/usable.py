@@ -1,0 +1,91 @@
+"""Which measured times are worth reading. What is not is told as not measured; JSON and CSV keep what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from afftool import units
+from afftool.record import Record
+
+WIDEST = 10.0
+"""The ends of a usable interval of the median are within this factor: a heap's two kinds of luck are up to four apart,
+which is told and worth knowing; of one that spans a whole order of magnitude nobody can use even the first digit."""
+WIDEST_OF_FEW = 3.0
+FEW = 20
+"""With fewer samples than this the interval's ends are single samples, so it is believed only within a factor of 3."""
+TIGHT = 1.5
+"""A ratio from shared rounds outlives times that are not usable, if its own interval is within this factor."""
+
+OTHERS = ("busy machine", "stolen time", "throttled processor", "shared GPU", "throttled GPU")
+"""The disturbances that are somebody else's doing."""
+
+
+def unusable(record: Record) -> str | None:
+    """Why nobody can use this row's time, as `the machine was busy`; None where it can be used, or there is none."""
+    width = _width(record.latency_low_ms, record.latency_high_ms)
+    if width is None:
+        return None
+    few = record.samples is not None and record.samples < FEW
+    if width <= (WIDEST_OF_FEW if few else WIDEST):
+        return None
+    if any(name in OTHERS for name in record.instability or ()):
+        return "the machine was busy"
+    return "the machine was busy, or the time of a step jumps by itself"
+
+
+def as_told(record: Record) -> Record:
+    """The record as people may read it: a time nobody can use is taken out, and its ratio, unless that is tight.
+
+    The ends of the interval stay: they say what was read instead of a time.
+    """
+    width = _width(record.latency_ratio_low, record.latency_ratio_high)
+    bad = unusable(record) is not None
+    trusted = not bad if width is None else width <= (TIGHT if bad else WIDEST)
+    told = record if trusted else replace(record, latency_ratio=None, latency_ratio_low=None, latency_ratio_high=None)
+    if not bad:
+        return told
+    return replace(
+        told,
+        latency_ms=None,
+        latency_iqr_ms=None,
+        latency_p99_ms=None,
+        forward_ms=None,
+        backward_ms=None,
+        optimizer_ms=None,
+        throughput_per_s=None,
+        bound=None,
+        least_share=None,
+    )
+
+
+def interval_or_why(record: Record) -> str | None:
+    """`1.2 ms to 1.3 ms`, or `not measured: the machine was busy`; None where there is no interval."""
+    if record.latency_low_ms is None or record.latency_high_ms is None:
+        return None
+    if why := unusable(record):
+        return f"not measured: {why}"
+    return f"{units.milliseconds(record.latency_low_ms)} to {units.milliseconds(record.latency_high_ms)}"
+
+
+def read_of(record: Record) -> str:
+    """What was read instead of a usable time: `8 timings between 518 µs and 58.0 ms`."""
+    low, high = units.milliseconds(record.latency_low_ms or 0.0), units.milliseconds(record.latency_high_ms or 0.0)
+    timings = f"{record.samples:,} timings" if record.samples is not None else "timings"
+    return f"{timings} put the median between {low} and {high}"
+
+
+def advice(records: Iterable[Record]) -> str:
+    """What was read of rows whose times nobody can use, of the widest of them, and what to do about it."""
+    worst = max(records, key=lambda record: _width(record.latency_low_ms, record.latency_high_ms) or 0.0)
+    return (
+        f"{read_of(worst)}; stop other work and measure again, with --threads auto or a longer --budget where it "
+        "cannot be stopped"
+    )
+
+
+def _width(low: float | None, high: float | None) -> float | None:
+    """How many times the lower end the upper one is."""
+    if low is None or high is None:
+        return None
+    return high / low if low > 0 else float("inf") if high > 0 else 1.0
