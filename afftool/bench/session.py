@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from afftool.build import build_case
 from afftool.console import Following
@@ -12,8 +14,7 @@ from afftool.measure.cost.explain import explain as explained
 from afftool.measure.memory.peak import measure
 from afftool.record import Environment, Record, Run
 from afftool.report.breakdown import Breakdown
-from afftool.report.columns import alike
-from afftool.report.lines import one_line, setting_line
+from afftool.report.lines import one_line
 from afftool.spec import CaseSpec
 from afftool.store import Store
 
@@ -35,17 +36,14 @@ def save_as_measured(
     baseline: str | None,
     follow: Following,
     complete: Callable[[Record], Record] = lambda record: record,
-    planned: Iterable[Record] = (),
+    shared: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Append each of `records` as it comes, after `complete` had its say, and return the finished run.
 
-    What all that is `planned` (records of which nothing is known yet) has alike is told once, before the first.
+    Of their setting each is told with what is not `shared` by all (`columns.alike`).
     Whatever stops the generator, what came before is stored. Raises `Interrupted` after Ctrl-C.
     """
     run_id = store.begin(command, environment, baseline)
-    shared = alike(planned)
-    if shared:
-        follow.line(f"Measuring with {setting_line(shared)}")
     try:
         for record in records:
             whole = complete(record)

@@ -18,8 +18,9 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """Run it in this process, on next to nothing; its exit code."""
-    small = ["bench", "-f", "aff", "-c", "4", "-s", "4", "-b", "1", "-m", "cost", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["afftool", *small, *words])
+    small = ["bench", "-f", "aff", "-c", "4", "-s", "4", "-b", "1", "--device", "cpu"]
+    timed = [] if "-m" in words else ["-m", "latency", "--budget", "0.01", "--backend", "eager"]
+    monkeypatch.setattr(sys, "argv", ["afftool", *small, *timed, *words])
     with pytest.raises(SystemExit) as stop:
         main()
     return int(stop.value.code or 0)
@@ -66,6 +67,15 @@ def test_what_the_shell_told_torch_stays_unless_auto_is_asked_for(
     assert threads_kept() == 2
     assert bench(monkeypatch, "--threads", "auto") == 0
     assert threads_kept() == 1
+
+
+@pytest.mark.usefixtures("_one_core_of_two_is_busy")
+def test_counting_takes_no_time_that_others_could_disturb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(monkeypatch, "-m", "cost") == 0
+    assert "other processes" not in capsys.readouterr().err
+    assert threads_kept() == 2
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "1.5", "all"])
