@@ -133,7 +133,10 @@ def choose(asked: Asked, usual: int, there: Room | None, *, told_outside: bool =
         threads = "1 thread" if number == 1 else f"{number} threads"
         why += f": measuring with {threads} where torch would use {usual} (--threads {usual} insists)"
     if there.taken == there.cores:
-        return Threads(number, f"{why}; no core is free, so stop other work, or read the ratios to the baseline only")
+        return Threads(
+            number,
+            f"{why}; no core is free, so times hold the wait for one, long steps more than short ones; stop other work",
+        )
     return Threads(number, why if number < usual and fixed is None else f"{why}; times may be disturbed by it")
 
 

@@ -136,9 +136,9 @@ def test_threads_that_the_user_chose_and_that_have_no_core_are_told_to_wait_for_
     assert "--threads auto (now 1)" in note
 
 
-def test_with_no_core_free_only_ratios_are_worth_reading() -> None:
-    assert "read the ratios to the baseline only" in choose("auto", 2, FULL).note
-    assert "read the ratios to the baseline only" in choose(1, 2, FULL).note
+def test_with_no_core_free_times_are_told_to_hold_the_wait_for_one() -> None:
+    assert "no core is free, so times hold the wait for one" in choose("auto", 2, FULL).note
+    assert "no core is free, so times hold the wait for one" in choose(1, 2, FULL).note
 
 
 def test_a_quota_of_a_large_machine_is_what_is_used_and_named() -> None:

@@ -203,8 +203,8 @@ def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str
     others = (end.busy - start.busy - (end.own - start.own)) / core
     if others > min(OTHERS_CORES, OTHERS_SHARE * cores):
         found["busy machine"] = Disturbance(
-            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, or compare by "
-            "latency_ratio",
+            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, leave them their cores "
+            "(--threads auto), or compare by latency_ratio",
             others,
         )
     stolen = (end.stolen - start.stolen) / capacity
