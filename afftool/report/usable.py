@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from afftool import units
+from afftool import stats, units
 from afftool.record import Record
 
 WIDEST = 10.0
@@ -23,10 +23,10 @@ OTHERS = ("busy machine", "stolen time", "throttled processor", "shared GPU", "t
 
 def unusable(record: Record) -> str | None:
     """Why nobody can use this row's time, as `the machine was busy`; None where it can be used, or there is none."""
-    width = _width(record.latency_low_ms, record.latency_high_ms)
+    width = _width(*_ends(record))
     if width is None:
         return None
-    few = record.samples is not None and record.samples < FEW
+    few = record.latency_low_ms is not None and record.samples is not None and record.samples < FEW
     if width <= (WIDEST_OF_FEW if few else WIDEST):
         return None
     if any(name in OTHERS for name in record.instability or ()):
@@ -61,27 +61,35 @@ def as_told(record: Record) -> Record:
 
 def interval_or_why(record: Record) -> str | None:
     """`1.2 ms to 1.3 ms`, or `not measured: the machine was busy`; None where there is no interval."""
-    if record.latency_low_ms is None or record.latency_high_ms is None:
-        return None
     if why := unusable(record):
         return f"not measured: {why}"
+    if record.latency_low_ms is None or record.latency_high_ms is None:
+        return None
     return f"{units.milliseconds(record.latency_low_ms)} to {units.milliseconds(record.latency_high_ms)}"
 
 
 def read_of(record: Record) -> str:
-    """What was read instead of a usable time: `8 timings between 518 µs and 58.0 ms`."""
-    low, high = units.milliseconds(record.latency_low_ms or 0.0), units.milliseconds(record.latency_high_ms or 0.0)
+    """What was read instead of a usable time: `8 timings put the median between 518 µs and 58.0 ms`."""
+    low, high = (units.milliseconds(end or 0.0) for end in _ends(record))
     timings = f"{record.samples:,} timings" if record.samples is not None else "timings"
     return f"{timings} put the median between {low} and {high}"
 
 
 def advice(records: Iterable[Record]) -> str:
     """What was read of rows whose times nobody can use, of the widest of them, and what to do about it."""
-    worst = max(records, key=lambda record: _width(record.latency_low_ms, record.latency_high_ms) or 0.0)
+    worst = max(records, key=lambda record: _width(*_ends(record)) or 0.0)
     return (
         f"{read_of(worst)}; stop other work and measure again, with --threads auto or a longer --budget where it "
         "cannot be stopped"
     )
+
+
+def _ends(record: Record) -> tuple[float | None, float | None]:
+    """Between what the median lies: the ends of its interval; where samples give none, of their middle half or all."""
+    if record.latency_low_ms is not None or len(record.samples_ms) < 2:
+        return record.latency_low_ms, record.latency_high_ms
+    quartiles = (stats.percentile(record.samples_ms, 25), stats.percentile(record.samples_ms, 75))
+    return quartiles if None not in quartiles else (min(record.samples_ms), max(record.samples_ms))
 
 
 def _width(low: float | None, high: float | None) -> float | None:

@@ -7,6 +7,7 @@ import pytest
 from made_up_runs import ENVIRONMENT, bench_run, record, timed
 
 from afftool.errors import SpecError
+from afftool.formats import renderer
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
 from afftool.report.bench import caveats, compact_table
@@ -231,6 +232,29 @@ def test_an_interval_is_usable_within_one_order_of_magnitude_and_of_few_samples_
 ) -> None:
     told = table(run_of(wide("aff", latency_low_ms=1.0, latency_high_ms=high_ms, samples=samples)), "Results")
     assert told.values("latency_interval")[0].startswith("not measured") is not usable
+
+
+@pytest.mark.parametrize(
+    ("samples_ms", "usable"),
+    [
+        ((0.5, 60.0), False),
+        ((0.5, 0.6), True),
+        ((1.0, 1.1, 1.0, 1.1, 60.0), True),
+        ((1.0, 1.1, 60.0, 60.0, 2.0), False),
+    ],
+)
+def test_samples_too_few_for_an_interval_are_judged_by_how_far_they_lie_apart(
+    samples_ms: tuple[float, ...], usable: bool
+) -> None:
+    few = wide("aff", latency_low_ms=None, latency_high_ms=None, samples=len(samples_ms), samples_ms=samples_ms)
+    assert ("not measured" in one_line(few)) is not usable
+
+
+@pytest.mark.parametrize("name", ["md", "html"])
+def test_files_for_people_do_not_print_it_either(name: str) -> None:
+    text = renderer(name)(bench_report(run_of(timed("add", 9.0), timed("iaff", 10.0), wide("aff", 4.25))))
+    assert "not measured: the machine was busy" in text
+    assert "4.25" not in text
 
 
 def test_where_nothing_else_ran_the_step_itself_may_be_what_jumps() -> None:
