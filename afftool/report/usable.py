@@ -11,9 +11,6 @@ from afftool.record import Record
 WIDEST = 10.0
 """The ends of a usable interval of the median are within this factor: a heap's two kinds of luck are up to four apart,
 which is told and worth knowing; of one that spans a whole order of magnitude nobody can use even the first digit."""
-WIDEST_OF_FEW = 3.0
-FEW = 20
-"""With fewer samples than this the interval's ends are single samples, so it is believed only within a factor of 3."""
 TIGHT = 1.5
 """A ratio from shared rounds outlives times that are not usable, if its own interval is within this factor."""
 
@@ -24,10 +21,7 @@ OTHERS = ("busy machine", "stolen time", "throttled processor", "shared GPU", "t
 def unusable(record: Record) -> str | None:
     """Why nobody can use this row's time, as `the machine was busy`; None where it can be used, or there is none."""
     width = _width(*_ends(record))
-    if width is None:
-        return None
-    few = record.latency_low_ms is not None and record.samples is not None and record.samples < FEW
-    if width <= (WIDEST_OF_FEW if few else WIDEST):
+    if width is None or width <= WIDEST:
         return None
     if any(name in OTHERS for name in record.instability or ()):
         return "the machine was busy"
@@ -54,7 +48,6 @@ def as_told(record: Record) -> Record:
         backward_ms=None,
         optimizer_ms=None,
         throughput_per_s=None,
-        bound=None,
         least_share=None,
     )
 

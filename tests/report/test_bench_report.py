@@ -224,13 +224,11 @@ def test_its_ratio_is_told_only_where_the_rounds_they_shared_make_it_tight() -> 
 
 
 @pytest.mark.parametrize(
-    ("high_ms", "samples", "usable"),
-    [(2.9, 8, True), (3.1, 8, False), (3.1, 60, True), (9.9, 60, True), (10.1, 60, False)],
+    ("high_ms", "usable"),
+    [(4.0, True), (9.9, True), (10.1, False), (1000.0, False)],
 )
-def test_an_interval_is_usable_within_one_order_of_magnitude_and_of_few_samples_within_three(
-    high_ms: float, samples: int, usable: bool
-) -> None:
-    told = table(run_of(wide("aff", latency_low_ms=1.0, latency_high_ms=high_ms, samples=samples)), "Results")
+def test_an_interval_is_usable_within_one_order_of_magnitude(high_ms: float, usable: bool) -> None:
+    told = table(run_of(wide("aff", latency_low_ms=1.0, latency_high_ms=high_ms)), "Results")
     assert told.values("latency_interval")[0].startswith("not measured") is not usable
 
 
