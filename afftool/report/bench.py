@@ -249,7 +249,7 @@ def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:
 
     def named(item: tuple[str, list[Record]]) -> str:
         kind, rows = item
-        names = _all_or_some([_row_name(record, keys) for record in rows], len(timed))
+        names = _all_or_some([_row_name(record, keys) for record in rows], len(records))
         several = len({_told(kind, record) for record in rows}) > 1
         return f"{names}; worst in {_row_name(_worst(kind, rows), keys)}" if several else names
 

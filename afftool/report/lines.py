@@ -42,6 +42,8 @@ def one_line(record: Record, shared: Mapping[str, Any] = MappingProxyType({})) -
         if record.latency_low_ms is not None and record.latency_high_ms is not None:
             low, high = units.milliseconds(record.latency_low_ms), units.milliseconds(record.latency_high_ms)
             parts[-1] += f" [{low} to {high}]"
+        elif record.samples is not None:
+            parts[-1] += f" ({record.samples} timings, too few for an interval)"
     if record.peak_bytes is not None:
         parts.append(f"peak {units.data(record.peak_bytes)}")
     if record.params is not None:

@@ -10,7 +10,7 @@ from afftool.errors import AfftoolError
 from afftool.record import Record
 from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING
 from afftool.report.exact import FIELDS, frame, objects
-from afftool.report.usable import as_told
+from afftool.report.usable import TIMES, as_told, unusable
 from afftool.spec import FusionSpec
 from afftool.spec.sweep import baseline_of
 
@@ -63,7 +63,8 @@ class Baseline:
 def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     """Which values are the best of the rows measured alike: a row a record, a column a quantity that has a better.
 
-    None is where a group's values are all alike; ties share the mark.
+    None is where a group's values are all alike; ties share the mark. Where nobody can use the time of one of a group,
+    none of its times is the best: it may have been that one.
     """
     rows = _comparable([as_told(record) for record in records])
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
@@ -71,7 +72,12 @@ def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
     low, high = groups.transform("min"), groups.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
-    return ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+    best = ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+    in_doubt = rows.assign(bad=[unusable(record) is not None for record in records])
+    best.loc[
+        in_doubt.groupby(ALIKE, dropna=False, sort=False)["bad"].transform("any"), [q for q in judged if q in TIMES]
+    ] = False
+    return best
 
 
 def exact_rows(records: Sequence[Record], baseline: Baseline) -> pandas.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from afftool import stats, units
 from afftool.record import Record
@@ -14,6 +15,17 @@ which is told and worth knowing; of one that spans a whole order of magnitude no
 TIGHT = 1.5
 """A ratio from shared rounds outlives times that are not usable, if its own interval is within this factor."""
 
+TIMES = (
+    "latency_ms",
+    "latency_iqr_ms",
+    "latency_p99_ms",
+    "forward_ms",
+    "backward_ms",
+    "optimizer_ms",
+    "throughput_per_s",
+    "least_share",
+)
+"""What is read off the samples, and no better than they are."""
 OTHERS = ("busy machine", "stolen time", "throttled processor", "shared GPU", "throttled GPU")
 """The disturbances that are somebody else's doing."""
 
@@ -39,17 +51,8 @@ def as_told(record: Record) -> Record:
     told = record if trusted else replace(record, latency_ratio=None, latency_ratio_low=None, latency_ratio_high=None)
     if not bad:
         return told
-    return replace(
-        told,
-        latency_ms=None,
-        latency_iqr_ms=None,
-        latency_p99_ms=None,
-        forward_ms=None,
-        backward_ms=None,
-        optimizer_ms=None,
-        throughput_per_s=None,
-        least_share=None,
-    )
+    nothing: dict[str, Any] = dict.fromkeys(TIMES)
+    return replace(told, **nothing)
 
 
 def interval_or_why(record: Record) -> str | None:
