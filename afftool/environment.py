@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from afftool import __version__
+from afftool import __version__, free_cores
 from afftool.allocator import TO_KEEP, name_of_allocator, toll
 from afftool.device import gpu_index
 from afftool.nvml import Gpu
@@ -105,8 +105,7 @@ def has_triton() -> bool:
 
 def cores() -> int:
     """The cores this process may use, which in a container are fewer than the machine has."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return len(free_cores.allowed() or ()) or os.cpu_count() or 1
 
 
 def load_per_core() -> float | None:
@@ -212,12 +211,18 @@ def _check_allocator() -> Check:
 
 
 def _check_load() -> Check:
-    load = load_per_core()
-    if load is None:
-        return Check("load", "ok", "not known on this system")
-    if load > 0.5:
-        return Check("load", "warn", f"{load:.1f} per core", "other work is running, times will spread: stop it")
-    return Check("load", "ok", f"{load:.1f} per core")
+    """What runs now beside this process; the load is that of the last minute, of work that may be over."""
+    load, room = load_per_core(), free_cores.room()
+    now = free_cores.busy_in_words(room) if room and room.taken else ""
+    minute = f"{load:.1f} per core in the last minute" if load is not None else ""
+    found = "; ".join(part for part in (now, minute) if part) or "not known on this system"
+    if now:
+        return Check(
+            "load", "warn", found, "times will spread: stop it, or let bench use the free cores only (its default)"
+        )
+    if load is not None and load > 0.5:
+        return Check("load", "warn", found, "other work was running, and times spread beside it: stop it")
+    return Check("load", "ok", found)
 
 
 def _check_governor() -> Check:

@@ -30,7 +30,8 @@ class Record(Plain):
     whole step and `forward_ms`, `backward_ms` and `optimizer_ms` are its parts. `samples_ms` are kept beside
     the row, in the order they were taken: one a round, so that the nth samples of rows timed together are a pair.
 
-    `instability` names what disturbed the timing, each with advice; `stopped` says why sampling ended.
+    `instability` names what disturbed the timing, each with advice, and `instability_figures` how much: the more the
+    worse, to be compared within a kind alone, None in older records; `stopped` says why sampling ended.
     `latency_ratio` is this row's time over that of the fusion `baseline` under the same backend, from the same
     rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
     `recompiles` are the compilations after the first call. `cuda_graphs` are replayed in a step, `skipped_graphs` are
@@ -104,6 +105,7 @@ class Record(Plain):
     allocator: str | None = None
     page_faults: float | None = None
     instability: dict[str, str] | None = None
+    instability_figures: dict[str, float] | None = None
     throughput_per_s: float | None = None
     baseline: str | None = None
     latency_ratio: float | None = None

@@ -12,6 +12,7 @@ from fake_nvml import FakeNvml, play
 
 from afftool import environment
 from afftool.cli import main
+from afftool.free_cores import Room
 from afftool.measure.ceilings.bounds import Bounds
 from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 from afftool.nvml import Gpu
@@ -216,9 +217,18 @@ def test_a_compiler_named_in_cxx_that_is_not_there_is_told(monkeypatch: pytest.M
 
 
 def test_a_loaded_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afftool.free_cores.room", lambda: None)
     monkeypatch.setattr(environment, "load_per_core", lambda: 3.0)
     check = next(check for check in environment.checks() if check.name == "load")
     assert (check.state, "spread" in check.advice) == ("warn", True)
+
+
+def test_a_core_that_is_busy_now_is_named_whatever_the_last_minute_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "load_per_core", lambda: 0.1)
+    monkeypatch.setattr("afftool.free_cores.room", lambda: Room(cores=2, others=1.0))
+    check = next(check for check in environment.checks() if check.name == "load")
+    assert check.state == "warn"
+    assert check.found == "other processes keep 1 of 2 cores busy; 0.1 per core in the last minute"
 
 
 def test_importing_it_imports_no_torch() -> None:

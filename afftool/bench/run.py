@@ -26,7 +26,7 @@ from afftool.errors import LoadError, SpecError
 from afftool.failure import FailedError
 from afftool.measure.cost.count import count
 from afftool.measure.cost.own_formulas import own_formulas
-from afftool.measure.time.conditions import Watch
+from afftool.measure.time.conditions import Disturbance, Watch, told
 from afftool.measure.time.contestant import Clock, Contestant
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
@@ -272,7 +272,7 @@ class _Bench:
                 isolated = row.fresh or (row.entrant is not None and row.entrant.pid is not None)
                 row.record = replace(
                     row.record,
-                    instability=result.instability(self.options.precision, self.options.cache) | disturbed,
+                    **told(result.instability(self.options.precision, self.options.cache) | disturbed),
                     cache=self.options.cache,
                     isolation="process" if isolated else "none",
                     **result.fields(row.spec.batch),
@@ -297,7 +297,7 @@ class _Bench:
         """Time each row in several fresh processes, the first of all in turns, then the second of all, and so on."""
         times = self.options.processes
         found: list[list[LatencyReading | Exception]] = [[] for _ in rows]
-        disturbances: dict[str, str] = {}
+        disturbances: dict[str, Disturbance] = {}
         for number in range(1, times + 1):
             told = "; ".join(
                 f"{row.spec.fusion} {row.backend} {_so_far(of)}" for row, of in zip(rows, found, strict=True) if of
@@ -333,7 +333,7 @@ class _Bench:
 
     def _take_turns(
         self, device: str, contestants: Sequence[Contestant], pids: Sequence[int], budget_s: float, **how: Any
-    ) -> tuple[list[LatencyReading | Exception], dict[str, str]]:
+    ) -> tuple[list[LatencyReading | Exception], dict[str, Disturbance]]:
         """Race the contestants; their readings or errors, and what disturbed all of them."""
         started = self._now()
         watch = Watch(device, pids)
@@ -354,7 +354,7 @@ class _Bench:
         return now() - self.place.patience.lost_s
 
 
-_Timing = tuple[Row, "Pooled | Exception", dict[str, str]]
+_Timing = tuple[Row, "Pooled | Exception", dict[str, Disturbance]]
 """A row, what its processes say together or what went wrong, and what disturbed all that were timed with it."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from afftool.build import build_case
 from afftool.console import Following
@@ -34,9 +36,11 @@ def save_as_measured(
     baseline: str | None,
     follow: Following,
     complete: Callable[[Record], Record] = lambda record: record,
+    shared: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Append each of `records` as it comes, after `complete` had its say, and return the finished run.
 
+    Of their setting each is told with what is not `shared` by all (`columns.alike`).
     Whatever stops the generator, what came before is stored. Raises `Interrupted` after Ctrl-C.
     """
     run_id = store.begin(command, environment, baseline)
@@ -44,7 +48,7 @@ def save_as_measured(
         for record in records:
             whole = complete(record)
             store.append(run_id, whole)
-            follow.line(one_line(whole))
+            follow.line(one_line(whole, shared))
     except KeyboardInterrupt:
         raise Interrupted(store.run(run_id)) from None
     store.finish(run_id)

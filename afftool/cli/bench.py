@@ -18,6 +18,7 @@ import typer
 
 from afftool import catalog, console, units
 from afftool.cli import options
+from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.measure.time.clocks import check_clock, locked_clock
@@ -144,7 +145,7 @@ def bench(
 
     output = Output.of(out, formats, as_json, stem="bench")
     with console.stdout_kept(as_json):
-        placed = _ready(planned, device, threads)
+        placed = _ready(planned, device, threads, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
             run = _measure(placed, asked, opened, device=device, locked=locked, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
@@ -177,7 +178,7 @@ def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
+def _ready(planned: Sweep, device: str, threads: str | None, *, timed: bool) -> Sweep:
     """The cases on their device, once the user's own modules are known to be there. Imports torch.
 
     Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored.
@@ -185,13 +186,10 @@ def _ready(planned: Sweep, device: str, threads: int | None) -> Sweep:
     for target in dict.fromkeys(t for case in planned.cases for t in (case.fusion.target, case.host.target) if t):
         load(target)
     placed = planned.on_device(resolve_device(device))
-    import torch
-
     from afftool.build import check_buildable
 
-    if threads:
-        torch.set_num_threads(threads)
     check_buildable(placed.cases)
+    use_threads(threads, placed.cases[0].device, timed=timed)
     return placed
 
 
@@ -199,14 +197,19 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
     """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
+    from afftool.bench.rows import blank
     from afftool.bench.session import Interrupted, save_as_measured
     from afftool.measure.ceilings.bounds import Bounds
+    from afftool.report.columns import alike
+    from afftool.report.lines import setting_line
 
     place = placed.cases[0].device
     machine = dataclasses.replace(environment.read(place), gpu_locked_clock=locked)
     bounds = Bounds.of(store.path, machine, place, asked.measures)
     _advise(bounds, device, machine, store.path)
     whole = dataclasses.replace(asked, measures=bounds.measures)
+    shared = alike([*placed.skipped, *map(blank, placed.cases)])
+    console.note(f"measuring with {setting_line(shared)}")
     _foretell(placed, whole)
     with console.following(to_stderr=quiet) as follow:
         try:
@@ -218,6 +221,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,
                 complete=bounds.complete,
+                shared=shared,
             )
         except Interrupted as stopped:
             console.note(

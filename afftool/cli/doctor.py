@@ -11,6 +11,7 @@ import typer
 
 from afftool import console, units
 from afftool.cli import options
+from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def doctor(
     kept = CeilingsFile.beside(store)
     place = resolve_device(device)
     if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+        use_threads(threads, place)
     machine = environment.read(place)
     checks = list(environment.checks())
     if calibrate:

@@ -29,6 +29,13 @@ def _names_first(words: list[str]) -> list[str]:
     return words
 
 
+def _number_or_auto(text: str | None) -> str | None:
+    """A whole number from 1 on, as it is, or `auto`."""
+    if text is None or text == "auto" or (text.isascii() and text.isdigit() and int(text) >= 1):
+        return text
+    raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor auto")
+
+
 Fusions = Annotated[
     list[str],
     typer.Option(
@@ -65,7 +72,13 @@ Backends = Annotated[
     typer.Option("--backend", help="How it is run; `afftool list backends` [default: all this machine has]. Lists."),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads torch may use [default: torch's choice].")
+    str | None,
+    typer.Option(
+        "--threads",
+        metavar="N|auto",
+        callback=_number_or_auto,
+        help="CPU threads torch may use; auto: as many as cores are free [default: auto, or as OMP_NUM_THREADS says].",
+    ),
 ]
 Baseline = Annotated[
     str, typer.Option("--baseline", help="The fusion the others are compared with, measured along; none for none.")

@@ -16,6 +16,7 @@ import typer
 
 from afftool import catalog, console
 from afftool.cli import options
+from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
 from afftool.formats import refuse_unwritable, renderer
@@ -125,19 +126,16 @@ def _load(folders: list[Path]) -> list[Profiled]:
 
 
 def _profile(
-    cases: list[tuple[CaseSpec, str]], out: Path, names: list[str], steps: int, device: str, threads: int | None
+    cases: list[tuple[CaseSpec, str]], out: Path, names: list[str], steps: int, device: str, threads: str | None
 ) -> list[Profiled]:
-    import torch
-
     from afftool import environment
     from afftool.build import check_buildable
     from afftool.failure import FailedError, Failure
     from afftool.profile.run import profile_case
 
-    if threads:
-        torch.set_num_threads(threads)
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
     check_buildable(case for case, _ in placed)
+    use_threads(threads, device)
     machine = environment.read(device)
     done: list[Profiled] = []
     failures: list[Exception] = []

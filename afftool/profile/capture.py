@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,21 @@ PROFILER_WARMUP = 2
 """Steps with the profiler on whose events are thrown away: its own start-up belongs to nobody's step."""
 
 
-def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int = 5) -> list[str]:
+def capture(
+    case: Case,
+    backend: str,
+    path: Path,
+    *,
+    steps: int = 5,
+    warmup: int = 5,
+    when_warm: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Trace `steps` steps of a case and write them to `path` (`.json` or `.json.gz`); return what a reader should know.
 
-    Before the trace come `warmup` steps without the profiler (compilation, autotuning, caches) and a few with it. In
-    eager mode each module's forward is marked by its path; under a compiler there are no modules inside, but on the
-    CPU its fused kernels are timed. Raises `Unavailable` where this machine cannot run the backend.
+    Before the trace come `warmup` steps without the profiler (compilation, autotuning, caches), a call of `when_warm`,
+    and a few steps with it. In eager mode each module's forward is marked by its path; under a compiler there are no
+    modules inside, but on the CPU its fused kernels are timed. Raises `Unavailable` where this machine cannot run the
+    backend.
     """
     on_cuda = case.spec.device.startswith("cuda")
     activities = [ProfilerActivity.CPU]
@@ -46,6 +55,7 @@ def capture(case: Case, backend: str, path: Path, *, steps: int = 5, warmup: int
             stack.enter_context(annotated(prepared.workload.module))  # a copy of the case's: what really runs
         prepared.run(warmup)
         wait(case.spec.device)
+        when_warm()
         with profile(
             activities=activities,
             schedule=schedule(wait=0, warmup=PROFILER_WARMUP, active=steps, repeat=1),

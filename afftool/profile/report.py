@@ -24,6 +24,10 @@ SHOWN_MODULES = 60
 """Rows of a long table that people get to read; CSV and JSON have all of them."""
 UNEVEN = 2.0
 """Steps of one trace that differ by more than this were not left alone."""
+DISTURBED = (
+    "Something else ran here meanwhile: an operator that waited for its turn looks slow. Calls, modules and memory are "
+    "as they are; for times, profile again on a quiet machine, or with --threads auto, which uses the free cores alone."
+)
 _SPARKS = "▁▂▃▄▅▆▇█"
 _TIDY = (
     "table",
@@ -69,6 +73,7 @@ def profile_report(profile: Profile) -> Report:
         charts=(chart,) if chart.bars else (),
         notes=(
             *profile.notes,
+            *([DISTURBED] if profile.instability else []),
             "The profiler itself takes time, most of it from small operators: read shares and calls here, and take "
             "times to compare from `afftool bench`.",
         ),
@@ -101,7 +106,8 @@ def _steps(profile: Profile) -> str:
     low, high = min(profile.steps_us), max(profile.steps_us)
     spread = f"{microseconds(low)} to {microseconds(high)}, {microseconds(profile.step_us)} on average"
     uneven = "; uneven, so something else ran here too: profile again" if high > UNEVEN * low else ""
-    return f"{len(profile.steps_us)} steps after warm-up: {spread}{uneven}"
+    disturbed = "".join(f"; disturbed by a {kind}: {text}" for kind, text in profile.instability.items())
+    return f"{len(profile.steps_us)} steps after warm-up: {spread}{uneven}{disturbed}"
 
 
 def _categories(profile: Profile) -> Table:

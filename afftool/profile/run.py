@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from afftool.tables import Report
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 OWN = "afftool's own reader"
+LEAST_WATCH_S = 0.3
+"""The system counts in hundredths of a second: within a few of them, a single one would pass for a busy machine."""
 NO_KERNELS = (
     "The profiler saw nothing run on the GPU: CUPTI told it nothing, as in a container that may not use it, or beside "
     "another profiler (Nsight, DCGM). KINETO_LOG_LEVEL=0 shows what CUPTI said."
@@ -48,26 +51,42 @@ def profile_case(
     """
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
-    notes = _capture(spec, backend, trace_file, steps)
+    notes, disturbed = _capture(spec, backend, trace_file, steps)
     document = load_document(trace_file)  # once: unzipping and parsing is what costs time here
     translated = plugin.translate(document)
     plugin.write_log(translated, out / LOG / folder.name)
     profile = summarise(
         document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
     )
+    profile = replace(profile, instability=disturbed)
     save(profile, folder / PROFILE)
     (folder / "memory.csv").write_text(memory_csv(profile))
     write_report(profile_report(profile), folder, formats, stem="report")
     return Profiled(profile, folder)
 
 
-def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
-    """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
+def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list[str], dict[str, str]]:
+    """The trace of a case: what its reader should know, and what the machine did meanwhile that disturbed it.
+
+    What goes wrong in a module of the user's own is told as theirs.
+    """
     from afftool.build import build_case
+    from afftool.measure.time.conditions import Watch
     from afftool.profile.capture import capture
 
+    watches: list[tuple[Watch, float]] = []
     try:
-        return capture(build_case(spec), backend, path, steps=steps)
+        notes = capture(
+            build_case(spec),
+            backend,
+            path,
+            steps=steps,
+            when_warm=lambda: watches.append((Watch(spec.device, []), time.monotonic())),
+        )
+        ((watch, begun),) = watches
+        watch.look()
+        time.sleep(max(0.0, LEAST_WATCH_S - (time.monotonic() - begun)))
+        return notes, {kind: found.text for kind, found in watch.findings().items()}
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

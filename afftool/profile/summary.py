@@ -132,6 +132,8 @@ class Profile:
     gaps: list[GapRow]
     memory: list[MemoryCurve]
     notes: list[str] = dataclasses.field(default_factory=list)
+    instability: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the machine did besides while the steps were traced, as a record has it."""
 
     @property
     def name(self) -> str:

@@ -10,16 +10,19 @@ from afftool import units
 from afftool.record import Record, Run
 from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
-from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
+from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, alike, setting_of
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
+from afftool.report.usable import advice, as_told, unusable
 from afftool.tables import Bar, Chart, Column, Report, Table
 
 if TYPE_CHECKING:
     import pandas
 
 BEST = "The best of the fusions measured alike is marked."
+NAMED = 6
+"""So many rows are named where something concerns several; of more, the others are counted."""
 Keys = Sequence[Column[Record]]
 """The columns that tell a table's rows apart."""
 
@@ -30,7 +33,8 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
     `details` are further tables, put before what was not measured, `more` further keys of the document.
     """
     baseline = Baseline(run.records, run.baseline)
-    measured = _in_groups([r for r in run.records if r.status == "ok"], baseline)
+    exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
+    measured = [as_told(record) for record in exact]
     rest = [r for r in run.records if r.status != "ok"]
     keys = _keys(run.records)
     tables = []
@@ -41,7 +45,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             freed_memory(measured),
             _relative(shown, keys, baseline),
             causes_table(shown, keys),
-            _incomplete(measured, keys),
+            _incomplete(exact, keys),
             _unstable(measured, keys),
         )
         tables += [table for table in further if table]
@@ -52,7 +56,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
         title=_title(run),
         facts=_facts(run),
         tables=tuple(tables),
-        data=exact_rows([*measured, *rest], baseline),
+        data=exact_rows([*exact, *rest], baseline),
         document=document(run) | dict(more or {}),
         charts=_charts(worth_showing(measured), keys),
     )
@@ -61,7 +65,8 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
 def compact_table(run: Run) -> Table:
     """The measured rows with the few columns that fit a terminal, the latency against the baseline among them."""
     baseline = Baseline(run.records, run.baseline)
-    measured = _in_groups(worth_showing([r for r in run.records if r.status == "ok"]), baseline)
+    exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
+    measured = worth_showing([as_told(record) for record in exact])
     table = _table("", measured, _keys(run.records), [q for q in QUANTITIES if q.compact])
     table = dataclasses.replace(table, note=_note(table, measured))
     named = {q.name: q for q in QUANTITIES}
@@ -80,9 +85,9 @@ def caveats(run: Run) -> tuple[Table, ...]:
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
     tables = (
-        freed_memory(measured),
+        freed_memory([as_told(r) for r in measured]),
         _incomplete(measured, keys),
-        _unstable(measured, keys),
+        _unstable([as_told(r) for r in measured], keys),
         _not_measured(rest, keys) if rest else None,
     )
     return tuple(table for table in tables if table)
@@ -148,7 +153,8 @@ def _in_groups(records: Sequence[Record], baseline: Baseline) -> list[Record]:
 
 def _keys(records: Sequence[Record]) -> Keys:
     """Fusion, backend and the settings that differ between the rows; the others are said once, above the table."""
-    varying = [column for column in SETTING if len({column.value(r) for r in records}) > 1]
+    shared = alike(records)
+    varying = [column for column in SETTING if column.name not in shared] if records else []
     regimes = {ALLOCATOR.value(r) for r in records} - {None}
     return (FUSION, *varying, BACKEND, *([ALLOCATOR] if len(regimes) > 1 else []))
 
@@ -216,6 +222,12 @@ def _incomplete(records: Sequence[Record], keys: Keys) -> Table | None:
     found: dict[str, list[str]] = {}
     for record in (r for r in records if r.reason):
         found.setdefault(record.reason or "", []).append(_row_name(record, keys))
+    wide: dict[str, list[Record]] = {}
+    for record in records:
+        if why := unusable(record):
+            wide.setdefault(why, []).append(record)
+    for why, rows in wide.items():
+        found[f"latency not measured: {why}; {advice(rows)}"] = [_row_name(record, keys) for record in rows]
     columns: tuple[Column[tuple[str, list[str]]], ...] = (
         Column("reason", "what is missing", get=lambda item: item[0]),
         Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
@@ -228,22 +240,44 @@ def _row_name(record: Record, keys: Keys, *, between: str = " ") -> str:
 
 
 def _all_or_some(names: Sequence[str], total: int) -> str:
-    return f"all {total}" if len(names) == total else ", ".join(names)
+    if len(names) == total:
+        return f"all {total}"
+    hidden = len(names) - NAMED
+    return ", ".join(names) if hidden <= 1 else f"{', '.join(names[:NAMED])} and {hidden} more"
 
 
 def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:
-    """What disturbed the timing, with advice and the rows it concerns; None if nothing did."""
+    """What disturbed the timing, a line a kind: of the row it was worst in what to do, and the rows it concerns.
+
+    None if nothing did.
+    """
     timed = [r for r in records if r.latency_ms is not None]
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, list[Record]] = {}
     for record in timed:
-        for what, advice in (record.instability or {}).items():
-            found.setdefault((what, advice), []).append(_row_name(record, keys))
-    columns: tuple[Column[tuple[tuple[str, str], list[str]]], ...] = (
-        Column("instability", "disturbed by", get=lambda item: item[0][0]),
-        Column("advice", "what to do", get=lambda item: item[0][1]),
-        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(timed))),
+        for kind in record.instability or {}:
+            found.setdefault(kind, []).append(record)
+
+    def named(item: tuple[str, list[Record]]) -> str:
+        kind, rows = item
+        names = _all_or_some([_row_name(record, keys) for record in rows], len(records))
+        several = len({_told(kind, record) for record in rows}) > 1
+        return f"{names}; worst in {_row_name(_worst(kind, rows), keys)}" if several else names
+
+    columns: tuple[Column[tuple[str, list[Record]]], ...] = (
+        Column("instability", "disturbed by", get=lambda item: item[0]),
+        Column("advice", "what to do", get=lambda item: _told(item[0], _worst(*item))),
+        Column("rows", "rows", get=named),
     )
     return Table.of("Unsteady timings", found.items(), columns) if found else None
+
+
+def _told(kind: str, record: Record) -> str:
+    return (record.instability or {})[kind]
+
+
+def _worst(kind: str, records: Sequence[Record]) -> Record:
+    """The row with the largest figure of a kind; the first where older records tell none."""
+    return max(records, key=lambda record: (record.instability_figures or {}).get(kind, 0.0))
 
 
 def _not_measured(records: Sequence[Record], keys: Keys) -> Table:

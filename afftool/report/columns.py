@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afftool import units
 from afftool.record import Record
+from afftool.report.usable import interval_or_why
 from afftool.spec import show_size
 from afftool.tables import Column
 
@@ -34,15 +36,16 @@ ALLOCATOR: Column[Record] = Column("allocator", "freed memory")
 """What became of freed memory while a row was timed; what takes no time has none."""
 
 
+def alike(records: Iterable[Record]) -> dict[str, Any]:
+    """The settings that all rows share, by the column's name."""
+    given = list(records)
+    values = {column.name: {column.value(record) for record in given} for column in SETTING}
+    return {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+
 def setting_of(record: Record) -> tuple[Any, ...]:
     """What must be equal for two rows to be compared, the backend aside."""
     return tuple(column.value(record) for column in SETTING)
-
-
-def _interval(record: Record) -> str | None:
-    if record.latency_low_ms is None or record.latency_high_ms is None:
-        return None
-    return f"{units.milliseconds(record.latency_low_ms)} to {units.milliseconds(record.latency_high_ms)}"
 
 
 def _groups(record: Record) -> str | None:
@@ -85,7 +88,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("backward_flops", "FLOPs backward", units.scaled, relative=True),
     Quantity("backward_moved_bytes", "bytes moved backward", units.data, relative=True),
     Quantity("latency_ms", "latency", units.milliseconds, compact=True, relative=True),
-    Quantity("latency_interval", "95% interval", better=None, compact=True, get=_interval),
+    Quantity("latency_interval", "95% interval", better=None, compact=True, get=interval_or_why),
     Quantity("processes", "processes", units.count, better=None),
     GROUPS,
     Quantity("latency_iqr_ms", "IQR", units.milliseconds, better=None),

@@ -14,6 +14,7 @@ from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantit
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, exact_rows
+from afftool.report.usable import TIMES, as_told
 from afftool.tables import Column, Report, Table
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def comparison(runs: Sequence[Run]) -> Report:
 
 def _by_case(run: Run) -> dict[_Key, Record]:
     """The last measured record of each case and backend of a run."""
-    return {_key(record): record for record in run.records if record.status == "ok"}
+    return {_key(record): as_told(record) for record in run.records if record.status == "ok"}
 
 
 def _key(record: Record) -> _Key:
@@ -75,16 +76,8 @@ def _of_one_regime(rows: Sequence[dict[_Key, Record]]) -> list[dict[_Key, Record
 
 
 def _without_times(record: Record) -> Record:
-    nothing = dict.fromkeys(name for name in _TIMES if getattr(record, name) is not None)
-    return dataclasses.replace(record, allocator=None, **nothing)  # type: ignore[arg-type]
-
-
-_TIMES = tuple(
-    f.name
-    for f in dataclasses.fields(Record)
-    if f.name.startswith(("latency_", "throughput_"))
-    or f.name in ("forward_ms", "backward_ms", "optimizer_ms", "fast_group_ms", "slow_group_ms", "least_share")
-)
+    nothing: dict[str, Any] = dict.fromkeys(TIMES)
+    return dataclasses.replace(record, allocator=None, latency_low_ms=None, latency_high_ms=None, **nothing)
 
 
 def _side_by_side(quantity: Quantity, runs: Sequence[Run], shared: Sequence[_Shared]) -> Table | None:

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from afftool import units
 from afftool.record import Environment, Record
 from afftool.report.columns import GROUPS, SETTING
+from afftool.report.usable import read_of, unusable
 
 
-def one_line(record: Record) -> str:
-    """What was measured and what came out, or why nothing did."""
-    name = " ".join(str(part) for part in (record.fusion, record.backend) if part)
-    where = [column.value(record) for column in SETTING if column.name != "scenario"]
-    head = f"{name} ({', '.join(str(value) for value in where if value is not None)})"
+def setting_line(shared: Mapping[str, Any]) -> str:
+    """What all rows share, as `columns.alike` tells it, to be said once above them; empty if that is nothing."""
+    return ", ".join(
+        f"{column.heading} {shared[column.name]}"
+        for column in SETTING
+        if column.name != "scenario" and shared.get(column.name) is not None
+    )
+
+
+def one_line(record: Record, shared: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """What was measured and what came out, or why nothing did; of its setting what is not `shared` by all rows."""
+    head = " ".join(str(part) for part in (record.fusion, record.backend) if part)
+    own = [
+        f"{column.heading} {value}"
+        for column in SETTING
+        if column.name != "scenario"
+        and (value := column.value(record)) is not None
+        and (column.name not in shared or shared[column.name] != value)
+    ]
+    head += f" ({', '.join(own)})" if own else ""
     if record.status != "ok":
         return f"{head}: {record.status}: {record.reason or 'no reason given'}"
     parts = []
-    if record.latency_ms is not None:
+    if why := unusable(record):
+        parts.append(f"not measured: {why} ({read_of(record)})")
+    elif record.latency_ms is not None:
         parts.append(units.milliseconds(record.latency_ms))
         if record.latency_low_ms is not None and record.latency_high_ms is not None:
             low, high = units.milliseconds(record.latency_low_ms), units.milliseconds(record.latency_high_ms)
             parts[-1] += f" [{low} to {high}]"
+        elif record.samples is not None:
+            parts[-1] += f" ({record.samples} timings, too few for an interval)"
         if record.allocator == "kept":
             parts[-1] += " with freed memory kept"
         if record.fast_group_ms is not None:

@@ -10,6 +10,7 @@ from afftool.errors import AfftoolError
 from afftool.record import Record
 from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING
 from afftool.report.exact import FIELDS, frame, objects
+from afftool.report.usable import TIMES, as_told, unusable
 from afftool.spec import FusionSpec
 from afftool.spec.sweep import baseline_of
 
@@ -27,7 +28,7 @@ class Baseline:
     def __init__(self, records: Sequence[Record], text: str | None) -> None:
         self.text = text
         self._names = {fusion: _serving(fusion, text) for fusion in {r.fusion for r in records}}
-        measured = [r for r in records if r.status == "ok"]
+        measured = [as_told(r) for r in records if r.status == "ok"]
         self._rows = _comparable(measured).drop_duplicates([FUSION.name, *ALIKE], keep="last")
 
     def is_baseline(self, record: Record) -> bool:
@@ -39,6 +40,7 @@ class Baseline:
 
         NA where either is missing or the baseline's is 0. A time's ratio is the one measured round by round, if it was.
         """
+        records = [as_told(record) for record in records]
         own = _comparable(records)  # each row under the name of the baseline that serves it
         own[FUSION.name] = objects([self._names.get(record.fusion) for record in records])
         # A merge takes missing keys as equal: rows that both have no backend or no height are compared.
@@ -50,6 +52,7 @@ class Baseline:
 
     def ratio_interval(self, record: Record) -> tuple[float, float] | None:
         """The 95% interval of the latency's ratio, where the two were timed in the same rounds."""
+        record = as_told(record)
         low, high = record.latency_ratio_low, record.latency_ratio_high
         return (low, high) if self._paired(record) and low is not None and high is not None else None
 
@@ -60,15 +63,21 @@ class Baseline:
 def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     """Which values are the best of the rows measured alike: a row a record, a column a quantity that has a better.
 
-    None is where a group's values are all alike; ties share the mark.
+    None is where a group's values are all alike; ties share the mark. Where nobody can use the time of one of a group,
+    none of its times is the best: it may have been that one.
     """
-    rows = _comparable(records)
+    rows = _comparable([as_told(record) for record in records])
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
     judged = [quantity.name for quantity in QUANTITIES if quantity.better]
     groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
     low, high = groups.transform("min"), groups.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
-    return ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+    best = ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+    in_doubt = rows.assign(bad=[unusable(record) is not None for record in records])
+    best.loc[
+        in_doubt.groupby(ALIKE, dropna=False, sort=False)["bad"].transform("any"), [q for q in judged if q in TIMES]
+    ] = False
+    return best
 
 
 def exact_rows(records: Sequence[Record], baseline: Baseline) -> pandas.DataFrame:

@@ -62,7 +62,8 @@ def test_json_is_all_there_is_on_stdout(monkeypatch, capsys) -> None:
     assert set(document) == {"schema", "environment", "records"}
     assert [row["params"] for row in document["records"]] == [4576]
     assert document["records"][0]["latency_ms"] is None
-    assert "aff (module, 64, 7x7" in captured.err
+    assert "measuring with host module, channels 64, size 7x7" in captured.err
+    assert "\naff: 4,576 params" in captured.err
 
 
 def test_a_timed_bench_has_ratios_and_compares_with_eager(monkeypatch, capsys) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from afftool.backends.outputs import Outputs
 from afftool.build import build_case
 from afftool.errors import LoadError
 from afftool.formats import renderer
+from afftool.measure.time.conditions import Ticks
 from afftool.profile import plugin
 from afftool.profile.capture import PROFILER_WARMUP, capture
 from afftool.profile.diff import diff_report, operator_differences
-from afftool.profile.report import memory_csv, profile_report, sparkline
-from afftool.profile.run import OWN, TRACE, Profiled, summarise
+from afftool.profile.report import DISTURBED, memory_csv, profile_report, sparkline
+from afftool.profile.run import OWN, PROFILE, TRACE, Profiled, profile_case, summarise
 from afftool.profile.summary import load
 from afftool.profile.trace import load_document
+from afftool.record import Environment
 from afftool.spec import CaseSpec, FusionSpec
 
 STEPS = 3
@@ -239,6 +242,30 @@ def test_on_a_gpu_kernels_belong_to_operators_and_both_readers_agree(tmp_path: P
         assert {r.name: round(r.device_self_us) for r in own.operators} == {
             r.name: round(r.device_self_us) for r in theirs.operators
         }
+
+
+def test_a_profile_judges_its_machine_and_says_so_in_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at /proc are made up: of ten seconds on two cores, others had one whole core."""
+    hertz = os.sysconf("SC_CLK_TCK")
+    looks = iter([Ticks(0, 0, 0, 0, 0.0), Ticks(20 * hertz, 0, 10 * hertz, 0, 10.0)])
+    monkeypatch.setattr("afftool.measure.time.conditions.read_ticks", lambda pids: next(looks))
+    monkeypatch.setattr("afftool.profile.run.LEAST_WATCH_S", 0.0)
+    environment = Environment(afftool="test", python="3")
+    done = profile_case(_small("add"), "eager", tmp_path, formats=["md"], steps=1, environment=environment)
+    assert set(done.profile.instability) == {"busy machine"}
+    assert load(done.folder / PROFILE) == done.profile
+    report = profile_report(done.profile)
+    assert "disturbed by a busy machine: other processes kept 1 of" in dict(report.facts)["Traced"]
+    assert "--threads auto" in " ".join(report.notes)
+    assert "disturbed by a busy machine" in dict(diff_report(done.profile, done.profile).facts)["First: Traced"]
+
+
+def test_a_profile_of_a_quiet_machine_says_nothing_of_it(traced: Profiled) -> None:
+    quiet = replace(traced.profile, instability={})
+    assert "disturbed" not in dict(profile_report(quiet).facts)["Traced"]
+    assert DISTURBED not in profile_report(quiet).notes
 
 
 def _small(fusion: str) -> CaseSpec:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from made_up_runs import ENVIRONMENT, bench_run, record, timed
 
 from afftool.errors import SpecError
+from afftool.formats import renderer
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
 from afftool.report.bench import caveats, compact_table
 from afftool.report.breakdown import causes_table, saved_table
+from afftool.report.columns import alike
+from afftool.report.lines import one_line, setting_line
 
 
 def run_of(*records: Record, baseline: str | None = "add", number: int = 1) -> Run:
@@ -152,6 +156,146 @@ def test_unsteady_timings_are_listed_with_advice_once_each() -> None:
     run = run_of(timed("add", 1.0, **noisy), timed("aff", 2.0, **noisy), timed("iaff", 2.0))
     unsteady = table(run, "Unsteady timings")
     assert unsteady.rows == (("drift", "let it cool", "add eager, aff eager"),)
+
+
+def disturbed(kind: str, figure: float) -> dict[str, dict[str, Any]]:
+    return {"instability": {kind: f"{figure} of it; stop it"}, "instability_figures": {kind: figure}}
+
+
+def test_advice_is_a_line_a_kind_with_the_worst_figure_and_the_rows() -> None:
+    run = run_of(
+        timed("add", 1.0, **disturbed("spread", 0.06)),
+        timed("aff", 2.0, **disturbed("spread", 0.3)),
+        timed("iaff", 2.0, **disturbed("spread", 0.1)),
+        timed("sk", 2.0, **disturbed("drift", 0.02)),
+    )
+    unsteady = table(run, "Unsteady timings")
+    assert unsteady.rows == (
+        ("spread", "0.3 of it; stop it", "add eager, aff eager, iaff eager; worst in aff eager"),
+        ("drift", "0.02 of it; stop it", "sk eager"),
+    )
+
+
+def test_a_run_of_many_rows_names_some_and_counts_the_others() -> None:
+    rows = [timed(f"aff:gain={n}", 2.0, **disturbed("spread", 0.3)) for n in range(9)]
+    run = run_of(*rows, timed("iaff", 1.0), baseline=None)
+    (row,) = table(run, "Unsteady timings").rows
+    assert row[2].endswith("aff:gain=5 eager and 3 more")
+    assert [r[2] for r in table(run_of(*rows, baseline=None), "Unsteady timings").rows] == ["all 9"]
+
+
+BUSY = {"latency_low_ms": 0.518, "latency_high_ms": 58.0, "instability": {"busy machine": "stop them"}}
+
+
+def wide(fusion: str, latency_ms: float = 4.0, **fields: Any) -> Record:
+    return dataclasses.replace(timed(fusion, latency_ms, throughput_per_s=8.0), **BUSY | {"samples": 8} | fields)
+
+
+def test_a_time_that_nobody_can_use_is_told_as_not_measured_with_what_to_do() -> None:
+    run = run_of(timed("add", 9.0, throughput_per_s=2.0), timed("iaff", 10.0), wide("aff"))
+    for told in (table(run, "Results"), compact_table(run)):
+        assert told.values("latency_ms") == [9.0, 10.0, None]
+        assert told.values("latency_interval")[2] == "not measured: the machine was busy"
+        assert best(told, "latency_ms") == []  # the third may have been it
+    assert best(table(run, "Results"), "throughput_per_s") == []
+    (reason, rows) = table(run, "Measured in part").rows[0]
+    assert reason.startswith("latency not measured: the machine was busy; 8 timings put the median between 518 µs")
+    assert "stop other work" in reason
+    assert rows == "aff eager"
+    assert "Unsteady timings" not in [t.title for t in bench_report(run).tables]
+
+
+def test_its_exact_values_stay_in_csv_and_json_and_it_is_best_at_nothing_there() -> None:
+    report = bench_report(run_of(timed("add", 9.0), timed("iaff", 10.0), wide("aff")))
+    rows = report.data
+    assert rows["latency_ms"].tolist() == [9.0, 10.0, 4.0]
+    assert rows["best"].tolist()[2] is None
+    assert [row["latency_ms"] for row in report.document["records"]] == [9.0, 10.0, 4.0]
+
+
+def test_a_time_that_nobody_can_use_spoils_no_mark_of_rows_measured_otherwise() -> None:
+    run = run_of(timed("aff", 9.0), timed("iaff", 10.0), wide("add", batch=2), baseline=None)
+    assert best(table(run, "Results"), "latency_ms") == [0]
+    counted = run_of(timed("aff", 9.0, params=2), wide("iaff", params=1), baseline=None)
+    assert best(table(counted, "Results"), "params") == [1]
+
+
+def test_its_ratio_is_told_only_where_the_rounds_they_shared_make_it_tight() -> None:
+    ratio = {"baseline": "add", "latency_ratio": 2.0}
+    tight = wide("aff", latency_ratio_low=1.9, latency_ratio_high=2.2, **ratio)
+    loose = wide("iaff", latency_ratio_low=0.5, latency_ratio_high=9.0, **ratio)
+    run = run_of(wide("add", baseline="add", latency_ratio=1.0), tight, loose, wide("sk"))
+    relative = table(run, "Relative to add")
+    assert relative.values("latency_ms") == [2.0, None, None]
+    assert relative.values("latency_ratio_interval") == ["1.90x to 2.20x", None, None]
+
+
+@pytest.mark.parametrize(
+    ("high_ms", "usable"),
+    [(4.0, True), (9.9, True), (10.1, False), (1000.0, False)],
+)
+def test_an_interval_is_usable_within_one_order_of_magnitude(high_ms: float, usable: bool) -> None:
+    told = table(run_of(wide("aff", latency_low_ms=1.0, latency_high_ms=high_ms)), "Results")
+    assert told.values("latency_interval")[0].startswith("not measured") is not usable
+
+
+@pytest.mark.parametrize(
+    ("samples_ms", "usable"),
+    [
+        ((0.5, 60.0), False),
+        ((0.5, 0.6), True),
+        ((1.0, 1.1, 1.0, 1.1, 60.0), True),
+        ((1.0, 1.1, 60.0, 60.0, 2.0), False),
+    ],
+)
+def test_samples_too_few_for_an_interval_are_judged_by_how_far_they_lie_apart(
+    samples_ms: tuple[float, ...], usable: bool
+) -> None:
+    few = wide("aff", latency_low_ms=None, latency_high_ms=None, samples=len(samples_ms), samples_ms=samples_ms)
+    assert ("not measured" in one_line(few)) is not usable
+
+
+@pytest.mark.parametrize("name", ["md", "html"])
+def test_files_for_people_do_not_print_it_either(name: str) -> None:
+    text = renderer(name)(bench_report(run_of(timed("add", 9.0), timed("iaff", 10.0), wide("aff", 4.25))))
+    assert "not measured: the machine was busy" in text
+    assert "4.25" not in text
+
+
+def test_where_nothing_else_ran_the_step_itself_may_be_what_jumps() -> None:
+    told = table(run_of(wide("aff", instability={"spread": "a lot"})), "Results")
+    assert "or the time of a step jumps by itself" in told.values("latency_interval")[0]
+
+
+def test_two_runs_are_not_compared_by_a_time_that_nobody_can_use() -> None:
+    compared = comparison([run_of(timed("aff", 2.0), number=1), run_of(wide("aff"), number=2)])
+    latency = next(t for t in compared.tables if t.title == "latency")
+    assert latency.rows == (("aff", "eager", 2.0),)
+    assert latency.columns[-1].name == "latency_ms_run_1"
+
+
+def test_a_row_as_it_comes_says_only_what_the_rows_above_it_do_not_share() -> None:
+    small, large = (timed("aff", 2.0, channels=channels) for channels in (32, 64))
+    shared = alike([small, large])
+    assert (
+        setting_line(shared)
+        == "host module, size 56x56, batch 8, mode infer, device cpu, dtype float32, memory format contiguous"
+    )
+    assert one_line(large, shared) == "aff eager (channels 64): 2.00 ms [1.96 ms to 2.06 ms]"
+    assert one_line(large, alike([large])).startswith("aff eager: ")
+    assert "batch 2" in one_line(dataclasses.replace(large, batch=2), shared)
+
+
+def test_a_row_as_it_comes_says_that_its_timings_are_too_few() -> None:
+    few = dataclasses.replace(timed("aff", 2.0), latency_low_ms=None, latency_high_ms=None, samples=2)
+    assert one_line(few, alike([few])) == "aff eager: 2.00 ms (2 timings, too few for an interval)"
+
+
+def test_a_row_as_it_comes_does_not_print_a_time_that_nobody_can_use() -> None:
+    line = one_line(wide("aff", params=5), alike([wide("aff")]))
+    assert line.startswith("aff eager: not measured: the machine was busy (8 timings put the median between 518 µs")
+    assert line.endswith("and 58.0 ms), 5 params")
+    assert "4.00 ms" not in line
 
 
 def test_a_run_with_no_record_still_has_a_report() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,55 +26,80 @@ LEVELS = 0.03
 OUTLIERS = 0.05
 
 
-def instability(reading: LatencyReading, precision: float, cache: str = "warm") -> dict[str, str]:
+@dataclass(frozen=True)
+class Disturbance:
+    """What disturbed a timing and what to do, in words, and how much: the more the worse, among those of its kind."""
+
+    text: str
+    figure: float = 0.0
+
+
+def told(found: Mapping[str, Disturbance]) -> dict[str, Any]:
+    """What was found, as the fields of a record."""
+    return {
+        "instability": {kind: one.text for kind, one in found.items()},
+        "instability_figures": {kind: one.figure for kind, one in found.items()},
+    }
+
+
+def instability(reading: LatencyReading, precision: float, cache: str = "warm") -> dict[str, Disturbance]:
     """Name of each disturbance found in the samples -> what it is and what to do; empty if they are steady.
 
     With a cold `cache` the clock is read around every step, otherwise around all steps of a sample.
     """
     samples = reading.samples_s
-    found: dict[str, str] = {}
+    found: dict[str, Disturbance] = {}
     interval = stats.series_interval(samples)
     middle = stats.median(samples)
     if interval is None:
-        found["few samples"] = (
-            f"{len(samples)} samples give no 95% interval, which takes {stats.FEWEST}; raise --budget"
+        found["few samples"] = Disturbance(
+            f"{len(samples)} samples give no 95% interval, which takes {stats.FEWEST}; raise --budget",
+            1 / max(1, len(samples)),
         )
     elif reading.stopped == "budget":
-        found["imprecise"] = (
+        found["imprecise"] = Disturbance(
             f"the budget ended at ±{interval.half_width:.1%} where ±{precision:.1%} was asked for; "
-            "raise --budget or --precision"
+            "raise --budget or --precision",
+            interval.half_width,
         )
     if not reading.settled:
-        found["warm-up"] = "the times had not settled when warm-up ran out of its share of the budget; raise --budget"
+        found["warm-up"] = Disturbance(
+            "the times had not settled when warm-up ran out of its share of the budget; raise --budget"
+        )
     spread = stats.iqr(samples)
     if spread is not None and middle and spread / middle > SPREAD:
-        found["spread"] = (
+        found["spread"] = Disturbance(
             f"the middle half of the samples spans {spread / middle:.0%} of the median; "
-            "stop other work, pin the process (taskset), or time more steps at once with a larger --batch"
+            "stop other work, pin the process (taskset), or time more steps at once with a larger --batch",
+            spread / middle,
         )
     change = stats.drift(samples)
     if change is not None and abs(change) > DRIFT:
-        found["drift"] = (
+        found["drift"] = Disturbance(
             f"the last third is {abs(change):.1%} {'slower' if change > 0 else 'faster'} than the first: a clock or a "
-            "temperature that moves; compare by latency_ratio, whose rounds drifted alike, or let the machine settle"
+            "temperature that moves; compare by latency_ratio, whose rounds drifted alike, or let the machine settle",
+            abs(change),
         )
     levels = stats.modes(samples)
     if levels and levels[1] / levels[0] - 1 > LEVELS:
-        found["two levels"] = (
+        found["two levels"] = Disturbance(
             f"the samples jump between {levels[0] * 1e3:.4g} and {levels[1] * 1e3:.4g} ms; the median says little: "
-            "look for clock switching, a second socket (numactl) or threads that share a core"
+            "look for clock switching, a second socket (numactl) or threads that share a core",
+            levels[1] / levels[0],
         )
     far = sum(stats.outliers(samples))
     if far > OUTLIERS * len(samples):
-        found["outliers"] = (
-            f"{far} of {len(samples)} samples lie far outside the rest; something else runs at times on this machine"
+        found["outliers"] = Disturbance(
+            f"{far} of {len(samples)} samples lie far outside the rest; something else runs at times on this machine",
+            far / len(samples),
         )
     steps = 1 if cache == "cold" else reading.steps_per_sample
     share = reading.overhead_s / (middle * steps) if middle else 0.0
     if share > OVERHEAD_SHARE:
-        found["clock"] = (
+        found["clock"] = Disturbance(
             f"the clock and the call leave an error of {share:.1%} of a sample; with --cache cold steps are timed "
-            "one by one, so make them longer with a larger --size or --batch"
+            "one by one, so make them longer with a larger --size or --batch",
+            share,
         )
     return found
 
@@ -119,16 +145,20 @@ class Watch:
             self._throttling |= self._gpu.throttling()
             self._strangers = max(self._strangers, self._gpu.processes() - self._on_gpu)
 
-    def findings(self) -> dict[str, str]:
+    def findings(self) -> dict[str, Disturbance]:
         """Name of each disturbance -> what it is and what to do."""
         found = disturbances(self._start, read_ticks(self._pids), os.cpu_count() or 1)
-        if causes := throttled(self._throttled_shares(), self._throttling):
-            found["throttled GPU"] = (
+        shares = self._throttled_shares()
+        if causes := throttled(shares, self._throttling):
+            found["throttled GPU"] = Disturbance(
                 f"the GPU lowered its clocks ({', '.join(causes)}); cool it, raise its power limit, or hold its clock "
-                "where it can stay (--lock-clocks base)"
+                "where it can stay (--lock-clocks base)",
+                max(shares.values(), default=0.0),
             )
         if self._strangers > 0:
-            found["shared GPU"] = f"{self._strangers} more processes used the GPU; stop them or take another GPU"
+            found["shared GPU"] = Disturbance(
+                f"{self._strangers} more processes used the GPU; stop them or take another GPU", self._strangers
+            )
         return found
 
     def _throttled_shares(self) -> dict[str, float]:
@@ -163,25 +193,30 @@ def uses_gpu(device: str) -> bool:
         return True
 
 
-def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str, str]:
+def disturbances(start: Ticks | None, end: Ticks | None, cores: int) -> dict[str, Disturbance]:
     """What the difference of two looks at the processor's time says. Pure."""
     if start is None or end is None or end.taken <= start.taken:
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, Disturbance] = {}
     core = (end.taken - start.taken) * os.sysconf("SC_CLK_TCK")
     capacity = core * cores
     others = (end.busy - start.busy - (end.own - start.own)) / core
     if others > min(OTHERS_CORES, OTHERS_SHARE * cores):
-        found["busy machine"] = (
-            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, or compare by latency_ratio"
+        found["busy machine"] = Disturbance(
+            f"other processes kept {others:.2g} of {cores} cores busy meanwhile; stop them, leave them their cores "
+            "(--threads auto), or compare by latency_ratio",
+            others,
         )
     stolen = (end.stolen - start.stolen) / capacity
     if stolen > STEAL_SHARE:
-        found["stolen time"] = f"the hypervisor gave {stolen:.0%} of the processor to others; use a dedicated machine"
-    if end.throttled_us > start.throttled_us:
-        found["throttled processor"] = (
-            f"the container's quota stopped it for {(end.throttled_us - start.throttled_us) / 1e6:.2g} s; "
-            "raise the quota or use fewer threads (--threads)"
+        found["stolen time"] = Disturbance(
+            f"the hypervisor gave {stolen:.0%} of the processor to others; use a dedicated machine", stolen
+        )
+    stopped_s = (end.throttled_us - start.throttled_us) / 1e6
+    if stopped_s > 0:
+        found["throttled processor"] = Disturbance(
+            f"the container's quota stopped it for {stopped_s:.2g} s; raise the quota or use fewer threads (--threads)",
+            stopped_s,
         )
     return found
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from afftool import stats
-from afftool.measure.time.conditions import instability
+from afftool.measure.time.conditions import Disturbance, instability
 from afftool.measure.time.race import LatencyReading
 from afftool.record import Cache
 
@@ -51,11 +51,12 @@ class Pooled:
             "slow_group_share": groups.high_share if groups else None,
         }
 
-    def instability(self, precision: float, cache: Cache) -> dict[str, str]:
-        """What disturbed any of them, by name, with advice."""
-        found: dict[str, str] = {}
+    def instability(self, precision: float, cache: Cache) -> dict[str, Disturbance]:
+        """What disturbed any of them, by name: where several were, as the one it disturbed most."""
+        found: dict[str, Disturbance] = {}
         for reading in self.readings:
-            found |= instability(reading, precision, cache)
+            for name, disturbance in instability(reading, precision, cache).items():
+                found[name] = max(found.get(name, disturbance), disturbance, key=lambda one: one.figure)
         return found
 
     def _together(self) -> LatencyReading:

@@ -33,6 +33,8 @@ FEWEST_ROUNDS = 60
 """Rounds before precision may stop the sampling: fewer leave a ratio's interval wide. A budget stops it earlier."""
 MOVE_SHARE = 0.02
 """The most of the sampling time that moving to other places in memory may take."""
+SLOWED = 4
+"""A sample that takes so many times what it must is taken over fewer steps, as when other work has begun meanwhile."""
 SPLIT_EVERY = 4
 MOST_SPLIT_STEPS = 20
 
@@ -90,6 +92,8 @@ class _Lane:
     overheads: list[float] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
     faults: list[float] = field(default_factory=list)
+    taken_over: list[int] = field(default_factory=list)
+    most_steps: int = 1
     parts: dict[str, list[float]] = field(default_factory=dict)
     failure: Exception | None = None
 
@@ -131,6 +135,20 @@ class _Lane:
         self.samples.append(sample.step_s)
         if sample.page_faults is not None:
             self.faults.append(sample.page_faults)
+        self.taken_over.append(self.steps)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Fewer steps a sample while a step takes many times what it took when warm, and no more than then after it.
+
+        Beside other work one step can take as long as all of a sample did: as many of them would leave a budget with
+        a handful of samples.
+        """
+        self.most_steps = max(self.most_steps, self.steps)
+        step_s = statistics.median(self.samples[-WARM_UP_WINDOW:])
+        slowed = step_s * self.steps > SLOWED * self.least_sample_s
+        if slowed or self.steps < self.most_steps:
+            self.steps = min(self.most_steps, max(1, math.ceil(self.least_sample_s / max(step_s, 1e-9))))
 
     def split(self) -> None:
         """One look at the parts of a step."""
@@ -146,7 +164,7 @@ class _Lane:
             return self.failure or Rejected("the budget ended before the first sample", hint="raise --budget")
         return LatencyReading(
             samples_s=tuple(self.samples),
-            steps_per_sample=self.steps,
+            steps_per_sample=statistics.median_low(self.taken_over),
             warmup_s=self.warmup_s,
             settled=self.settled,
             stopped="precision" if self.precise(precision) else "budget",

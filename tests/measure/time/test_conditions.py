@@ -22,7 +22,8 @@ def test_our_own_work_does_not_make_the_machine_busy() -> None:
 
 def test_the_work_of_others_is_named_in_cores() -> None:
     found = disturbances(ticks(0, 0), ticks(15, 10, taken=10), cores=2)
-    assert "0.5 of 2 cores" in found["busy machine"]
+    assert "0.5 of 2 cores" in found["busy machine"].text
+    assert found["busy machine"].figure == 0.5
 
 
 def test_a_core_that_others_keep_busy_is_no_less_of_a_disturbance_among_many() -> None:
@@ -34,7 +35,7 @@ def test_a_core_that_others_keep_busy_is_no_less_of_a_disturbance_among_many() -
 def test_stolen_time_and_a_quota_are_named() -> None:
     found = disturbances(ticks(0, 0), ticks(5, 5, stolen_s=1, throttled_us=2_000_000, taken=10), cores=2)
     assert set(found) == {"stolen time", "throttled processor"}
-    assert "2 s" in found["throttled processor"]
+    assert "2 s" in found["throttled processor"].text
 
 
 def test_without_proc_nothing_is_claimed() -> None:
@@ -70,7 +71,7 @@ def watched(
     watch.look()
     for policy, grown in (meanwhile or {}).items():
         nvml.violations[policy] += grown
-    return {name: text for name, text in watch.findings().items() if "GPU" in name}
+    return {name: one.text for name, one in watch.findings().items() if "GPU" in name}
 
 
 def test_a_throttled_gpu_and_strangers_on_it_are_named(monkeypatch: Any) -> None:
@@ -139,7 +140,7 @@ def test_a_real_gpu_counts_what_held_it_back_and_its_counters_never_fall() -> No
     after = gpu.throttled_ns()
     assert set(after) == set(before)
     assert all(after[cause] >= before[cause] for cause in before)
-    assert all(text for text in watch.findings().values())
+    assert all(one.text for one in watch.findings().values())
 
 
 @pytest.mark.gpu

@@ -80,6 +80,30 @@ class _Placed(FakeContestant):
         self._place = self._random.uniform(1.0, 1.06)
 
 
+def test_work_that_comes_later_leaves_as_many_samples_as_one_step_each_allows() -> None:
+    """Warm, 50 steps make a sample; then other work begins, and a step takes 20 ms where it took 20 us."""
+    clock = FakeClock()
+    disturbed = FakeContestant(clock, lambda n: 2e-5 if n < 30 else 0.02)
+    (reading,) = run(clock, disturbed, budget_s=4.0, precision=1e-9)
+    assert max(disturbed.steps) == 50
+    assert disturbed.steps[-1] == 1
+    assert len(reading.samples_s) > 60
+
+
+def test_a_sample_has_all_its_steps_again_when_the_other_work_is_over() -> None:
+    clock = FakeClock()
+    disturbed = FakeContestant(clock, lambda n: 0.02 if 30 <= n < 40 else 2e-5)
+    (reading,) = run(clock, disturbed, precision=1e-9, budget_s=2.0)
+    assert disturbed.steps[-1] == reading.steps_per_sample == 50
+
+
+def test_a_single_slow_sample_changes_no_other() -> None:
+    clock = FakeClock()
+    hit = FakeContestant(clock, lambda n: 0.02 if n == 40 else 2e-5)
+    run(clock, hit)
+    assert set(hit.steps[10:]) == {50}
+
+
 def test_warm_up_lasts_until_the_times_are_level_and_none_of_it_is_kept() -> None:
     clock = FakeClock()
     slow_start = FakeContestant(clock, lambda n: 0.05 - 0.001 * n if n < 30 else 0.02)
