@@ -162,7 +162,7 @@ def _readable(output: int, until: float | None) -> bool:
 
 @contextmanager
 def scratch() -> Iterator[str]:
-    """A temporary folder that goes away with the block; where this process is a child that is killed, with the child."""
+    """A temporary folder that goes away with the block, or with this process where that is a child that is killed."""
     prefix = _SCRATCH.format(pid=os.getpid())
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         yield folder

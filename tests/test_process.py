@@ -269,14 +269,26 @@ def _gone(pid: int) -> bool:
     return False
 
 
+KEEPING = """
+import time
+from pathlib import Path
+from afftool.process import scratch, serve
+
+
+def hang():
+    with scratch() as folder:
+        Path(folder, "half.cpp").touch()
+        time.sleep(60)
+
+
+serve({"hang": hang})
+"""
+
+
 def test_what_a_killed_child_had_in_the_temporary_folder_goes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "keeps.py").write_text(
-        "import time\nfrom pathlib import Path\nfrom afftool.process import scratch, serve\n\n\n"
-        "def hang():\n    with scratch() as folder:\n        Path(folder, 'half.cpp').touch()\n        time.sleep(60)\n\n\n"
-        "serve({'hang': hang})\n"
-    )
+    (tmp_path / "keeps.py").write_text(KEEPING)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))

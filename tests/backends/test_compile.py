@@ -387,10 +387,15 @@ def test_a_compilation_that_fails_leaves_nothing_in_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     error = fails("no code for this")
-    with pytest.raises(fails) as raised, compiled._from_nothing():
-        Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "half.cpp").touch()
-        (tmp_path / Path(default_cache_dir()).name).mkdir()
-        raise error
+
+    def compilation() -> None:
+        with compiled._from_nothing():
+            Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "half.cpp").touch()
+            Path(default_cache_dir()).mkdir()
+            raise error
+
+    with pytest.raises(fails) as raised:
+        compilation()
     assert raised.value is error
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
     assert list(tmp_path.rglob("half.cpp")) == []
