@@ -11,26 +11,22 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from afftool.errors import AfftoolError
 from afftool.failure import FailedError, Failure
+from afftool.scratch import clear_after
 
 Answer = dict[str, Any]
-_SCRATCH = "afftool-{pid}-"
-"""What a process's folders in the temporary folder are called, so that whoever ends it finds them."""
 
 END_S = 10.0
 """Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
@@ -137,8 +133,7 @@ class Child:
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH.format(pid=self.pid)}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        clear_after(self.pid)
 
     def _ended(self) -> ChildEnded:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -158,14 +153,6 @@ def _readable(output: int, until: float | None) -> bool:
             return True
         if until is not None and time.monotonic() >= until:
             return False
-
-
-@contextmanager
-def scratch() -> Iterator[str]:
-    """A temporary folder that goes away with the block, or with this process where that is a child that is killed."""
-    prefix = _SCRATCH.format(pid=os.getpid())
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        yield folder
 
 
 def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: bool = False) -> None:

@@ -272,7 +272,8 @@ def _gone(pid: int) -> bool:
 KEEPING = """
 import time
 from pathlib import Path
-from afftool.process import scratch, serve
+from afftool.process import serve
+from afftool.scratch import scratch
 
 
 def hang():

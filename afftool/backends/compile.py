@@ -30,7 +30,7 @@ from afftool.backends.workload import Workload
 from afftool.build import Case
 from afftool.environment import cpp_compiler, has_triton
 from afftool.errors import Unavailable
-from afftool.process import scratch
+from afftool.scratch import scratch
 
 CODE_ENTRIES = 256
 """Compiled entries a code object may hold; by dynamo's default of 8, many variants of one class would end up eager."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
-from afftool.study.code import code_of
+from afftool.study.code import Origin, origin_of
 from afftool.study.network import Network, Start, build_network, probe
+from afftool.study.opened import watched
 from afftool.study.recipe import Recipe
 from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import TRAINING
@@ -57,7 +59,7 @@ class Conditions:
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
 
-    `note` is what the data's source had to assume.
+    `note` is what the data's source had to assume, `notes` what else whoever reads the results has to know.
     """
 
     study: StudySpec
@@ -66,6 +68,7 @@ class Plan:
     data: Arrays
     citation: str = ""
     note: str = ""
+    notes: tuple[str, ...] = ()
 
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
@@ -80,6 +83,7 @@ class Plan:
             task=self.data.task,
             citation=self.citation,
             note=self.note,
+            notes=self.notes,
         )
 
 
@@ -94,12 +98,14 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     splits = load(study.data_spec, train_images=study.train_images, seed=study.data_seed)
     for variant in study.variants:
         _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
-    task = _task(study, splits)
+    with watched(_targets(study)):
+        task = _task(study, splits)
     data = arrays(splits, task)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
     # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
     # would otherwise be found after hours.
-    tried = {v.name: _try(study, v, data, sample) for v in study.variants}
+    with watched(_targets(study)):
+        tried = {v.name: _try(study, v, data, sample) for v in study.variants}
     facts = {name: found for name, (found, _) in tried.items()}
     _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
     if not any(fact.fuses for fact in facts.values()):
@@ -108,14 +114,37 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    codes = {v.name: code_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
+    origins = {v.name: origin_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
+    codes = {name: origin.code for name, origin in origins.items()}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
         for variant in study.variants
     )
     _refuse_twins(cells)
-    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation, note=splits.note)
+    return Plan(
+        study=study,
+        cells=cells,
+        facts=facts,
+        data=data,
+        citation=splits.citation,
+        note=splits.note,
+        notes=_trust(origins),
+    )
+
+
+def _targets(study: StudySpec) -> list[str]:
+    specs = [spec for v in study.variants for spec in (v.fusion_spec, study.host_of(v))]
+    return [spec.target for spec in specs if spec.target]
+
+
+def _trust(origins: Mapping[str, Origin]) -> tuple[str, ...]:
+    """On what the variants with a module of the user's own are trusted, once for those that came from the same."""
+    names: dict[Origin, list[str]] = {}
+    for name, origin in origins.items():
+        if origin.code:
+            names.setdefault(dataclasses.replace(origin, code=""), []).append(name)
+    return tuple(origin.told(", ".join(alike)) for origin, alike in names.items())
 
 
 def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:

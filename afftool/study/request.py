@@ -12,6 +12,7 @@ from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
 from afftool.spec import MODULE
 from afftool.spec.text import read_options
+from afftool.study.opened import watched
 from afftool.study.recipe import Recipe, recipe
 from afftool.study.spec import StudySpec
 
@@ -39,7 +40,8 @@ def requested(request: Request) -> StudySpec:
 
     Nor does it touch torch, unless a host of the user's own has to say how many stages it has.
     """
-    spec = _read(request.study, request.host)
+    with watched():  # a host of the user's own may be imported here already
+        spec = _read(request.study, request.host)
     changes: dict[str, Any] = {
         name: getattr(request, name)
         for name in ("host", "data", "train_images", "data_seed")
