@@ -166,4 +166,4 @@ class StoredPlan(Plain):
     task: Task
     citation: str = ""
     note: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = None

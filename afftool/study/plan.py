@@ -59,7 +59,8 @@ class Conditions:
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
 
-    `note` is what the data's source had to assume, `notes` what else whoever reads the results has to know.
+    `note` is what the data's source had to assume, `adapted` what of the defaults could not work with it,
+    and `trust` on what modules of the user's own are trusted.
     """
 
     study: StudySpec
@@ -68,7 +69,8 @@ class Plan:
     data: Arrays
     citation: str = ""
     note: str = ""
-    notes: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
 
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
@@ -83,12 +85,14 @@ class Plan:
             task=self.data.task,
             citation=self.citation,
             note=self.note,
-            notes=self.notes,
+            notes=self.adapted + self.trust or None,
         )
 
 
-def plan(study: StudySpec, conditions: Conditions) -> Plan:
+def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True) -> Plan:
     """Read the data, build and try every variant once, and check budgets.
+
+    A batch of the study's recipe that was not chosen shrinks where the data is smaller.
 
     Raises `DataError` for the data, `SpecError` for a batch or a budget that cannot be, `ShapeError` or `LoadError`
     for a module that fails on this data.
@@ -96,6 +100,9 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     for module in ("scipy", "torchmetrics"):
         need(module, "ablate")
     splits = load(study.data_spec, train_images=study.train_images, seed=study.data_seed)
+    adapted: tuple[str, ...] = ()
+    if not batch_chosen:
+        study, adapted = _fitted(study, len(splits.train))
     for variant in study.variants:
         _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
     with watched(_targets(study)):
@@ -129,7 +136,8 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
         data=data,
         citation=splits.citation,
         note=splits.note,
-        notes=_trust(origins),
+        adapted=adapted,
+        trust=_trust(origins),
     )
 
 
@@ -282,8 +290,26 @@ def _check_batch(recipe: Recipe, images: int, name: str) -> None:
     if recipe.batch > images:
         raise SpecError(
             f"a batch of {recipe.batch} is larger than the data: {name} has {images} training images",
-            hint=f"use --batch {max(2, images // 4)} or less, or more training images",
+            hint=f"use --batch {_fitting(images)} or less, or more training images",
         )
+
+
+def _fitted(study: StudySpec, images: int) -> tuple[StudySpec, tuple[str, ...]]:
+    """The study with a batch that so many images hold, and what was changed for it."""
+    batch, least = study.recipe.batch, 2
+    if batch <= images or images < least:
+        return study, ()
+    recipe = dataclasses.replace(study.recipe, batch=_fitting(images))
+    note = (
+        f"The batch is {recipe.batch} and not the recipe's {batch}, of which {images} training images hold none; "
+        "--batch chooses another."
+    )
+    return dataclasses.replace(study, recipe=recipe), (note,)
+
+
+def _fitting(images: int) -> int:
+    """A batch that makes four steps of an epoch, where there are so many images; batch norm needs two."""
+    return max(2, images // 4)
 
 
 def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,18 @@ def requested(request: Request) -> StudySpec:
             "--host module, the bare fusion, answers nothing to train", hint="use --host resnet:b=1, for example"
         )
     return spec
+
+
+def batch_chosen(request: Request) -> bool:
+    """Whether the user wrote a batch: as an option, in the recipe's text, or in the study's file."""
+    if request.batch is not None:
+        return True
+    path = Path(request.study)
+    own = path.suffix == ".toml" and "batch" in tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {})
+    if request.recipe is None:
+        return own
+    name, *parts = request.recipe.split(":")
+    return "batch" in read_options(parts, request.recipe, "recipe") or (own and not name)
 
 
 def _read(name: str, host: str | None) -> StudySpec:
