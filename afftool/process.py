@@ -24,6 +24,7 @@ from typing import Any
 
 from afftool.errors import AfftoolError
 from afftool.failure import FailedError, Failure
+from afftool.scratch import clear_after
 
 Answer = dict[str, Any]
 
@@ -134,6 +135,7 @@ class Child:
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
+        clear_after(self.pid)
 
     def _ended(self) -> ChildEnded:
         with contextlib.suppress(subprocess.TimeoutExpired):

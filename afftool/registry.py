@@ -63,7 +63,8 @@ def load(path: str) -> Any:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise LoadError(
                 f"no module named {error.name!r} (for {path!r})",
-                hint="modules are looked for in the installed packages and in the current directory; cd to its folder",
+                hint="modules are looked for in the installed packages and in the current directory; cd to its folder, "
+                "and for a package under src/ `pip install -e .` or set PYTHONPATH=src",
             ) from error
         raise LoadError(
             f"importing {module_name!r} failed: {error}", hint=f"install {error.name!r} or remove that import"

@@ -267,3 +267,38 @@ def _gone(pid: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+KEEPING = """
+import time
+from pathlib import Path
+from afftool.process import serve
+from afftool.scratch import scratch
+
+
+def hang():
+    with scratch() as folder:
+        Path(folder, "half.cpp").touch()
+        time.sleep(60)
+
+
+serve({"hang": hang})
+"""
+
+
+def test_what_a_killed_child_had_in_the_temporary_folder_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keeps.py").write_text(KEEPING)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    child = Child("keeps", environment={"PYTHONPATH": str(tmp_path), "TMPDIR": str(temporary)})
+    child.send("hang")
+    for _ in range(500):
+        if list(temporary.rglob("half.cpp")):
+            break
+        time.sleep(0.02)
+    assert list(temporary.rglob("half.cpp"))
+    child.stop()
+    assert list(temporary.iterdir()) == []

@@ -10,7 +10,9 @@ with a function of one line, and is part of no case.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from afftool.backends.workload import Workload
 from afftool.build import Case
 from afftool.environment import cpp_compiler, has_triton
 from afftool.errors import Unavailable
+from afftool.scratch import scratch
 
 CODE_ENTRIES = 256
 """Compiled entries a code object may hold; by dynamo's default of 8, many variants of one class would end up eager."""
@@ -137,13 +140,22 @@ def _own_code(module: torch.nn.Module) -> Callable[..., Any]:
 
 @contextmanager
 def _from_nothing() -> Iterator[None]:
-    """Compile with empty caches on disk and no eager fallback after a few variants."""
+    """Compile with empty caches on disk and no eager fallback after a few variants; however it ends, they are gone."""
     from torch._inductor import select_algorithm
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     from torch._inductor.utils import fresh_cache
 
     select_algorithm.PRINT_AUTOTUNE = False  # its tables would tear the progress bar
-    with fresh_cache(), torch._dynamo.config.patch(recompile_limit=CODE_ENTRIES):
-        yield
+    failed: Exception | None = None
+    with scratch() as folder, fresh_cache(dir=folder), torch._dynamo.config.patch(recompile_limit=CODE_ENTRIES):
+        try:
+            yield
+        except Exception as error:  # raised outside: torch keeps the caches of what failed, and says where
+            failed = error
+    with contextlib.suppress(OSError):  # the folder that torch makes for its headers, where it never came so far
+        os.rmdir(default_cache_dir())
+    if failed is not None:
+        raise failed
 
 
 @lru_cache

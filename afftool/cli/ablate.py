@@ -16,7 +16,7 @@ from afftool.cli.output import Output
 from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
-from afftool.study.request import Request, requested
+from afftool.study.request import Request, batch_chosen, requested
 from afftool.tables import Report
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def ablate(
         str | None, typer.Option("--recipe", help="name[:key=value]...: short, paper-cifar, paper-fpn.")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", help="Epochs a cell.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", "-b", help="Images a step.")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", "-b", help="Images a step [default: the recipe's, fewer where the data has fewer]."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", help="Cells at a time [default: one a core; 1-4 a GPU, by memory].")
     ] = None,
@@ -72,22 +75,21 @@ def ablate(
     Every cell (a variant with a seed) is stored the moment it is trained and never trained again; a killed run goes
     on from the last epoch. The report is written to `ablations/` unless --out says otherwise.
     """
-    spec = requested(
-        Request(
-            study=study,
-            host=host,
-            data=data,
-            train_images=train_images,
-            data_seed=data_seed,
-            seeds=seeds,
-            variants=tuple(split_list(variants)),
-            baseline=baseline,
-            recipe=recipe,
-            epochs=epochs,
-            batch=batch,
-            any_budget=any_budget,
-        )
+    request = Request(
+        study=study,
+        host=host,
+        data=data,
+        train_images=train_images,
+        data_seed=data_seed,
+        seeds=seeds,
+        variants=tuple(split_list(variants)),
+        baseline=baseline,
+        recipe=recipe,
+        epochs=epochs,
+        batch=batch,
+        any_budget=any_budget,
     )
+    spec = requested(request)
     if show:
         console.write(spec.to_toml())
         return
@@ -107,7 +109,18 @@ def ablate(
     with Store.open(store) as opened:
         command = shlex.join(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
-            ablation = begin(spec, opened, conditions, device=where, shard=part, fresh=fresh, command=command)
+            ablation = begin(
+                spec,
+                opened,
+                conditions,
+                device=where,
+                shard=part,
+                fresh=fresh,
+                command=command,
+                batch_chosen=batch_chosen(request),
+            )
+            for note in ablation.plan.adapted:
+                console.note(note)
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

@@ -60,6 +60,13 @@ def check(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 if a verdict is inconclusive.")] = False,
+    only_regressions: Annotated[
+        bool,
+        typer.Option(
+            "--only-regressions",
+            help="Show only what makes the check fail, and count the rest; --json and --junit hold everything.",
+        ),
+    ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="Cases and rules [default: afftool.toml, or pyproject.toml].")
     ] = None,
@@ -83,7 +90,11 @@ def check(
 
     Exact metrics may not grow; a time regresses only if its whole interval lies beyond the rule. Exits with 0 if all
     is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a baseline that is
-    missing or not comparable, 6 if nothing could be measured, 130 if interrupted.
+    missing or not comparable, 6 if nothing could be measured, 130 if interrupted. Where several are so, it is the
+    first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be imported is 2
+    whatever baseline there is.
+
+    A package under `src/` is imported from there, before an installed copy; with --against from each commit's own.
     """
     here = Path.cwd()
     if init:
@@ -136,7 +147,8 @@ def check(
             console.note("interrupted: nothing was judged and nothing is left behind; start it again when you like")
             raise typer.Exit(INTERRUPTED) from None
     code = judgement.exit_code(strict=strict, on_missing=missing)
-    result = Checked(judgement, code, time.monotonic() - started, found.file, strict)
+    shown = judgement.deciding(strict=strict, on_missing=missing) if only_regressions else judgement
+    result = Checked(judgement, code, time.monotonic() - started, found.file, strict, shown)
     for listener in listeners:
         listener.told(result)
     raise typer.Exit(code)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class Checking:
 
     def here_side(self) -> Side:
         """A process for the working tree."""
-        return Side(self.here, plan_here(self.here), threads=self.threads)
+        return Side(self.here, plan_here(self.here, targets(self.cases)), threads=self.threads)
 
     @property
     def cases(self) -> tuple[GateCase, ...]:
@@ -96,11 +97,12 @@ def _anywhere(here: Environment) -> None:
 def measure(checking: Checking, accept: Callable[[Environment], None] = _anywhere) -> Measured:
     """Read every case of the working tree, once `accept` has not refused the machine and its software.
 
-    Raises `UserError`, and `NothingMeasured` if no case runs.
+    Raises `UserError`, and `NothingMeasured` if no case runs, before what `accept` raises.
     """
     with checking.here_side() as side:
         environment = read_environment(side, checking.cases)
-        accept(environment)
+        with _graver_first(checking):
+            accept(environment)
         readings = _read_exact_here(checking, side, environment)
         if "instructions" in checking.metrics:
             add_instructions([side], checking.cases, [readings], checking.follow)
@@ -108,6 +110,27 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
             add_times_apart(side, checking.cases, readings, budget_s=checking.budget_s, follow=checking.follow)
     _refuse_nothing(readings, checking.config)
     return Measured(readings, environment)
+
+
+@contextmanager
+def _graver_first(checking: Checking) -> Iterator[None]:
+    """A baseline that is refused in the block is so only once the working tree's own cases were tried.
+
+    What they are refused for goes before: of two faults the same one is told, whichever is found first. Raises
+    `UserError`, `NothingMeasured`, and then the block's `BaselineError`.
+    """
+    try:
+        yield
+    except BaselineError:
+        _try_cases(checking)
+        raise
+
+
+def _try_cases(checking: Checking) -> None:
+    """Build every case and run it as little as tells whether it runs. Raises `UserError` and `NothingMeasured`."""
+    with checking.here_side() as side:
+        (readings,) = read_exact([side], checking.cases, ["params"], checking.follow)
+    _refuse_nothing(readings, checking.config)
 
 
 def _read_exact_here(checking: Checking, side: Side, environment: Environment) -> Readings:
@@ -132,10 +155,11 @@ def write_reference(checking: Checking, path: Path) -> Measured:
 
 def against_reference(checking: Checking, path: Path, on_missing: Missing) -> Judgement:
     """Compare with a baseline file. Raises `BaselineError` for one that is missing or not comparable."""
-    found = _read_reference(path, on_missing)
     notes: list[str] = []
-    if found is not None:
-        checking, notes = _comparable(checking, found, path)
+    with _graver_first(checking):
+        found = _read_reference(path, on_missing)
+        if found is not None:
+            checking, notes = _comparable(checking, found, path)
     measured = measure(checking, lambda here: None if found is None else _accept(here, checking, found, path))
     known = found or Reference(readings={}, environment=measured.environment)
     other = known.other_machine(measured.environment)
@@ -231,9 +255,10 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
     with repository.worktree(commit) as tree:
         there = tree / repository.here.relative_to(repository.root)
         if not there.is_dir():
-            raise BaselineError(
-                f"{repository.here.name}/ does not exist at {ref}", hint="start the check in a directory that does"
-            )
+            with _graver_first(checking):
+                raise BaselineError(
+                    f"{repository.here.name}/ does not exist at {ref}", hint="start the check in a directory that does"
+                )
         imports = plan_worktree(packages, repository.root, repository.here, tree)
         with Side(there, imports, threads=checking.threads) as before, checking.here_side() as after:
             readings, results = _measure_both(checking, before, after)
@@ -249,7 +274,8 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
 
 def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[Readings], dict[str, Result]]:
     sides = [before, after]
-    readings = read_exact(sides, checking.cases, checking.metrics, checking.follow)
+    with _graver_first(checking):
+        readings = read_exact(sides, checking.cases, checking.metrics, checking.follow)
     _refuse_nothing(readings[1], checking.config)
     if "instructions" in checking.metrics:
         add_instructions(sides, checking.cases, readings, checking.follow)

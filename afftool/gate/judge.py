@@ -70,6 +70,12 @@ class Judgement:
             return NO_BASELINE
         return INCONCLUSIVE if strict and found["inconclusive"] else FINE
 
+    def deciding(self, *, strict: bool = False, on_missing: Missing = "fail") -> Judgement:
+        """With only those verdicts that make the exit code another than 0."""
+        decides = {"new": on_missing == "fail", "inconclusive": strict}
+        kept = (v for v in self.verdicts if v.fails or (decides.get(v.outcome, False) and not v.advisory))
+        return replace(self, verdicts=tuple(kept))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:

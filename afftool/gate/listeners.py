@@ -16,13 +16,17 @@ from afftool.gate.say import headline, markdown, markdown_of_refusal, reasons, t
 
 @dataclass(frozen=True)
 class Checked:
-    """A check that was carried out. `file` is the configuration it read, None if it took all from the command line."""
+    """A check that was carried out. `file` is the configuration it read, None if it took all from the command line.
+
+    `shown` is the judgement as people are told of it, all of it or a part; documents for programs hold all of it.
+    """
 
     judgement: Judgement
     exit_code: int
     seconds: float
     file: Path | None
     strict: bool
+    shown: Judgement
 
 
 class Listener(Protocol):
@@ -48,12 +52,12 @@ def listeners_for(junit: Path | None, *, as_json: bool) -> list[Listener]:
 class _Terminal:
     def told(self, result: Checked) -> None:
         judgement = result.judgement
-        shown = table(judgement)
+        shown = table(result.shown)
         if shown.rows:
             console.table(shown)
         if shown.note:
             console.out(shown.note)
-        for what, why in reasons(judgement):
+        for what, why in reasons(result.shown):
             console.out(f"{what}\n    {why}")
         for note in judgement.notes:
             console.out(f"note: {note}")
@@ -77,7 +81,7 @@ class _StepSummary:
     path: Path
 
     def told(self, result: Checked) -> None:
-        self._append(markdown(result.judgement))
+        self._append(markdown(result.judgement, result.shown))
 
     def refused(self, error: AfftoolError, seconds: float) -> None:
         self._append(markdown_of_refusal(error.message, error.hint))
@@ -99,7 +103,7 @@ class _Annotations:
     def told(self, result: Checked) -> None:
         file, here = result.file, Path.cwd()
         config = file.relative_to(here) if file and file.is_relative_to(here) else None
-        for command in ci.commands(result.judgement, config=config, strict=result.strict):
+        for command in ci.commands(result.shown, config=config, strict=result.strict):
             self._tell(command)
 
     def refused(self, error: AfftoolError, seconds: float) -> None:

@@ -89,13 +89,20 @@ def _is_shown(verdict: Verdict, rows: int) -> bool:
     return rows <= _ALL_ROWS or not (exact and verdict.outcome == "fine")
 
 
-def markdown(judgement: Judgement) -> str:
-    """For the step summary and merge request notes: the result, why, the table, what was compared."""
-    shown = table(judgement)
+def markdown(judgement: Judgement, chosen: Judgement | None = None) -> str:
+    """For the step summary and merge request notes: the result, why, the table, what was compared.
+
+    Reasons and rows are those of `chosen`, where that is a part of the judgement.
+    """
+    part = judgement if chosen is None else chosen
+    shown = table(part)
     blocks = [f"## afftool check: {escape(headline(judgement))}"]
-    if told := reasons(judgement):
+    if told := reasons(part):
         blocks.append("\n".join(f"- **{escape(what)}**: {escape(why)}" for what, why in told))
-    blocks.append(table_block(shown) if shown.rows else "Nothing was judged.")
+    if shown.rows:
+        blocks.append(table_block(shown))
+    elif not judgement.verdicts:
+        blocks.append("Nothing was judged.")
     blocks += [escape(shown.note)] if shown.note else []
     blocks.append(f"Compared: {escape(judgement.before)} with {escape(judgement.after)}.")
     blocks += [escape(note) for note in judgement.notes]

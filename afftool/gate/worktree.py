@@ -26,6 +26,8 @@ from afftool.gate.config import GateCase
 from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points
 
+SOURCES = "src"
+"""The folder of a project in which its packages lie, if not in the project's own."""
 _PATIENCE_S = 5.0
 """How long an interrupted git may clean up after itself."""
 
@@ -168,18 +170,26 @@ def plan_worktree(packages: Sequence[str], root: Path, here: Path, tree: Path) -
         if origin is not None and name not in inside:
             raise UserError(
                 f"{name!r} is imported from {origin}, not from the repository {root}",
-                hint="both sides would be the same code; `pip install -e .` installs it from here, or use --baseline",
+                hint=f"both sides would be the same code: start where {name} or src/{name} lies, set PYTHONPATH to its "
+                "folder, or `pip install -e .`; or use --baseline",
             )
     # `here` first, as for a command that is started in it; then where each package really comes from, then whatever
     # else of this process's path lies in the repository, for what those packages import in their turn
     roots = [here, *(origin for name in inside if (origin := _origin(name, here))), *_path_entries(here)]
     paths = [tree / path.relative_to(root) for path in roots if path == root or root in path.parents]
+    sources = tree / here.relative_to(root) / SOURCES  # at that commit the package may lie there, and here no more
+    paths += [sources] if any(_found_in([sources], name) for name in packages) else []
     return ImportPlan(tuple(dict.fromkeys(path for path in paths if path.is_dir())), tuple(inside), tree)
 
 
-def plan_here(here: Path) -> ImportPlan:
-    """How the working tree imports: as a command started in it would."""
-    return ImportPlan((here,), ())
+def plan_here(here: Path, packages: Sequence[str] = ()) -> ImportPlan:
+    """How the working tree imports: as a command started in it would, and `packages` that lie under `src/` from there.
+
+    A copy that is installed is behind them: it may be of another day.
+    """
+    sources = here / SOURCES
+    in_sources = any(_origin(name, here) == sources.resolve() for name in packages)
+    return ImportPlan((here, sources) if in_sources else (here,), ())
 
 
 def _path_entries(here: Path) -> list[Path]:
@@ -189,7 +199,7 @@ def _path_entries(here: Path) -> list[Path]:
 
 def _origin(package: str, here: Path) -> Path | None:
     """The folder that a top-level package is imported from; the package itself is not imported."""
-    spec = importlib.machinery.PathFinder.find_spec(package, [str(here)])
+    spec = _found_in([here, here / SOURCES], package)
     if spec is None:
         try:
             spec = importlib.util.find_spec(package)
@@ -200,6 +210,10 @@ def _origin(package: str, here: Path) -> Path | None:
     locations = list(spec.submodule_search_locations or [])
     file = Path(locations[0]) if locations else Path(spec.origin) if spec.origin else None
     return None if file is None else file.resolve().parent
+
+
+def _found_in(folders: Sequence[Path], package: str) -> importlib.machinery.ModuleSpec | None:
+    return importlib.machinery.PathFinder.find_spec(package, [str(folder) for folder in folders])
 
 
 def _is_inside(path: Path | None, root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
-from afftool.study.code import code_of
+from afftool.study.code import Origin, origin_of
 from afftool.study.network import Network, Start, build_network, probe
+from afftool.study.opened import watched
 from afftool.study.recipe import Recipe
 from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import TRAINING
@@ -57,7 +59,8 @@ class Conditions:
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
 
-    `note` is what the data's source had to assume.
+    `note` is what the data's source had to assume, `adapted` what of the defaults could not work with it,
+    and `trust` on what modules of the user's own are trusted.
     """
 
     study: StudySpec
@@ -66,6 +69,8 @@ class Plan:
     data: Arrays
     citation: str = ""
     note: str = ""
+    adapted: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
 
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
@@ -80,11 +85,14 @@ class Plan:
             task=self.data.task,
             citation=self.citation,
             note=self.note,
+            notes=self.adapted + self.trust or None,
         )
 
 
-def plan(study: StudySpec, conditions: Conditions) -> Plan:
+def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True) -> Plan:
     """Read the data, build and try every variant once, and check budgets.
+
+    A batch of the study's recipe that was not chosen shrinks where the data is smaller.
 
     Raises `DataError` for the data, `SpecError` for a batch or a budget that cannot be, `ShapeError` or `LoadError`
     for a module that fails on this data.
@@ -92,14 +100,19 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     for module in ("scipy", "torchmetrics"):
         need(module, "ablate")
     splits = load(study.data_spec, train_images=study.train_images, seed=study.data_seed)
+    adapted: tuple[str, ...] = ()
+    if not batch_chosen:
+        study, adapted = _fitted(study, len(splits.train))
     for variant in study.variants:
         _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
-    task = _task(study, splits)
+    with watched(_targets(study)):
+        task = _task(study, splits)
     data = arrays(splits, task)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
     # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
     # would otherwise be found after hours.
-    tried = {v.name: _try(study, v, data, sample) for v in study.variants}
+    with watched(_targets(study)):
+        tried = {v.name: _try(study, v, data, sample) for v in study.variants}
     facts = {name: found for name, (found, _) in tried.items()}
     _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
     if not any(fact.fuses for fact in facts.values()):
@@ -108,14 +121,38 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    codes = {v.name: code_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
+    origins = {v.name: origin_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
+    codes = {name: origin.code for name, origin in origins.items()}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
         for seed in study.seeds
         for variant in study.variants
     )
     _refuse_twins(cells)
-    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation, note=splits.note)
+    return Plan(
+        study=study,
+        cells=cells,
+        facts=facts,
+        data=data,
+        citation=splits.citation,
+        note=splits.note,
+        adapted=adapted,
+        trust=_trust(origins),
+    )
+
+
+def _targets(study: StudySpec) -> list[str]:
+    specs = [spec for v in study.variants for spec in (v.fusion_spec, study.host_of(v))]
+    return [spec.target for spec in specs if spec.target]
+
+
+def _trust(origins: Mapping[str, Origin]) -> tuple[str, ...]:
+    """On what the variants with a module of the user's own are trusted, once for those that came from the same."""
+    names: dict[Origin, list[str]] = {}
+    for name, origin in origins.items():
+        if origin.code:
+            names.setdefault(dataclasses.replace(origin, code=""), []).append(name)
+    return tuple(origin.told(", ".join(alike)) for origin, alike in names.items())
 
 
 def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
@@ -253,8 +290,26 @@ def _check_batch(recipe: Recipe, images: int, name: str) -> None:
     if recipe.batch > images:
         raise SpecError(
             f"a batch of {recipe.batch} is larger than the data: {name} has {images} training images",
-            hint=f"use --batch {max(2, images // 4)} or less, or more training images",
+            hint=f"use --batch {_fitting(images)} or less, or more training images",
         )
+
+
+def _fitted(study: StudySpec, images: int) -> tuple[StudySpec, tuple[str, ...]]:
+    """The study with a batch that so many images hold, and what was changed for it."""
+    batch, least = study.recipe.batch, 2
+    if batch <= images or images < least:
+        return study, ()
+    recipe = dataclasses.replace(study.recipe, batch=_fitting(images))
+    note = (
+        f"The batch is {recipe.batch} and not the recipe's {batch}, of which {images} training images hold none; "
+        "--batch chooses another."
+    )
+    return dataclasses.replace(study, recipe=recipe), (note,)
+
+
+def _fitting(images: int) -> int:
+    """A batch that makes four steps of an epoch, where there are so many images; batch norm needs two."""
+    return max(2, images // 4)
 
 
 def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from afftool.errors import LoadError, SpecError
 from afftool.registry import unknown
 from afftool.spec import MODULE
 from afftool.spec.text import read_options
+from afftool.study.opened import watched
 from afftool.study.recipe import Recipe, recipe
 from afftool.study.spec import StudySpec
 
@@ -39,7 +41,8 @@ def requested(request: Request) -> StudySpec:
 
     Nor does it touch torch, unless a host of the user's own has to say how many stages it has.
     """
-    spec = _read(request.study, request.host)
+    with watched():  # a host of the user's own may be imported here already
+        spec = _read(request.study, request.host)
     changes: dict[str, Any] = {
         name: getattr(request, name)
         for name in ("host", "data", "train_images", "data_seed")
@@ -65,6 +68,18 @@ def requested(request: Request) -> StudySpec:
             "--host module, the bare fusion, answers nothing to train", hint="use --host resnet:b=1, for example"
         )
     return spec
+
+
+def batch_chosen(request: Request) -> bool:
+    """Whether the user wrote a batch: as an option, in the recipe's text, or in the study's file."""
+    if request.batch is not None:
+        return True
+    path = Path(request.study)
+    own = path.suffix == ".toml" and "batch" in tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {})
+    if request.recipe is None:
+        return own
+    name, *parts = request.recipe.split(":")
+    return "batch" in read_options(parts, request.recipe, "recipe") or (own and not name)
 
 
 def _read(name: str, host: str | None) -> StudySpec:

@@ -126,13 +126,21 @@ class Ablation:
 
 
 def begin(
-    spec: StudySpec, store: Store, conditions: Conditions, *, device: str, shard: Shard, fresh: bool, command: str
+    spec: StudySpec,
+    store: Store,
+    conditions: Conditions,
+    *,
+    device: str,
+    shard: Shard,
+    fresh: bool,
+    command: str,
+    batch_chosen: bool = True,
 ) -> Ablation:
-    """Plan a study for `device` and enter it into the store as a run.
+    """Plan a study for `device` and enter it into the store as a run; a batch that was not chosen may shrink.
 
     Raises what `plan` raises, before anything is stored.
     """
-    planned = plan(spec, conditions)
+    planned = plan(spec, conditions, batch_chosen=batch_chosen)
     known = {} if fresh else finished(store.cells())
     run_id = store.begin(command, read(device), spec.baseline)
     store.append_cell(run_id, planned.stored().to_dict())

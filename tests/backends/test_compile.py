@@ -1,7 +1,9 @@
 """The compilers for real, on modules of a few channels. Two tests pay for inductor; the others stop after dynamo."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import fake_cuda
 import pytest
 import torch
 from torch import nn
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from afftool.backends import Prepared, eager, getting_ready
 from afftool.backends import compile as compiled
@@ -375,3 +378,26 @@ def test_only_what_exceeds_a_steady_step_is_compile_time(monkeypatch: pytest.Mon
     assert preparation.compile_s == (5.0 - 0.25) + (1.5 - 0.25)
     assert preparation.capture_s == 0.25
     assert preparation.recompiles == 1
+
+
+@pytest.mark.parametrize("fails", [RuntimeError, KeyboardInterrupt])
+def test_a_compilation_that_fails_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: type[BaseException]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    error = fails("no code for this")
+
+    def compilation() -> None:
+        with compiled._from_nothing():
+            Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "half.cpp").touch()
+            Path(default_cache_dir()).mkdir()
+            raise error
+
+    with pytest.raises(fails) as raised:
+        compilation()
+    assert raised.value is error
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+    assert list(tmp_path.rglob("half.cpp")) == []
+    assert fails is KeyboardInterrupt or list(tmp_path.iterdir()) == []
+    assert "kept at" not in caplog.text

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -175,6 +177,98 @@ def test_exit_2_is_a_fusion_that_cannot_be_imported_and_a_ref_that_is_not_there(
     assert "mypkg.gatez" in capsys.readouterr().err
 
 
+OTHER_TORCH = replace(HERE, torch="1.0.0")
+
+
+@pytest.mark.parametrize("baseline", ["none", "damaged", "of another torch"])
+def test_what_is_wrong_with_the_cases_goes_before_what_is_wrong_with_the_baseline(
+    project, monkeypatch, capsys, baseline
+):
+    if baseline == "of another torch":
+        stored(project, environment=OTHER_TORCH)
+    elif baseline == "damaged":
+        (project / "afftool-baseline.json").write_text("{")
+    assert check(monkeypatch, "--fusion", "mypkg.gatez:Gate", "--metric", "params") == 2
+    assert "mypkg.gatez" in capsys.readouterr().err
+    if baseline == "of another torch":
+        (project / "mypkg" / "gates.py").write_text(
+            GATE.replace("return", "raise ValueError('not today')\n        return")
+        )
+        assert check(monkeypatch, "--metric", "params") == 6
+        assert "not today" in capsys.readouterr().err
+
+
+def test_a_ref_without_the_directory_is_told_after_a_fusion_that_cannot_be_imported(project, monkeypatch, capsys):
+    new = project / "new"
+    new.mkdir()
+    (new / "mine.py").write_text(GATE)
+    monkeypatch.chdir(new)
+    assert check(monkeypatch, "--against", "HEAD", "--fusion", "mine:Gate", "--metric", "params") == 5
+    assert "new/ does not exist at HEAD" in capsys.readouterr().err
+    (new / "mine.py").write_text(GATE.replace("import torch", "import tortch"))
+    assert check(monkeypatch, "--against", "HEAD", "--fusion", "mine:Gate", "--metric", "params") == 2
+    assert "tortch" in capsys.readouterr().err
+
+
+@pytest.fixture
+def src_layout(project, tmp_path, monkeypatch):
+    """The project with its package under `src/`, and a copy of it installed, as `pip install .` leaves one."""
+    (project / "src").mkdir()
+    git(project, "mv", "mypkg", "src/mypkg")
+    git(project, "commit", "--quiet", "-m", "src")
+    installed = tmp_path / "site-packages"
+    shutil.copytree(project / "src" / "mypkg", installed / "mypkg")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(installed)]))
+    monkeypatch.syspath_prepend(installed)
+    return project
+
+
+def test_a_package_under_src_is_compared_commit_with_commit_though_a_copy_is_installed(src_layout, monkeypatch, capsys):
+    (src_layout / "src" / "mypkg" / "gates.py").write_text(GATE.replace(*EXTRA))
+    assert check(monkeypatch, "--against", "HEAD", "--metric", "params", "--json") == 3
+    (verdict,) = json.loads(capsys.readouterr().out)["verdicts"]
+    assert (verdict["before"], verdict["after"], verdict["source"]) == (72, 144, "src/mypkg/gates.py:7")
+
+
+def test_a_baseline_is_of_the_package_under_src_and_not_of_an_installed_copy(src_layout, monkeypatch, capsys):
+    stored(src_layout, environment=replace(HERE, torch=metadata.version("torch")))
+    (src_layout / "src" / "mypkg" / "gates.py").write_text(GATE.replace(*EXTRA))
+    assert check(monkeypatch, "--metric", "params") == 3
+    assert "72 more parameters" in capsys.readouterr().out
+
+
+def test_a_module_that_is_not_found_is_told_where_one_under_src_is_looked_for(project, monkeypatch, capsys):
+    assert check(monkeypatch, "--fusion", "nowhere:Gate", "--metric", "params") == 2
+    assert "for a package under src/ `pip install -e .`" in capsys.readouterr().err
+
+
+def test_only_regressions_are_shown_if_asked_for_and_the_exit_code_stays(project, monkeypatch, capsys, tmp_path):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    values = {"params": 80, "macs": 5, "flops": 7}
+    put(monkeypatch, Measured({CASE: Reading(values=values, unread={"peak_bytes": "no idea"})}, HERE))
+    before = Reading(values=values | {"params": 72, "peak_bytes": 9})
+    reference.write(project / "afftool-baseline.json", Reference(readings={CASE: before}, environment=HERE))
+    wanted = ["--metric", "params,macs,flops,peak_bytes", "--only-regressions"]
+    assert check(monkeypatch, *wanted) == 3
+    out = capsys.readouterr().out
+    assert "regression: params" in out
+    assert "1 regression, 1 inconclusive, 2 fine" in out
+    assert not any(word in out + summary.read_text() for word in ("macs", "flops", "no idea"))
+    assert "regression: params" in summary.read_text()
+    assert check(monkeypatch, *wanted, "--strict") == 3
+    assert "no idea" in capsys.readouterr().out
+    assert check(monkeypatch, *wanted, "--json") == 3
+    assert len(json.loads(capsys.readouterr().out)["verdicts"]) == 4
+    assert check(monkeypatch, "--metric", "macs", "--only-regressions") == 0
+    assert capsys.readouterr().out.splitlines() == ["compared baseline afftool-baseline.json with working tree: 1 fine"]
+
+
+def all_run(monkeypatch):
+    """Every case runs, and is not tried for it."""
+    monkeypatch.setattr("afftool.gate.check._try_cases", lambda checking: None)
+
+
 def test_init_writes_a_file_once(project, monkeypatch, capsys):
     (project / "afftool.toml").unlink()
     monkeypatch.setattr(sys, "argv", ["afftool", "check", "--init"])
@@ -205,11 +299,13 @@ def test_exit_4_is_inconclusive_and_only_with_strict(project, monkeypatch, capsy
 @pytest.mark.parametrize("content", ["", '{"schema": 1, "cas', '{"schema": 99}', "<<<<<<< HEAD\n", "[]"])
 def test_exit_5_is_a_baseline_that_cannot_be_used(project, monkeypatch, capsys, content):
     (project / "afftool-baseline.json").write_text(content)
+    all_run(monkeypatch)
     assert check(monkeypatch) == 5
     assert "hint: " in capsys.readouterr().err
 
 
 def test_exit_5_is_a_baseline_of_another_torch(project, monkeypatch, capsys):
+    all_run(monkeypatch)
     stored(project, environment=replace(HERE, torch="2.9.1"))
     measured(monkeypatch)
     assert check(monkeypatch, "--metric", "params") == 5
@@ -241,6 +337,7 @@ def test_the_peak_is_judged_on_another_machine_and_only_advises_on_another_platf
 
 
 def test_exit_5_is_another_machine_if_there_are_only_times_to_judge(project, monkeypatch, capsys):
+    all_run(monkeypatch)
     stored(project, environment=replace(HERE, cpu="another"), times_ms=(1.0, 1.01))
     measured(monkeypatch, times_ms=(2.0, 2.01))
     assert check(monkeypatch, "--metric", "time") == 5
@@ -256,6 +353,7 @@ def test_on_this_machine_times_of_the_baseline_are_judged(project, monkeypatch, 
 
 
 def test_a_missing_baseline_fails_is_skipped_or_is_created(project, monkeypatch, capsys):
+    all_run(monkeypatch)
     measured(monkeypatch)
     assert check(monkeypatch, "--metric", "params") == 5
     assert "there is no baseline" in capsys.readouterr().err
@@ -338,6 +436,7 @@ def never_measured(monkeypatch):
 
 
 def test_a_baseline_of_another_torch_is_refused_before_anything_is_measured(project, monkeypatch, capsys):
+    all_run(monkeypatch)
     stored(project, environment=replace(HERE, torch="1.0.0"))
     never_measured(monkeypatch)
     assert check(monkeypatch, "--metric", "params") == 5
@@ -345,6 +444,7 @@ def test_a_baseline_of_another_torch_is_refused_before_anything_is_measured(proj
 
 
 def test_exit_5_is_a_baseline_without_times_if_there_are_only_times_to_judge(project, monkeypatch, capsys):
+    all_run(monkeypatch)
     stored(project)
     never_measured(monkeypatch)
     assert check(monkeypatch, "--metric", "time") == 5
@@ -402,6 +502,7 @@ def refused(wanted):
 def test_an_error_is_told_wherever_a_judgement_would_be(project, monkeypatch, capsys, tmp_path, code):
     arguments, words = refused(code)
     (project / "afftool.toml").write_text(CONFIG + '[rules]\nparams = "off"\n')
+    all_run(monkeypatch)
     stored(project)
     measured(monkeypatch)
     summary, junit = tmp_path / "summary.md", tmp_path / "new" / "junit.xml"

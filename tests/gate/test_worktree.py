@@ -11,7 +11,7 @@ import pytest
 
 from afftool.errors import UserError
 from afftool.gate.config import parse
-from afftool.gate.worktree import find_repository, plan_worktree, targets
+from afftool.gate.worktree import find_repository, plan_here, plan_worktree, targets
 from afftool.interruption import terminations_raise
 
 
@@ -135,6 +135,23 @@ def test_a_package_from_elsewhere_is_refused_since_both_sides_would_be_the_same(
     with pytest.raises(UserError, match="'typer' is imported from") as refused:
         plan_worktree(["typer"], repository, repository, make_tree(repository, tmp_path / "tree"))
     assert "pip install -e" in refused.value.hint
+
+
+def test_a_package_under_src_is_found_there_before_an_installed_copy(repository, tmp_path, monkeypatch):
+    (tmp_path / "site-packages" / "thing").mkdir(parents=True)
+    (tmp_path / "site-packages" / "thing" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    plan = plan_worktree(["thing"], repository, repository, tree := make_tree(repository, tmp_path / "tree"))
+    assert (plan.paths, plan.packages) == ((tree, tree / "src"), ("thing",))
+    assert plan_here(repository, ["thing"]).paths == (repository, repository / "src")
+    assert plan_here(repository, ["typer"]).paths == (repository,)
+
+
+def test_a_package_that_lay_under_src_at_the_commit_and_does_no_more_is_imported_from_there(repository, tmp_path):
+    tree = make_tree(repository, tmp_path / "tree")
+    shutil.move(repository / "src" / "thing", tree / "src")
+    shutil.copytree(tree / "src" / "thing", repository / "thing")
+    assert plan_worktree(["thing"], repository, repository, tree).paths == (tree, tree / "src")
 
 
 def make_tree(repository, tree):

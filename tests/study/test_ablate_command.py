@@ -293,7 +293,7 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--data", "folder:classless", "--batch", "2"], ["'c'"]),
         (["scale", "--data", "masks:beyond:classes=3", "--host", "fpn:b=1", "--batch", "2"], ["9", "classes"]),
         (["scale", "--data", "masks:beyond:classes=300", "--host", "fpn:b=1"], ["300 classes", "hint"]),
-        (["scale", "--data", "folder:few"], ["batch of 64", "6 training images"]),
+        (["scale", "--data", "folder:few", "--batch", "64"], ["batch of 64", "6 training images", "--batch 2"]),
         (["scale", "--data", "folder:unread", "--batch", "2"], ["9.png", "Input/output error", "hint"]),
         (["scale", "--data", "masks:dead"], ["dead", "hint"]),
         (["scale", "--data", "cifar10:cifar"], ["data_batch_1", "is a folder", "hint"]),
@@ -339,3 +339,47 @@ def test_wrong_input_is_answered_with_what_is_wrong_and_exit_2(afftool: Run, wor
     for part in says:
         assert part in err
     assert not Path(".afftool/runs.sqlite").exists() or not trained(out)
+
+
+LITTLE = ("--data", "digits", "--train-images", "60", "--epochs", "1", "--seeds", "1", "--workers", "0")
+
+
+def test_a_batch_that_was_not_chosen_shrinks_with_the_data_and_one_that_was_is_refused(
+    afftool: Run, tmp_path: Path
+) -> None:
+    said = "The batch is 15 and not the recipe's 64, of which 60 training images hold none"
+    code, out, err = afftool("ablate", "gain", *LITTLE)
+    assert (code, trained(out)) == (0, 2)
+    assert said in err
+    assert said in out
+    assert "batch 15" in (tmp_path / "ablations/gain.md").read_text()
+    assert trained(afftool("ablate", "gain", *LITTLE, "--batch", "15")[1]) == 0  # the same cells
+    assert said in afftool("ablate", "gain", *LITTLE, "--recipe", "short:flip=true")[2]
+    (tmp_path / "mine.toml").write_text(afftool("ablate", "gain", *LITTLE, "--print")[1])
+    for words in (
+        ["gain", *LITTLE, "--batch", "64"],
+        ["gain", *LITTLE, "--recipe", "short:batch=64"],
+        ["mine.toml"],
+        ["mine.toml", "--recipe", ":flip=true"],
+    ):
+        code, out, err = afftool("ablate", *words)
+        assert (code, trained(out)) == (2, 0), words
+        assert "a batch of 64 is larger than the data" in err
+        assert "use --batch 15 or less" in err
+
+
+def test_a_data_file_that_changed_since_has_its_cells_trained_again_and_no_others(afftool: Run, tmp_path: Path) -> None:
+    (tmp_path / "ablate_own_reads.py").write_text(
+        "import json\nfrom pathlib import Path\nfrom torch import nn\n\n\n"
+        "class Gate(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.scale = json.loads(Path(__file__).with_name('gate.json').read_text())\n\n"
+        "    def forward(self, x, y):\n        return x + self.scale * y\n"
+    )
+    words = ("ablate", "scale", *SMALL, "--seeds", "1", "--variants", "add,ablate_own_reads:Gate")
+    (tmp_path / "gate.json").write_text("0.5")
+    assert trained(afftool(*words)[1]) == 2
+    code, out, _ = afftool(*words)
+    assert (code, trained(out)) == (0, 0)
+    assert "the code of ablate_own_reads; gate.json, read while it was built. Taken on trust: environment" in out
+    (tmp_path / "gate.json").write_text("0.25")
+    assert trained(afftool(*words)[1]) == 1

@@ -96,6 +96,7 @@ def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[st
         )
     if results.plan.note:
         notes.append(results.plan.note)
+    notes += results.plan.notes or ()
     notes.append(
         "This was trained on one data set, with one recipe, tuned for none of the variants; seeds vary initialisation, "
         "order and augmentation, not the data."
