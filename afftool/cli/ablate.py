@@ -97,6 +97,7 @@ def ablate(
         from afftool.study.tensorboard import make_folder
 
         make_folder(tensorboard)
+    from afftool.fusion.own import say_assumptions
     from afftool.study.plan import Conditions
     from afftool.study.run import Shard, begin
     from afftool.study.stored import stored_report
@@ -108,6 +109,7 @@ def ablate(
         command = shlex.join(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
             ablation = begin(spec, opened, conditions, device=where, shard=part, fresh=fresh, command=command)
+            say_assumptions()
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

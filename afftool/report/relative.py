@@ -97,6 +97,7 @@ def _serving(fusion: str, baseline: str | None) -> str | None:
     if baseline is None:
         return None
     try:
-        return baseline_of(FusionSpec.parse(fusion), FusionSpec.parse(baseline)).text
+        serving = baseline_of(FusionSpec.parse(fusion), FusionSpec.parse(baseline))
+        return serving.text if serving else None
     except AfftoolError:
         return baseline

@@ -39,7 +39,7 @@ def own_modules(targets: Iterable[str]) -> list[OwnModule]:
     waiting = []
     for target in targets:
         registry.load(target)
-        waiting.append(target.partition(":")[0].partition(".")[0])
+        waiting.append(registry.top_level(target))
     while waiting:
         name = waiting.pop()
         if name not in found and (module := _own_module(name)):
