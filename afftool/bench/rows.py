@@ -104,6 +104,8 @@ class Row:
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
         failure = Failure.of(error)
+        if failure.kind and failure.hint is None:
+            failure = replace(failure, hint=self.spec.fusion.hint_on(failure.message))
         self.record = replace(self.record, status=failure.status, reason=failure.reason)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
@@ -127,6 +128,22 @@ class FusionSpec:
         """Whether the maps it fuses differ in channels or size, so that nothing else can fuse them for comparison."""
         return len(set(self.maps or ())) > 1
 
+    def hint_on(self, failure: str) -> str | None:
+        """What to tell of its maps where its forward fails with these words of torch's or Python's, if that may be why.
+
+        None for what is no module of the user's own.
+        """
+        if self.target is None:
+            return None
+        if _NO_LIST.search(failure):
+            return f"if it takes one map and no list of them, say {self.with_settings(inputs=1)}"
+        if self.maps is None and _NO_FIT.search(failure):
+            return (
+                "if its maps differ in channels or size, tell them, as --fusion "
+                f"{self.with_settings(maps='c@s+2c@s/2')} (c channels at size s, 2c at half of it); a host fuses maps of one shape only"
+            )
+        return None
+
     @property
     def _told_inputs(self) -> int | None:
         """The key `inputs`; another value than a whole number is a module's own affair."""
@@ -135,6 +152,14 @@ class FusionSpec:
 
 
 MOST_INPUTS = 64
+_NO_LIST = re.compile(
+    r"'(list|tuple)' object|not (list|tuple)\b|(list|tuple) indices|\(list,|found type list", re.IGNORECASE
+)
+_NO_FIT = re.compile(
+    r"expected input\b|must match the (existing )?size|cannot be multiplied|sizes of tensors must match|"
+    r"normalized_shape|expected .* channels|running_mean should contain|is invalid for input of size|shape mismatch",
+    re.IGNORECASE,
+)
 
 
 def _read_scales(value: str) -> tuple[Scale, ...]:
