@@ -104,12 +104,14 @@ def load(path: str) -> Any:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise LoadError(
                 f"no module named {error.name!r} (for {path!r})",
-                hint="modules are looked for in the installed packages and in the current directory; cd to its folder, "
-                f"or name its file: path/{module_name.rpartition('.')[2]}.py:{attribute}",
+                hint="modules are looked for in the installed packages and in the current directory, here as "
+                f"{module_name.replace('.', '/')}.py; cd to its folder, or name its file, path/file.py:{attribute}",
             ) from error
         raise LoadError(
             f"importing {module_name!r} failed: {error}", hint=f"install {error.name!r} or remove that import"
         ) from error
+    except LoadError:
+        raise
     except (Exception, SystemExit) as error:  # a script without `if __name__ == "__main__"` may end in one
         raise LoadError(
             f"importing {module_name!r} failed: {type(error).__name__}: {error}",
@@ -132,28 +134,26 @@ _loaded_files: dict[Path, str] = {}
 
 
 def _import_file(file: Path) -> ModuleType:
-    """The module of a file: of its package where it lies in one, so that it may import its neighbours."""
+    """The module of a file: of its package where it lies in one, else under a name that is no other module's."""
     name, root = _name_and_root(file)
-    name = _loaded_files.get(file, name)
-    known = sys.modules.get(name)
-    if known is None and "." not in name and name in sys.stdlib_module_names:
-        known = importlib.import_module(name)
-    if known is None:
+    if "." not in name:
+        module = sys.modules.get(_loaded_files.get(file, "")) or _alone(file)
+    else:
+        top = name.partition(".")[0]
+        here = [Path.cwd() / top, Path.cwd() / f"{top}.py"] if root != Path.cwd() else []
         with _importable(str(root)):
-            known = importlib.import_module(name)
-    if not _is_of(known, file):
-        if "." in name:
+            module = importlib.import_module(name)
+        if any(path.exists() for path in here) or not _is_of(module, file):
             raise LoadError(
-                f"{file} cannot be imported: {name.partition('.')[0]!r} is another package here",
+                f"{file} cannot be imported: {top!r} is another package here",
                 hint="rename one of the two, or run afftool in the folder that holds this one",
             )
-        known = _alone(file)
-    _loaded_files[file] = known.__name__
-    return known
+    _loaded_files[file] = module.__name__
+    return module
 
 
 def _alone(file: Path) -> ModuleType:
-    """A module under a name of its own, where its file's is another's: one of the same name, or Python's own."""
+    """A module under a name made of its whole path: its own may be that of a neighbour, or of Python's."""
     name = re.sub(r"\W", "_", str(file.with_suffix("")))
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None

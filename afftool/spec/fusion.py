@@ -140,7 +140,8 @@ class FusionSpec:
         if self.maps is None and _NO_FIT.search(failure):
             return (
                 "if its maps differ in channels or size, tell them, as --fusion "
-                f"{self.with_settings(maps='c@s+2c@s/2')} (c channels at size s, 2c at half of it); a host fuses maps of one shape only"
+                f"{self.with_settings(maps='c@s+2c@s/2')} (c channels at size s, 2c at half "
+                "of it); a host fuses maps of one shape only"
             )
         return None
 

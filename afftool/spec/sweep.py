@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from afftool import catalog
-from afftool.errors import AfftoolError, SpecError
+from afftool.errors import AfftoolError, SpecError, UnknownName
 from afftool.record import Record
 from afftool.registry import check_names, entry_points
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
@@ -106,7 +106,12 @@ def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
         names += [*catalog.FUSIONS, *entry_points("afftool.fusions")] if text == "all" else [text]
     if not names:
         raise SpecError("no fusion was named", hint="for example --fusion iaff; `afftool list fusions` shows them")
-    return list(dict.fromkeys(FusionSpec.parse(name) for name in names))
+    try:
+        return list(dict.fromkeys(FusionSpec.parse(name) for name in names))
+    except UnknownName as error:
+        if any(".py:" in name for name in names):
+            error.hint = f"{error.hint}; a comma ends a name, so the path of a file cannot hold one"
+        raise
 
 
 def parse_baseline(text: str | None) -> FusionSpec | None:
