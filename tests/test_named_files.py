@@ -34,7 +34,13 @@ def write(file: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["nets/blocks.py:Half", "./nets/blocks.py:Half", "nets/blocks:Half", "nets//blocks.py:Half", "nets\\blocks.py:Half"],
+    [
+        "nets/blocks.py:Half",
+        "./nets/blocks.py:Half",
+        "nets/blocks:Half",
+        "nets//blocks.py:Half",
+        "nets\\blocks.py:Half",
+    ],
 )
 @pytest.mark.usefixtures("here")
 def test_a_file_below_the_current_directory_has_one_name_however_it_is_typed(typed) -> None:

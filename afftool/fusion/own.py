@@ -42,8 +42,12 @@ def build_own_fusion(spec: FusionSpec, channels: int) -> nn.Module:
     lacking = missing(named, {*told.given, *offers})
     hint = "channels, reduction and ndim are given where the signature names them"
     if lacking:
-        keys = ":".join(f"{key}={{{NAME}}}" for key in lacking)
-        hint += f"; it needs {' and '.join(lacking)} too: tell what, as `{spec}:{keys}`, where {{{NAME}}} is the width"
+        width = f"{{{NAME}}}"
+        keys = ":".join(f"{key}={f'[{width},{width}]' if 'list' in key else width}" for key in lacking)
+        hint += (
+            f"; it needs {' and '.join(lacking)} too: tell what, as `{spec}:{keys}`, where {width} is the width; or "
+            "name a function of channels that makes it, where no text can say it"
+        )
     with without_torchs_words():
         try:
             module = build_own(spec.name, spec.target, told.given, offers=offers, hint=hint)

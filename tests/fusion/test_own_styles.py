@@ -50,6 +50,7 @@ def open_ended(in_chs, **more): return Keeps(w=in_chs, **more)
 def two_widths(low_channels, high_channels): return Keeps(w=low_channels, o=high_channels)
 def unclear(dim, width): return Keeps(w=dim, o=width)
 def level(level): return Keeps(w=level)
+def width_list(channels_list): return Keeps(w=channels_list[0])
 def listed(widths): return Keeps(w=widths)
 
 def needs_r(c, r): return Keeps(w=c, r=r)
@@ -183,6 +184,7 @@ def test_a_default_that_is_no_width_stays(name, capsys) -> None:
         ("two_widths", "own_styles:two_widths:low_channels={channels}:high_channels={channels}"),
         ("unclear", "own_styles:unclear:dim={channels}:width={channels}"),
         ("level", "own_styles:level:level={channels}"),
+        ("width_list", "own_styles:width_list:channels_list=[{channels},{channels}]"),
     ],
 )
 def test_where_no_candidate_is_obvious_the_error_is_a_text_that_works(name, told) -> None:

@@ -31,9 +31,10 @@ def test_maps_are_told_in_numbers_or_by_the_cases_channels_and_size(maps, shapes
 
 
 def test_a_cases_inputs_are_its_fusions_maps_or_its_hosts_images() -> None:
-    assert CaseSpec(fusion=FusionSpec.parse("aff:inputs=3"), channels=16, size=(4, 5), batch=2).input_shapes() == (
-        (2, 16, 4, 5),
-    ) * 3
+    assert (
+        CaseSpec(fusion=FusionSpec.parse("aff:inputs=3"), channels=16, size=(4, 5), batch=2).input_shapes()
+        == ((2, 16, 4, 5),) * 3
+    )
     host = HostSpec.parse("resnet")
     assert CaseSpec(fusion=FusionSpec.parse("aff"), host=host, channels=None, size=(32, 32)).input_shapes() == (
         (8, 3, 32, 32),
