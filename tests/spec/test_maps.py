@@ -55,7 +55,7 @@ def test_a_modules_own_keys_of_these_names_stay_its_own() -> None:
 
 def test_maps_in_numbers_that_are_not_the_cases_say_which_options_are() -> None:
     fusion = FusionSpec.parse("styles:Two:maps=96@28+192@14")
-    with pytest.raises(SpecError, match="no map of .* has 64 channels and the size 56x56") as caught:
+    with pytest.raises(SpecError, match=r"no map of .* has 64 channels and the size 56x56") as caught:
         CaseSpec(fusion=fusion)
     assert "--channels 96 --size 28x28" in str(caught.value)
     assert CaseSpec(fusion=fusion, channels=96, size=(28, 28)).input_shapes()[1] == (8, 192, 14, 14)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from afftool.registry import module_form
 from afftool.study.code import code_of, own_modules
 
 GATE = (
@@ -51,3 +52,14 @@ def test_every_file_of_a_package_counts_and_what_is_installed_does_not(folder: P
 
 def test_the_catalogs_own_have_no_code(folder: Path) -> None:
     assert code_of(None, None) == ""
+
+
+def test_the_code_of_a_file_outside_of_the_current_directory_is_that_files(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (tmp_path / "above_gates.py").write_text("Gate = None\n")
+    target = module_form("../above_gates.py:Gate")
+    (module,) = own_modules([target])
+    assert module.files == (tmp_path / "above_gates.py",)
+    assert len(code_of(target)) == 16
