@@ -27,8 +27,8 @@ class Case:
 def build_case(spec: CaseSpec) -> Case:
     """Build the case: same spec, same weights and inputs, and the caller's random state is left as it was.
 
-    `inputs` are `spec.fusion.inputs` feature maps `(N, C, *size)` for the bare module, or one image batch
-    `(N, 3, *size)` for a host. On the meta device nothing is allocated. Raises `SpecError` or `LoadError`.
+    `inputs` have the shapes `spec.input_shapes()`: the bare module's feature maps, or one image batch for a host.
+    On the meta device nothing is allocated. Raises `SpecError` or `LoadError`.
     """
     device = torch.device(spec.device)
     dtype: torch.dtype = getattr(torch, spec.dtype)
@@ -38,12 +38,9 @@ def build_case(spec: CaseSpec) -> Case:
         if spec.host == MODULE:
             assert spec.channels is not None
             module = build_fusion(spec.fusion, channels=spec.channels)
-            shape = (spec.batch, spec.channels, *spec.size)
         else:
             module = build_host(spec.host, spec.fusion)
-            shape = (spec.batch, 3, *spec.size)
-        count = spec.fusion.inputs if spec.host == MODULE else 1
-        inputs = tuple(torch.randn(shape, dtype=dtype) for _ in range(count))
+        inputs = tuple(torch.randn(shape, dtype=dtype) for shape in spec.input_shapes())
     module = module.to(device=device, dtype=dtype).train(spec.mode == "train")
     if spec.memory_format == "channels_last":
         memory_format = torch.channels_last_3d if spec.fusion.ndim == 3 else torch.channels_last
@@ -83,8 +80,9 @@ def check_buildable(cases: Iterable[CaseSpec]) -> None:
 
 def _refusal(case: CaseSpec) -> AfftoolError | None:
     """Why the case cannot be built; None if it can, or if only running it will tell."""
+    size = case.size if case.fusion.maps else (1,) * case.fusion.ndim  # where maps are told in numbers, so is the size
     try:
-        build_on_meta(replace(case, batch=2, size=(1,) * case.fusion.ndim, mode="infer"))
+        build_on_meta(replace(case, batch=2, size=size, mode="infer"))
     except AfftoolError as error:
         return error
     except Exception:  # what cannot be moved or copied may still run where it was built: its row will say

@@ -63,6 +63,12 @@ def build_own(
     return module
 
 
+def parameters_of(target: str) -> tuple[Mapping[str, inspect.Parameter], bool]:
+    """The parameters by name of a callable of the user's own, and whether it takes any other. Raises `LoadError`."""
+    make = load(target)
+    return _keywords(make, target) if callable(make) else ({}, True)
+
+
 def _keywords(make: Any, target: str) -> tuple[Mapping[str, inspect.Parameter], bool]:
     """The parameters that can be given by name, and whether any other name is taken too."""
     # A class without an __init__ of its own shows nn.Module's, which is open-ended and takes nothing.

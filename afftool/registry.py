@@ -1,4 +1,4 @@
-"""From a name to the object behind it: catalog, entry points and `pkg.mod:Attribute` of the user's own.
+"""From a name to the object behind it: catalog, entry points and `pkg.mod:Attribute` or `path/file.py:Attribute`.
 
 Nothing is imported until its name is used, and a typo is answered from the names alone.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -50,25 +53,66 @@ def need(module: str, extra: str) -> ModuleType:
         raise LoadError(f"this needs {package}: {error}", hint=f"pip install 'afftool[{extra}]'") from error
 
 
+def module_form(name: str) -> str:
+    """`pkg.mod:Attribute` for `pkg/mod.py:Attribute`, `./pkg/mod.py:Attribute` and the like, so that one has one name.
+
+    A file outside of the current directory keeps its whole path, and so does one that Python could not import by that
+    name (`my-nets/v1.2/mod.py`, or `code.py`, which is Python's own). Only the text is looked at.
+    """
+    place, colon, attribute = name.partition(":")
+    place = place.replace("\\", "/")
+    if "/" not in place and not place.endswith(".py"):
+        return name
+    file = os.path.abspath(os.path.expanduser(place if place.endswith(".py") else f"{place}.py"))
+    for whole, here in ((file, os.path.abspath(".")), (os.path.realpath(file), os.path.realpath("."))):
+        inside = os.path.relpath(whole, here).removesuffix(".py").split(os.sep)
+        if all(map(str.isidentifier, inside)) and inside[0] not in sys.stdlib_module_names:
+            return ".".join(inside[:-1] if inside[-1] == "__init__" and inside[1:] else inside) + colon + attribute
+    return file.replace(os.sep, "/") + colon + attribute
+
+
+def file_of(path: str) -> Path | None:
+    """The file of a `/path/file.py:Attribute`, as `module_form` leaves it; None for a `pkg.mod:Attribute`."""
+    place = path.partition(":")[0]
+    return Path(place) if "/" in place else None
+
+
+def top_level(path: str) -> str:
+    """The top-level module or package that a `pkg.mod:Attribute`, or a file that was loaded, belongs to."""
+    file = file_of(path)
+    name = path.partition(":")[0] if file is None else _loaded_files.get(file) or _name_and_root(file)[0]
+    return name.partition(".")[0]
+
+
 def load(path: str) -> Any:
-    """Import `pkg.mod:Attribute`; modules are found from the current directory too.
+    """Import `pkg.mod:Attribute`, or `/path/file.py:Attribute`; modules are found from the current directory too.
 
     Raises `LoadError` if the module cannot be imported or has no such attribute.
     """
     module_name, _, attribute = path.partition(":")
+    file = file_of(path)
+    if file is not None and not file.is_file():
+        raise LoadError(f"there is no file {file}", hint="a fusion or host of a file is written path/file.py:Name")
     try:
-        with _current_directory_importable():
-            module = importlib.import_module(module_name)
+        if file is None:
+            with _importable(os.getcwd(), *_own_root(module_name)):
+                module = importlib.import_module(module_name)
+        else:
+            module = _import_file(file)
+            module_name = module.__name__
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise LoadError(
                 f"no module named {error.name!r} (for {path!r})",
-                hint="modules are looked for in the installed packages and in the current directory; cd to its folder, "
-                "and for a package under src/ `pip install -e .` or set PYTHONPATH=src",
+                hint="modules are looked for in the installed packages and in the current directory, here as "
+                f"{module_name.replace('.', '/')}.py; cd to its folder, or name its file, path/file.py:{attribute}; "
+                "for a package under src/ `pip install -e .` or set PYTHONPATH=src",
             ) from error
         raise LoadError(
             f"importing {module_name!r} failed: {error}", hint=f"install {error.name!r} or remove that import"
         ) from error
+    except LoadError:
+        raise
     except (Exception, SystemExit) as error:  # a script without `if __name__ == "__main__"` may end in one
         raise LoadError(
             f"importing {module_name!r} failed: {type(error).__name__}: {error}",
@@ -86,14 +130,74 @@ def load(path: str) -> Any:
     return target
 
 
+_loaded_files: dict[Path, str] = {}
+"""The names under which files were imported."""
+
+
+def _import_file(file: Path) -> ModuleType:
+    """The module of a file: of its package where it lies in one, else under a name that is no other module's."""
+    name, root = _name_and_root(file)
+    if "." not in name:
+        module = sys.modules.get(_loaded_files.get(file, "")) or _alone(file)
+    else:
+        top = name.partition(".")[0]
+        here = [Path.cwd() / top, Path.cwd() / f"{top}.py"] if root != Path.cwd() else []
+        with _importable(str(root)):
+            module = importlib.import_module(name)
+        if any(path.exists() for path in here) or not _is_of(module, file):
+            raise LoadError(
+                f"{file} cannot be imported: {top!r} is another package here",
+                hint="rename one of the two, or run afftool in the folder that holds this one",
+            )
+    _loaded_files[file] = module.__name__
+    return module
+
+
+def _alone(file: Path) -> ModuleType:
+    """A module under a name made of its whole path: its own may be that of a neighbour, or of Python's."""
+    name = re.sub(r"\W", "_", str(file.with_suffix("")))
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        with _importable(str(file.parent)):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_of(module: ModuleType, file: Path) -> bool:
+    own = getattr(module, "__file__", None)
+    return own is not None and os.path.realpath(own) == os.path.realpath(file)
+
+
+def _name_and_root(file: Path) -> tuple[str, Path]:
+    """The dotted name of a file in the outermost package around it, and the folder that this lies in."""
+    root, parts = file.parent, [file.stem] if file.stem != "__init__" else []
+    while (root / "__init__.py").is_file() and root != root.parent:
+        parts.append(root.name)
+        root = root.parent
+    return ".".join(reversed(parts)), root
+
+
+def _own_root(module_name: str) -> list[str]:
+    """The folder below the current directory that a module's neighbours are imported from, if it has a file there."""
+    file = Path.cwd().joinpath(*module_name.split(".")).with_suffix(".py")
+    root = _name_and_root(file)[1]
+    return [str(root)] if file.is_file() and root != Path.cwd() and root.is_relative_to(Path.cwd()) else []
+
+
 @contextmanager
-def _current_directory_importable() -> Iterator[None]:
+def _importable(*paths: str) -> Iterator[None]:
     """First on the path while the user's module loads, so that it wins over a stale install; last afterwards."""
-    path = os.getcwd()
-    sys.path.insert(0, path)
+    sys.path[:0] = paths
     try:
         yield
     finally:
-        sys.path.remove(path)
-        if path not in sys.path:
-            sys.path.append(path)
+        for path in paths:
+            sys.path.remove(path)
+            if path not in sys.path:
+                sys.path.append(path)

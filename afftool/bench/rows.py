@@ -25,7 +25,7 @@ def by_setting(cases: Iterable[CaseSpec]) -> list[list[CaseSpec]]:
     groups: dict[Any, dict[str, CaseSpec]] = {}
     for case in cases:
         setting = tuple(value for name, value in case.fields().items() if name != "fusion")
-        groups.setdefault((*setting, case.fusion.inputs), {})[case.fusion.text] = case
+        groups.setdefault((*setting, case.fusion.inputs, case.input_shapes()), {})[case.fusion.text] = case
     return [list(group.values()) for group in groups.values()]
 
 
@@ -42,6 +42,8 @@ class Group:
         if baseline is None:
             return cls(tuple(specs), None)
         fusion = baseline_of(specs[0].fusion, baseline)
+        if fusion is None:
+            return cls(tuple(specs), None)
         found = next((spec for spec in specs if spec.fusion.text == fusion.text), None)
         if found is None:
             try:
@@ -115,6 +117,8 @@ class Row:
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
         failure = Failure.of(error)
+        if failure.kind and failure.hint is None:
+            failure = replace(failure, hint=self.spec.fusion.hint_on(failure.message))
         self.record = replace(self.record, status=failure.status, reason=failure.reason)
 
     def close(self) -> None:

@@ -99,6 +99,7 @@ def ablate(
         from afftool.study.tensorboard import make_folder
 
         make_folder(tensorboard)
+    from afftool.fusion.own import say_assumptions
     from afftool.study.plan import Conditions
     from afftool.study.run import Shard, begin
     from afftool.study.stored import stored_report
@@ -121,6 +122,7 @@ def ablate(
             )
             for note in ablation.plan.adapted:
                 console.note(note)
+            say_assumptions()
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

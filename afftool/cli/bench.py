@@ -25,7 +25,7 @@ from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
 from afftool.spec import split_list
 from afftool.spec.options import Options
-from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, sweep
+from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, parse_fusions, sweep, without_baseline
 
 if TYPE_CHECKING:
     from afftool.measure.ceilings.bounds import Bounds
@@ -110,19 +110,18 @@ def bench(
     or is none, among them), 6 if nothing could be measured, 130 if interrupted. A row that fails while it runs is kept
     with its reason, and ends in 6 only with --strict.
     """
-    planned = sweep(
-        Words(
-            fusion=fusion,
-            host=host,
-            channels=channels,
-            size=size,
-            batch=batch,
-            mode=mode,
-            dtype=dtype,
-            memory_format=memory_format,
-            baseline=baseline,
-        )
+    words = Words(
+        fusion=fusion,
+        host=host,
+        channels=channels,
+        size=size,
+        batch=batch,
+        mode=mode,
+        dtype=dtype,
+        memory_format=memory_format,
+        baseline=baseline,
     )
+    planned = sweep(words)
     asked = Options(
         backends=_names(backend, catalog.BACKENDS),  # none: all that the device can run
         measures=_names(measure, catalog.MEASURES) or Options.measures,
@@ -145,7 +144,7 @@ def bench(
 
     output = Output.of(out, formats, as_json, stem="bench")
     with console.stdout_kept(as_json):
-        placed = _ready(planned, device, threads, timed="latency" in asked.measures)
+        placed = _ready(_settled(planned, words), device, threads, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
             run = _measure(placed, asked, opened, device=device, locked=locked, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
@@ -178,6 +177,24 @@ def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
+def _settled(planned: Sweep, words: Words) -> Sweep:
+    """The sweep once the user's own modules have said how many maps they take, and what has no baseline is told.
+
+    Imports torch where there is a module of the user's own. Raises what `sweep` and loading one do.
+    """
+    if any(case.fusion.target for case in planned.cases):
+        from afftool.fusion.own import say_assumptions, settled
+
+        fusions = parse_fusions(words.fusion)
+        found = [settled(fusion) for fusion in fusions]
+        if found != fusions:
+            planned = sweep(dataclasses.replace(words, fusion=[fusion.text for fusion in found]))
+        say_assumptions()
+        for line in without_baseline((case.fusion for case in planned.cases), planned.baseline):
+            console.note(line)
+    return planned
+
+
 def _ready(planned: Sweep, device: str, threads: str | None, *, timed: bool) -> Sweep:
     """The cases on their device, once the user's own modules are known to be there. Imports torch.
 
@@ -187,8 +204,10 @@ def _ready(planned: Sweep, device: str, threads: str | None, *, timed: bool) -> 
         load(target)
     placed = planned.on_device(resolve_device(device))
     from afftool.build import check_buildable
+    from afftool.fusion.own import say_assumptions
 
     check_buildable(placed.cases)
+    say_assumptions()
     use_threads(threads, placed.cases[0].device, timed=timed)
     return placed
 

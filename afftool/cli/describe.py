@@ -119,11 +119,13 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
         console.out("\nas a host:")
         _describe_host(HostSpec.parse(name), size)
         return
+    from afftool.fusion.own import say_assumptions, settled
     from afftool.measure.cost.count import count
     from afftool.spec import CaseSpec
 
     extents = parse_size(size or "56", fusion.ndim)
-    reading = count(CaseSpec(fusion=fusion, channels=channels, size=extents, batch=1))
+    reading = count(CaseSpec(fusion=settled(fusion), channels=channels, size=extents, batch=1))
+    say_assumptions()
     console.out(f"\nCounted at C = {channels}, size {show_size(extents)}, one sample, forward")
     rows = [("params", units.count(reading.params)), ("MACs", units.count(reading.macs))]
     rows += [("FLOPs", units.count(reading.flops)), ("bytes moved", units.count(reading.moved_bytes))]

@@ -20,7 +20,9 @@ _MARK = {"fault": "FAULT", "warning": "warning", "note": "note", "unknown": "unk
 
 
 def inspect(
-    name: Annotated[str, typer.Argument(help="A fusion: name[:key=value]... or pkg.mod:Class[:key=value]...")],
+    name: Annotated[
+        str, typer.Argument(help="A fusion: name[:key=value]..., pkg.mod:Class[:key=value]... or path/file.py:Class...")
+    ],
     channels: Annotated[int, typer.Option("--channels", "-c", min=1, help="Channels of the maps.")] = 32,
     size: Annotated[str, typer.Option("--size", "-s", help="Spatial size of the maps, 16 or 16x8.")] = "16",
     batch: Annotated[int, typer.Option("--batch", "-b", min=2, help="Maps in a batch.")] = 8,
@@ -45,6 +47,7 @@ def inspect(
 
     import torch
 
+    from afftool.fusion.own import say_assumptions, settled
     from afftool.inspect.checks import CHECKS, review
     from afftool.inspect.finding import inspect_report
     from afftool.inspect.subject import subject_of
@@ -52,7 +55,10 @@ def inspect(
     torch.set_num_threads(1)  # The maps are small, and so every run says the same.
     found: list[Finding] = []
     with console.stdout_kept(as_json), console.following(to_stderr=as_json) as follow:
-        for finding in review(subject_of(fusion, channels=channels, size=extents, batch=batch)):
+        fusion = settled(fusion)
+        subject = subject_of(fusion, channels=channels, size=extents, batch=batch)
+        say_assumptions()
+        for finding in review(subject):
             found.append(finding)
             follow.progress(len({f.check for f in found}), len(CHECKS), finding.check)
     setting: dict[str, object] = {"channels": channels, "size": show_size(extents), "batch": batch}

@@ -43,7 +43,8 @@ Fusions = Annotated[
         "-f",
         is_eager=True,
         callback=_names_first,
-        help="Fusions: name[:key=value]..., pkg.mod:Class[:key=value]..., or all. Lists.",
+        help="Fusions: name[:key=value]..., pkg.mod:Class[:key=value]... (or path/file.py:Class, its width as "
+        "in_channels={channels}, its maps as maps=c@s+2c@s/2), or all. Lists.",
     ),
 ]
 Hosts = Annotated[

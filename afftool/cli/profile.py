@@ -131,10 +131,12 @@ def _profile(
     from afftool import environment
     from afftool.build import check_buildable
     from afftool.failure import FailedError, Failure
+    from afftool.fusion.own import say_assumptions
     from afftool.profile.run import profile_case
 
     placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
     check_buildable(case for case, _ in placed)
+    say_assumptions()
     use_threads(threads, device)
     machine = environment.read(device)
     done: list[Profiled] = []

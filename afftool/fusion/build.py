@@ -8,10 +8,9 @@ from torch import nn
 
 from afftool.errors import SpecError
 from afftool.fusion.gated import GatedFusion
+from afftool.fusion.own import build_own_fusion
 from afftool.fusion.plain import Addition, Concatenation
-from afftool.own import Offer, build_own
 from afftool.spec import FusionSpec, Grammar
-from afftool.spec.text import read_literal
 
 FusionFactory = Callable[[int], nn.Module]
 """Channels in, a fresh fusion of that many channels out. What a host takes."""
@@ -32,7 +31,7 @@ def build_fusion(fusion: str | FusionSpec, *, channels: int, **settings: object)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise SpecError(f"channels={channels!r} is not a usable width", hint="a whole number from 1")
     if spec.grammar is None:
-        return _build_own(spec, channels)
+        return build_own_fusion(spec, channels)
     return _STRATEGIES.get(spec.grammar.strategy, GatedFusion)(channels, spec.grammar)
 
 
@@ -40,21 +39,3 @@ def fusion_factory(fusion: str | FusionSpec) -> FusionFactory:
     """The factory a host takes: it builds a fresh `fusion` for any number of channels."""
     spec = FusionSpec.parse(fusion) if isinstance(fusion, str) else fusion
     return lambda channels: build_fusion(spec, channels=channels)
-
-
-def _build_own(spec: FusionSpec, channels: int) -> nn.Module:
-    """Construct the user's class with those of channels, reduction and ndim that it takes, and its own keys."""
-    assert spec.target is not None
-    given = {key: read_literal(value) for key, value in spec.options}
-    ndim = given.pop("ndim", spec.ndim)  # it may only tell what maps to make; a signature without it is fine
-    return build_own(
-        spec.name,
-        spec.target,
-        given,
-        offers={
-            "channels": Offer(value=channels, to_any=True),
-            "ndim": Offer(value=ndim, to_any="ndim" in dict(spec.options)),
-            "reduction": Offer(value=4, keeps_default=True),
-        },
-        hint="channels, reduction and ndim are given where the signature names them",
-    )

@@ -24,7 +24,7 @@ from pathlib import Path
 from afftool.errors import UserError
 from afftool.gate.config import GateCase
 from afftool.interruption import terminations_raise, uninterrupted
-from afftool.registry import entry_points
+from afftool.registry import entry_points, file_of, top_level
 
 SOURCES = "src"
 """The folder of a project in which its packages lie, if not in the project's own."""
@@ -155,7 +155,12 @@ def targets(cases: Iterable[GateCase]) -> tuple[str, ...]:
         for target in (case.spec.fusion.target, case.spec.host.target):
             if target is not None:
                 path = added.get(target, target)
-                found[path.partition(":")[0].partition(".")[0]] = None
+                if file := file_of(path):
+                    raise UserError(
+                        f"{file} has no name that both sides could import it by",
+                        hint="run the check in the folder above it, or rename it, so that pkg.mod:Class names it",
+                    )
+                found[top_level(path)] = None
     return tuple(found)
 
 

@@ -100,7 +100,7 @@ def _none(known: bool) -> Finding:
 
 def _selection_weights(subject: Subject) -> torch.Tensor | None:
     """The weight of x, NaN where it cannot be told; None where the fusion is no selection between two inputs."""
-    if subject.inputs != 2:
+    if subject.inputs != 2 or subject.uneven:
         return None
     make, (x, y) = precise(subject, training=True)
     with torch.no_grad():

@@ -67,7 +67,7 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
             return check(subject)
     except RAISED as error:  # The module is anybody's: whatever it raises is something to say about it.
         if name == "output":
-            return [_does_not_run(error)]
+            return [_does_not_run(subject, error)]
         return [
             Finding(
                 severity="unknown",
@@ -79,11 +79,12 @@ def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
         ]
 
 
-def _does_not_run(error: BaseException) -> Finding:
+def _does_not_run(subject: Subject, error: BaseException) -> Finding:
     return Finding(
         severity="fault",
         what=f"calling it fails: {Failure.of(error).reason}",
         why="A fusion is called as module(x, y) with feature maps of one shape; nothing else can be looked at.",
-        do="Call it that way yourself to see the whole traceback.",
+        do=(subject.fusion and subject.fusion.hint_on(str(error)))
+        or "Call it that way yourself to see the whole traceback.",
         measured={"error": type(error).__name__, "runs": False},
     )

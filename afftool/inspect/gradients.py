@@ -133,9 +133,11 @@ IGNORED = 1e-9
 def x_and_y(subject: Subject) -> list[Finding]:
     """The change by swapping the first two inputs, and each input's share of the output's sensitivity."""
     make, maps = precise(subject)
+    lone = subject.uneven or subject.inputs < 2
     with torch.no_grad():
         plain = call(make(), [x.clone() for x in maps])
-        swapped = call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
+        # maps of unequal shapes have one order only
+        swapped = plain if lone else call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
     change = rms(plain - swapped) / (rms(plain) or 1.0)
     leaves = [x.clone().requires_grad_() for x in maps]
     out = call(make(), [x.clone() for x in leaves])
@@ -149,7 +151,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
             pulls[i] += rms(gradient) ** 2 if gradient is not None else 0.0
     whole = sum(pulls) or 1.0
     shares = [pull / whole for pull in pulls]
-    measured = {"change_by_swapping": change, "sensitivity_shares": shares}
+    measured = {"change_by_swapping": None if lone else change, "sensitivity_shares": shares}
     if not all(math.isfinite(value) for value in (change, *shares)):
         return [
             Finding(
@@ -160,7 +162,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
                 measured=measured,
             )
         ]
-    names = ["x", "y", *(f"input {i + 1}" for i in range(2, len(leaves)))]
+    names = ["x", "y", *(f"input {i + 1}" for i in range(2, len(leaves)))][: len(leaves)]
     ignored = [name for name, share in zip(names, shares, strict=True) if share <= IGNORED]
     if ignored:
         return [
@@ -173,6 +175,10 @@ def x_and_y(subject: Subject) -> list[Finding]:
             )
         ]
     spoken = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
+    if lone:
+        return [
+            Finding(severity="ok", what=f"the output depends on all of it (sensitivity: {spoken})", measured=measured)
+        ]
     if change <= 1e-9:
         what = f"symmetric: swapping the inputs changes nothing (sensitivity: {spoken})"
         return [Finding(severity="ok", what=what, measured=measured)]

@@ -17,7 +17,7 @@ def output(subject: Subject) -> list[Finding]:
     with torch.no_grad():
         given = subject.module()(*maps)
     out = first_map(given)
-    findings = _one_map(given) + _like_its_inputs(out, maps[0])
+    findings = _one_map(given) + _like_its_inputs(out, maps)
     known = [f.measured for f in findings]
     # What is not finite in eval need not be told of training too.
     findings += [f for f in _training(subject) if f.measured != {"finite": False} or f.measured not in known]
@@ -41,10 +41,11 @@ def _one_map(given: object) -> list[Finding]:
     ]
 
 
-def _like_its_inputs(out: torch.Tensor, x: torch.Tensor) -> list[Finding]:
-    findings = []
+def _like_its_inputs(out: torch.Tensor, maps: list[torch.Tensor]) -> list[Finding]:
+    """Its shape is that of one of its inputs, which are alike but where a fusion is told others."""
+    findings, x = [], maps[0]
     measured = {"shape": list(out.shape), "dtype": _name(out.dtype)}
-    if out.shape != x.shape:
+    if out.shape not in [one.shape for one in maps]:
         findings.append(
             Finding(
                 severity="fault",
@@ -199,6 +200,10 @@ def _train(subject: Subject, batch: int) -> torch.Tensor:
 
 def mismatched_shapes(subject: Subject) -> list[Finding]:
     """What happens when y has one position, one channel, one image, or half the size of x."""
+    if subject.uneven or subject.inputs < 2:
+        return [
+            Finding(severity="ok", what="it is to fuse what differs in shape, or nothing", measured={"accepted": {}})
+        ]
     x = subject.maps()[0]
     cases = {
         "one position": _corner(x, [1] * len(subject.size)),

@@ -21,6 +21,8 @@ def output_scale(subject: Subject) -> list[Finding]:
     Equal inputs tell what the weights of the inputs add up to: a selection gives back `x` for `x == y`, whatever its
     weights. A sum gives twice `x`, by definition; it is told apart by being the sum on independent inputs as well.
     """
+    if subject.uneven:
+        return [Finding(severity="ok", what="its maps differ in shape, so none can stand for another")]
     make, maps = precise(subject)
     with torch.no_grad():
         independent = call(make(), maps)
@@ -108,8 +110,8 @@ def ten_blocks(subject: Subject) -> list[Finding]:
     Each block is the released CIFAR ResNet's: `x <- fusion(x, branch(x))`, the branch two times norm, ReLU, 3x3
     convolution with Kaiming initialisation, and nothing after the fusion. Training mode, geometric mean of three draws.
     """
-    if subject.inputs != 2:
-        what = "a residual block fuses two maps, this takes more"
+    if subject.inputs != 2 or subject.uneven:
+        what = f"a residual block fuses two maps of one shape, this takes {'others' if subject.uneven else 'more'}"
         return [Finding(severity="ok", what=what, measured={"sizes": None})]
     sizes, pulls = zip(*(_travel(subject, draw) for draw in range(STACKS)), strict=True)
     curve = [_middle([draw[block] for draw in sizes]) for block in range(BLOCKS + 1)]

@@ -30,6 +30,8 @@ class Subject:
     size: tuple[int, ...]
     batch: int = 8
     inputs: int = 2
+    fusion: FusionSpec | None = None
+    """The fusion it is, where one is known: it may be given maps of unequal shapes."""
     known: bool = False
     """Whether it is of our own grammar, so that its branches have known names."""
 
@@ -47,8 +49,17 @@ class Subject:
     def maps(self, *, seed: int = SEED, batch: int | None = None, count: int | None = None) -> list[torch.Tensor]:
         """Independent standard normal feature maps, as many as the fusion takes."""
         generator = torch.Generator().manual_seed(seed)
-        shape = (self.batch if batch is None else batch, self.channels, *self.size)
-        return [torch.randn(shape, generator=generator) for _ in range(count or self.inputs)]
+        shapes = ((self.channels, *self.size),) * self.inputs
+        if self.fusion is not None:
+            shapes = self.fusion.map_shapes(self.channels, self.size)
+        if count is not None:
+            shapes = shapes[:1] * count
+        return [torch.randn((self.batch if batch is None else batch, *s), generator=generator) for s in shapes]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether its maps differ in shape."""
+        return self.fusion is not None and self.fusion.uneven
 
 
 def call(module: nn.Module, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -108,5 +119,6 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         size=size,
         batch=batch,
         inputs=fusion.inputs,
+        fusion=fusion,
         known=fusion.grammar is not None,
     )

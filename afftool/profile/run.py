@@ -97,7 +97,7 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list
             raise FailedError(failure) from error
         raise LoadError(
             f"{spec.fusion} failed while it ran: {failure.reason}",
-            hint="`afftool inspect` tells more about a module of your own",
+            hint=spec.fusion.hint_on(failure.message) or "`afftool inspect` tells more about a module of your own",
         ) from error
 
 

@@ -69,7 +69,8 @@ def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     rows = _comparable([as_told(record) for record in records])
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
     judged = [quantity.name for quantity in QUANTITIES if quantity.better]
-    groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
+    rows["maps"] = objects([_maps(record.fusion) for record in records])
+    groups = rows.groupby([*ALIKE, "maps"], dropna=False, sort=False)[judged]
     low, high = groups.transform("min"), groups.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
     best = ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
@@ -101,11 +102,21 @@ def _flat(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list, tuple)) else value
 
 
+def _maps(fusion: str) -> str:
+    """What a fusion fuses, as far as rows that fuse other maps are not to be compared; two maps where nobody knows."""
+    try:
+        spec = FusionSpec.parse(fusion)
+    except AfftoolError:
+        return "2"
+    return str(spec.maps) if spec.uneven else str(spec.inputs)
+
+
 def _serving(fusion: str, baseline: str | None) -> str | None:
     """The text of the baseline that fuses the same maps; names that are not known here are taken as they are."""
     if baseline is None:
         return None
     try:
-        return baseline_of(FusionSpec.parse(fusion), FusionSpec.parse(baseline)).text
+        serving = baseline_of(FusionSpec.parse(fusion), FusionSpec.parse(baseline))
+        return serving.text if serving else None
     except AfftoolError:
         return baseline

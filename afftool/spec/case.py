@@ -55,10 +55,11 @@ class CaseSpec:
             raise SpecError(
                 f"{self.host} decides its own channels", hint="leave --channels out, or set the host's width"
             )
-        elif self.fusion.inputs != 2 or self.fusion.ndim != 2:
+        elif self.fusion.inputs != 2 or self.fusion.ndim != 2 or self.fusion.uneven:
+            alike = " of one shape" if self.fusion.uneven else ""
             raise SpecError(
-                f"{self.host} fuses two 2-dimensional maps at a time, not {self.fusion}",
-                hint="use --host module for other numbers of inputs and dimensions",
+                f"{self.host} fuses two 2-dimensional maps{alike} at a time, not {self.fusion}",
+                hint="use --host module for other numbers of inputs and dimensions, and for maps that differ",
             )
         else:
             self._check_host()
@@ -79,6 +80,7 @@ class CaseSpec:
         if self.channels is None or self.channels < 1:
             raise SpecError("the bare fusion needs channels", hint="for example --channels 64")
         if self.fusion.grammar is None:
+            self._check_maps(self.channels)
             return
         grammar = self.fusion.grammar
         if grammar.attends:
@@ -88,6 +90,25 @@ class CaseSpec:
             for extent in self.size:
                 positions *= extent
             grammar.check_batch_statistics(self.batch, positions)
+
+    def _check_maps(self, channels: int) -> None:
+        """One of the maps has the case's own channels and size, or a record would say what no map is."""
+        shapes = self.fusion.map_shapes(channels, self.size)
+        if (channels, *self.size) in shapes:
+            return
+        width, *extents = shapes[0]
+        raise SpecError(
+            f"no map of {self.fusion} has {channels} channels and the size {show_size(self.size)}",
+            hint=f"say those of one of its maps, as --channels {width} --size {show_size(extents)}; or write c and s "
+            "for the case's own channels and size, as maps=c@s+2c@s/2",
+        )
+
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of its inputs: `(N, C, *S)` of each map of the bare fusion, or of a host's one batch of images."""
+        if self.host != MODULE:
+            return ((self.batch, 3, *self.size),)
+        assert self.channels is not None
+        return tuple((self.batch, *shape) for shape in self.fusion.map_shapes(self.channels, self.size))
 
     def fields(self) -> dict[str, Any]:
         """Every field in plain form, as it is hashed and sent to other processes; `from_fields` reads it back."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from functools import cached_property
+from typing import Any, Literal, get_type_hints
 
 from afftool import catalog
 from afftool.errors import SpecError
-from afftool.registry import entry_points, unknown
+from afftool.registry import entry_points, module_form, unknown
+from afftool.spec.formula import check_formulas
 from afftool.spec.grammar import Grammar, Scale
+from afftool.spec.maps import MapText, read_maps
 from afftool.spec.text import name_and_options, read_setting, show, unknown_key, write_text
+
+Call = Literal["each", "list"]
+"""How a module is given its maps: one argument each, or all in one list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +33,22 @@ class FusionSpec:
         ndim = dict(self.options).get("ndim", "2")
         if ndim not in ("1", "2", "3"):
             raise SpecError(f"ndim={ndim} is not allowed", hint="maps have 1, 2 or 3 spatial dimensions")
+        for key, value in self.options:
+            check_formulas(key, value)
+        told = self._told_inputs
+        if told is not None and not 1 <= told <= MOST_INPUTS:
+            raise SpecError(f"inputs={told} is not allowed", hint=f"a fusion is given 1 to {MOST_INPUTS} maps")
+        if told is not None and self.maps is not None and told != len(self.maps):
+            raise SpecError(
+                f"{self.text} tells {len(self.maps)} maps and inputs={told}", hint="leave inputs out: maps says it"
+            )
 
     @classmethod
     def parse(cls, text: str) -> FusionSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
         name, options = name_and_options(text, "fusion", catalog.FUSIONS)
         if ":" in name:
+            name = module_form(name)
             return cls(name=name, target=name, options=tuple(sorted(options.items())))
         if name not in catalog.FUSIONS:
             added = entry_points("afftool.fusions")
@@ -79,8 +96,71 @@ class FusionSpec:
 
     @property
     def inputs(self) -> int:
-        """How many feature maps it fuses; a module of the user's own takes two."""
-        return self.grammar.inputs if self.grammar else 2
+        """How many feature maps it fuses; a module of the user's own takes two where its text says nothing else."""
+        if self.grammar:
+            return self.grammar.inputs
+        return len(self.maps) if self.maps else self._told_inputs or 2
+
+    @property
+    def tells_inputs(self) -> bool:
+        """Whether the text of a module of the user's own says how many maps it takes."""
+        return self.maps is not None or self._told_inputs is not None
+
+    @cached_property
+    def maps(self) -> tuple[MapText, ...] | None:
+        """The maps that a module of the user's own is given, where its text tells them."""
+        return read_maps(dict(self.options).get("maps", ""))
+
+    @property
+    def call(self) -> Call | None:
+        """How a module of the user's own is given its maps, where its text says so."""
+        told = dict(self.options).get("call")
+        return "each" if told == "each" else "list" if told == "list" else None
+
+    def map_shapes(self, channels: int, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """`(channels, *size)` of each map it fuses, in a case of these channels and this size. Raises `SpecError`."""
+        if self.maps is None:
+            return ((channels, *size),) * self.inputs
+        return tuple(one.shape(channels, size) for one in self.maps)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the maps it fuses differ in channels or size, so that nothing else can fuse them for comparison."""
+        return len(set(self.maps or ())) > 1
+
+    def hint_on(self, failure: str) -> str | None:
+        """What to tell of its maps where its forward fails with these words of torch's or Python's, if that may be why.
+
+        None for what is no module of the user's own.
+        """
+        if self.target is None:
+            return None
+        if _NO_LIST.search(failure):
+            return f"if it takes one map and no list of them, say {self.with_settings(inputs=1)}"
+        if self.maps is None and _NO_FIT.search(failure):
+            return (
+                "if its maps differ in channels or size, tell them, as --fusion "
+                f"{self.with_settings(maps='c@s+2c@s/2')} (c channels at size s, 2c at half "
+                "of it); a host fuses maps of one shape only"
+            )
+        return None
+
+    @property
+    def _told_inputs(self) -> int | None:
+        """The key `inputs`; another value than a whole number is a module's own affair."""
+        told = dict(self.options).get("inputs", "")
+        return int(told) if told.isdecimal() else None
+
+
+MOST_INPUTS = 64
+_NO_LIST = re.compile(
+    r"'(list|tuple)' object|not (list|tuple)\b|(list|tuple) indices|\(list,|found type list", re.IGNORECASE
+)
+_NO_FIT = re.compile(
+    r"expected input\b|must match the (existing )?size|cannot be multiplied|sizes of tensors must match|"
+    r"normalized_shape|expected .* channels|running_mean should contain|is invalid for input of size|shape mismatch",
+    re.IGNORECASE,
+)
 
 
 def _read_scales(value: str) -> tuple[Scale, ...]:

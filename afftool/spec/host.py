@@ -8,7 +8,7 @@ from typing import Any
 
 from afftool import catalog
 from afftool.errors import SpecError
-from afftool.registry import unknown
+from afftool.registry import module_form, unknown
 from afftool.spec.text import name_and_options, read_number, show, unknown_key, write_text
 
 
@@ -26,7 +26,7 @@ class HostSpec:
         name, given = name_and_options(text, "host", catalog.HOSTS)
         if ":" not in name and name not in catalog.HOSTS:
             raise unknown("host", name, catalog.HOSTS)
-        return cls._of(name, given)
+        return cls._of(module_form(name) if ":" in name else name, given)
 
     @classmethod
     def _of(cls, name: str, given: Mapping[str, str]) -> HostSpec:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from afftool import catalog
-from afftool.errors import AfftoolError, SpecError
+from afftool.errors import AfftoolError, SpecError, UnknownName
 from afftool.record import Record
 from afftool.registry import check_names, entry_points
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
@@ -106,7 +106,12 @@ def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
         names += [*catalog.FUSIONS, *entry_points("afftool.fusions")] if text == "all" else [text]
     if not names:
         raise SpecError("no fusion was named", hint="for example --fusion iaff; `afftool list fusions` shows them")
-    return list(dict.fromkeys(FusionSpec.parse(name) for name in names))
+    try:
+        return list(dict.fromkeys(FusionSpec.parse(name) for name in names))
+    except UnknownName as error:
+        if any(".py:" in name for name in names):
+            error.hint = f"{error.hint}; a comma ends a name, so the path of a file cannot hold one"
+        raise
 
 
 def parse_baseline(text: str | None) -> FusionSpec | None:
@@ -114,20 +119,40 @@ def parse_baseline(text: str | None) -> FusionSpec | None:
     return None if text is None or text == "none" else FusionSpec.parse(text)
 
 
-def baseline_of(fusion: FusionSpec, baseline: FusionSpec) -> FusionSpec:
-    """The baseline that fuses the same maps as `fusion`: as many inputs, of as many dimensions."""
+def baseline_of(fusion: FusionSpec, baseline: FusionSpec) -> FusionSpec | None:
+    """The baseline that fuses the same maps as `fusion`: as many, of as many dimensions; None where it cannot.
+
+    Maps of unequal shapes are fused by nothing but what is told the same ones. A baseline of the user's own takes as
+    many maps as its text says.
+    """
+    if fusion.uneven or baseline.uneven:
+        return baseline if fusion.maps == baseline.maps and fusion.ndim == baseline.ndim else None
     if fusion.ndim == baseline.ndim and fusion.inputs == baseline.inputs:
         return baseline
+    if baseline.grammar is None and fusion.inputs != baseline.inputs:
+        return None
     try:
         return baseline.with_settings(ndim=fusion.ndim, **({"inputs": fusion.inputs} if baseline.grammar else {}))
     except SpecError:
-        return baseline
+        return None
+
+
+def without_baseline(fusions: Iterable[FusionSpec], baseline: FusionSpec | None) -> list[str]:
+    """A line for each fusion that has maps which the baseline does not fuse, so that it is compared with nothing."""
+    if baseline is None:
+        return []
+    alone = [fusion for fusion in dict.fromkeys(fusions) if baseline_of(fusion, baseline) is None]
+    return [
+        f"{fusion} has no baseline: {baseline} cannot fuse its {fusion.inputs} map{'' if fusion.inputs == 1 else 's'}"
+        f"{' of unequal shapes' if fusion.uneven else ''}"
+        for fusion in alone
+    ]
 
 
 def _with_baselines(fusions: Sequence[FusionSpec], baseline: FusionSpec | None) -> list[FusionSpec]:
     """The baselines that serve these fusions, then the fusions, each once."""
     serving = [] if baseline is None else [baseline_of(fusion, baseline) for fusion in fusions]
-    return list(dict.fromkeys([*serving, *fusions]))
+    return list(dict.fromkeys([*filter(None, serving), *fusions]))
 
 
 def _skip(fusion: FusionSpec, host: HostSpec, size: str, asked: dict[str, Any], error: AfftoolError) -> Record:

@@ -20,6 +20,12 @@ def name_and_options(text: str, kind: str, known: Container[str]) -> tuple[str, 
     options = read_options(rest, text, kind)
     if not name.strip(":"):
         raise SpecError(f"empty {kind} name in {text!r}", hint=f"`afftool list` shows every {kind}")
+    if ":" not in name and (name.endswith(".py") or "/" in name):
+        file = name if name.endswith(".py") else f"{name}.py"
+        raise SpecError(
+            f"{name!r} names a file, and nothing in it",
+            hint=f"name what makes the {kind}, as {file}:Name; a path holds no comma and no colon",
+        )
     return name, options
 
 
@@ -29,7 +35,10 @@ def read_options(parts: Iterable[str], text: str, kind: str) -> dict[str, str]:
     for part in parts:
         key, equals, value = part.partition("=")
         if not (key and equals and value):
-            raise SpecError(f"{part!r} in {text!r} is not key=value", hint=f"a {kind} is written name[:key=value]...")
+            hint = f"a {kind} is written name[:key=value]..."
+            if ".py" in text:
+                hint = f"a {kind} of a file is written path/file.py:Class[:key=value]..., and its path holds no colon"
+            raise SpecError(f"{part!r} in {text!r} is not key=value", hint=hint)
         if key in options:
             raise SpecError(f"{key!r} is given twice in {text!r}", hint="keep one of them")
         options[key] = value
@@ -91,8 +100,22 @@ def show(value: object) -> str:
 
 
 def split_list(texts: Iterable[str] | None) -> list[str]:
-    """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c; or not."""
-    return [part.strip() for text in texts or () for part in text.split(",") if part.strip()]
+    """Split options that may be given many times, or comma separated, or both: `["a,b", "c"]` -> a, b, c; or not.
+
+    A comma within brackets belongs to a value: `fpn:Neck:widths=[64,128]` is one.
+    """
+    return [part.strip() for text in texts or () for part in _split(text) if part.strip()]
+
+
+def _split(text: str) -> list[str]:
+    parts, depth = [""], 0
+    for letter in text:
+        depth = max(0, depth + (letter in "([{") - (letter in ")]}"))
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return text.split(",") if depth else parts  # a bracket that is never closed groups nothing
 
 
 def parse_size(text: str, ndim: int) -> tuple[int, ...]:

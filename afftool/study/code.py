@@ -107,7 +107,7 @@ def _closure(targets: Iterable[str], *, installed: bool) -> list[OwnModule]:
     waiting = []
     for target in targets:
         registry.load(target)
-        named.add(target.partition(":")[0].partition(".")[0])
+        named.add(registry.top_level(target))
     waiting += sorted(named)
     while waiting:
         name = waiting.pop()
@@ -172,7 +172,7 @@ def _unknown(
 ) -> tuple[str, ...]:
     """What may have shaped the targets and is in no hash."""
     names = {module.name for module in modules}
-    tops = {target.partition(":")[0].partition(".")[0] for target in targets}
+    tops = set(map(registry.top_level, targets))
     lacking = [f"the code of {top}, which is in no file" for top in sorted(tops - names - {*_COVERED})]
     for name in sorted(set(imported) - names - {*_COVERED, *sys.stdlib_module_names} - {*_distributions()}):
         if name in sys.modules:

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from afftool.registry import top_level
+
 AFFTOOL = Path(__file__).parents[1]
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
 _SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "/usr/share")))
@@ -55,7 +57,7 @@ def heard(module: str) -> Heard:
 def watched(targets: Collection[str] = ()) -> Iterator[None]:
     """Hear what the user's own modules open in the block; those of `targets` also where they are installed."""
     _install()
-    _watched.append(frozenset(target.partition(":")[0].partition(".")[0] for target in targets))
+    _watched.append(frozenset(map(top_level, targets)))
     try:
         yield
     finally:

@@ -139,7 +139,7 @@ class Broken(nn.Module):
         raise ValueError("no such width")
 
 class Needs(nn.Module):
-    def __init__(self, dim):
+    def __init__(self, level):
         super().__init__()
 
 def make(channels, ndim=2):
@@ -183,6 +183,7 @@ def test_a_module_of_the_users_own_is_found_from_the_current_directory_and_given
         ("own_gates:Gate:wdth=8", UnknownKey, "takes no key 'wdth'"),
         ("own_gates:Broken", LoadError, "no such width"),
         ("own_gates:Needs", LoadError, "channels, reduction and ndim are given where the signature names them"),
+        ("own_gates:Needs", LoadError, "`own_gates:Needs:level={channels}`"),
         ("own_gates:number", LoadError, "not a class"),
         ("own_syntax:Gate", LoadError, "SyntaxError"),
         ("own_import:Gate", LoadError, "install 'surely_not_installed'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from afftool import registry
+from afftool.registry import module_form
 from afftool.study.code import Origin, code_of, origin_of, own_modules
 from afftool.study.opened import watched
 
@@ -56,6 +57,17 @@ def test_every_file_of_a_package_counts_and_what_is_installed_does_not(folder: P
 
 def test_the_catalogs_own_have_no_code(folder: Path) -> None:
     assert code_of(None, None) == ""
+
+
+def test_the_code_of_a_file_outside_of_the_current_directory_is_that_files(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (tmp_path / "above_gates.py").write_text("Gate = None\n")
+    target = module_form("../above_gates.py:Gate")
+    (module,) = own_modules([target])
+    assert module.files == (tmp_path / "above_gates.py",)
+    assert len(code_of(target)) == 16
 
 
 def built(folder: Path, target: str, **sources: str) -> Origin:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -127,14 +128,13 @@ def demand(record: Record) -> Demand | None:
 
 def _outside_bytes(record: Record) -> int:
     """What goes in and comes out: the maps of a bare fusion, the images of a host; in training gradients too."""
-    positions = record.batch
-    for extent in (record.depth, record.height, record.width):
-        positions *= extent or 1
+    size = tuple(extent for extent in (record.depth, record.height, record.width) if extent is not None)
+    batch = record.batch * BYTES[record.dtype]
     if record.host != MODULE.text or record.channels is None:
-        return positions * 3 * BYTES[record.dtype]
-    one = positions * record.channels * BYTES[record.dtype]
-    maps = FusionSpec.parse(record.fusion).inputs + 1
-    return one * maps * (2 if record.mode == "train" else 1)
+        return batch * 3 * math.prod(size)
+    maps = FusionSpec.parse(record.fusion).map_shapes(record.channels, size)
+    one = math.prod((record.channels, *size))  # what comes out
+    return batch * (sum(map(math.prod, maps)) + one) * (2 if record.mode == "train" else 1)
 
 
 def bound(work: Demand, dtype: str, ceilings: Ceilings, latency_ms: float | None = None) -> Bound:

@@ -39,7 +39,9 @@ def count(spec: CaseSpec) -> CostReading:
         case = build_on_meta(spec) if device == "meta" else build_case(dataclasses.replace(spec, device=device))
         return case.module, case.inputs
 
-    return _count(fresh, mode=spec.mode, input_gradients=spec.host == MODULE, what=str(spec.fusion))
+    return _count(
+        fresh, mode=spec.mode, input_gradients=spec.host == MODULE, what=str(spec.fusion), hint_on=spec.fusion.hint_on
+    )
 
 
 def count_module(
@@ -60,7 +62,14 @@ def count_module(
     return _count(fresh, mode=mode, input_gradients=input_gradients, what=type(original).__name__)
 
 
-def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, what: str) -> CostReading:
+def _count(
+    fresh: Callable[[str], Copy],
+    *,
+    mode: Mode,
+    input_gradients: bool,
+    what: str,
+    hint_on: Callable[[str], str | None] = lambda failure: None,
+) -> CostReading:
     with _undisturbed():
         try:
             return _count_on("meta", fresh, mode, input_gradients)
@@ -75,7 +84,7 @@ def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, w
             except (Exception, SystemExit) as error:
                 raise LoadError(
                     f"{what} cannot be counted, its forward fails: {type(error).__name__}: {error}",
-                    hint="call it on inputs of these shapes yourself to see the whole traceback",
+                    hint=hint_on(str(error)) or "call it on inputs of these shapes yourself to see the whole traceback",
                 ) from error
 
 
