@@ -15,6 +15,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from afftool import global_state
 from afftool.errors import LoadError, UnknownName
 
 
@@ -57,7 +58,7 @@ def load(path: str) -> Any:
     """
     module_name, _, attribute = path.partition(":")
     try:
-        with _current_directory_importable():
+        with global_state.kept(path, "on import"), _current_directory_importable():
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
