@@ -128,7 +128,7 @@ def _autograds() -> Iterator[Setting]:
     for device in ("cpu", "cuda"):
         yield Setting(
             f"autocast on {device}",
-            lambda device=device: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
+            partial(_autocast, torch, device),
             partial(_set_autocast, torch, device),
             lambda both: f"to {_word(both[1])}" if both[0] else "off",
         )
@@ -142,6 +142,10 @@ _GUARDS: list[Any] = []
 def _set_inference(torch: Any, on: bool) -> None:
     _GUARDS.append(guard := torch._C._InferenceMode(on))
     guard.__enter__()
+
+
+def _autocast(torch: Any, device: str) -> tuple[bool, Any]:
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
 def _set_autocast(torch: Any, device: str, both: tuple[bool, Any]) -> None:

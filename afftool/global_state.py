@@ -11,7 +11,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
@@ -21,20 +21,24 @@ When = Literal["on import", "when it was built", "while it ran"]
 
 _SET: dict[str, dict[str, str]] = {}
 """By whose it is: what was set."""
+_UNKEPT: set[str] = set()
+"""Those that set something while they ran."""
 
 
 @contextmanager
-def kept(target: str | None, when: When) -> Iterator[None]:
-    """Leave the process as it was, whatever code of `target` (`pkg.mod:Name`) does to it, and remember what it did.
+def kept(targets: str | Collection[str], when: When) -> Iterator[None]:
+    """Leave the process as it was, whatever code of the `targets` (`pkg.mod:Name`) does to it, and remember what.
 
     An import leaves every random generator as it was. A constructor may draw: of torch's, which whoever builds forks,
-    only a new seed is taken back. Nothing is done for what is our own (`afftool...`, or None).
+    only a new seed is taken back. Nothing is done where there are none, or they are our own (`afftool...`).
     """
-    if target is None or target.startswith("afftool."):
+    owners = [targets] if isinstance(targets, str) else targets
+    foreign = [target for target in owners if not target.startswith("afftool.")]
+    if not foreign:
         yield
         return
     if when == "on import":
-        _load_torch(target)
+        _load_torch(foreign[0])
     before = [(setting, setting.read()) for setting in (torchs() if when == "while it ran" else settings())]
     states = [(setting, setting.read()) for setting in generators()]
     seed = torch_seed()
@@ -42,8 +46,11 @@ def kept(target: str | None, when: When) -> Iterator[None]:
         yield
     finally:
         found = _put_back(before) | _random_put_back(states, seed, when)
-        for name, said in found.items():
-            _SET.setdefault(_owner(target, when), {}).setdefault(name, f"{said}, {when}")
+        for target in foreign:
+            for name, said in found.items():
+                _SET.setdefault(_owner(target, when), {}).setdefault(name, f"{said}, {when}")
+            if found and when == "while it ran":
+                _UNKEPT.add(target)
 
 
 def set_by(*targets: str | None) -> dict[str, str] | None:
@@ -53,6 +60,11 @@ def set_by(*targets: str | None) -> dict[str, str] | None:
         for owner in (_owner(target, "on import"), target) if target else ():
             found |= _SET.get(owner, {})
     return found or None
+
+
+def runs_unkept(targets: Collection[str]) -> bool:
+    """Whether a forward or backward pass of one of these targets has set something: it will again."""
+    return not _UNKEPT.isdisjoint(targets)
 
 
 def sentence(targets: Sequence[str | None], found: dict[str, str]) -> str:

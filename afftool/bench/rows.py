@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from afftool import stats
 from afftool.errors import AfftoolError
 from afftool.failure import Failure
+from afftool.global_state import set_by
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.spec.sweep import baseline_of
@@ -60,6 +61,17 @@ def blank(spec: CaseSpec, backend: str | None = None) -> Record:
     return Record(**spec.stored(), scenario=spec.host.scenario, identity=spec.identity, backend=backend)
 
 
+def with_global_state(spec: CaseSpec, record: Record) -> Record:
+    """The record with what the case's own files have set for the whole process, here or where it was read."""
+    found = {**(record.global_state or {}), **(set_by(*spec.own_targets) or {})}
+    return replace(record, global_state=found or None)
+
+
+def lacking(record: Record, what: str | None) -> Record:
+    """The record with one more thing that is missing in it, if it is."""
+    return replace(record, reason="; ".join(filter(None, [record.reason, what])) or None)
+
+
 @dataclass
 class Row:
     """A case under a backend on its way to a record: what is known so far, and an entrant while it can be timed.
@@ -102,7 +114,7 @@ class Row:
     def fail(self, error: BaseException) -> None:
         """Note the status and the reason that an error means."""
         failure = Failure.of(error)
-        self.record = replace(self.record, status=failure.status, reason=failure.reason)
+        self.record = with_global_state(self.spec, replace(self.record, status=failure.status, reason=failure.reason))
 
     def close(self) -> None:
         """Let go of the case."""

@@ -108,6 +108,8 @@ def ablate(
         command = shlex.join(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
             ablation = begin(spec, opened, conditions, device=where, shard=part, fresh=fresh, command=command)
+            for warning in ablation.plan.warnings:
+                console.note(f"warning: {warning}")
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

@@ -32,6 +32,8 @@ class Subject:
     inputs: int = 2
     known: bool = False
     """Whether it is of our own grammar, so that its branches have known names."""
+    targets: tuple[str, ...] = ()
+    """The object of the user's own that it is, `pkg.mod:Name`, if it is one."""
 
     def module(self, *, training: bool = False, seed: int = SEED) -> nn.Module:
         """A fresh module on the CPU, its initialisation drawn from `seed`: built again, since not all can be copied."""
@@ -109,4 +111,5 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         batch=batch,
         inputs=fusion.inputs,
         known=fusion.grammar is not None,
+        targets=(fusion.target,) if fusion.target else (),
     )

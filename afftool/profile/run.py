@@ -11,6 +11,7 @@ from typing import Any
 from afftool.errors import AfftoolError, LoadError
 from afftool.failure import FailedError, Failure
 from afftool.formats import write
+from afftool.global_state import kept, sentence, set_by
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
 from afftool.profile.operators import kernels, modules, operators
@@ -67,7 +68,10 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
     from afftool.profile.capture import capture
 
     try:
-        return capture(build_case(spec), backend, path, steps=steps)
+        with kept(spec.own_targets, "while it ran"):
+            notes = capture(build_case(spec), backend, path, steps=steps)
+        changed = set_by(*spec.own_targets)
+        return [*notes, f"{sentence(spec.own_targets, changed)}."] if changed else notes
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

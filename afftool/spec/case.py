@@ -89,6 +89,11 @@ class CaseSpec:
                 positions *= extent
             grammar.check_batch_statistics(self.batch, positions)
 
+    @property
+    def own_targets(self) -> tuple[str, ...]:
+        """The objects of the user's own that it is built of, `pkg.mod:Name` each; none where all is ours."""
+        return tuple(target for target in (self.fusion.target, self.host.target) if target)
+
     def fields(self) -> dict[str, Any]:
         """Every field in plain form, as it is hashed and sent to other processes; `from_fields` reads it back."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -153,7 +153,7 @@ class StoredPlan(Plain):
     """What a report needs of a study besides its cells' records: all of the plan but the images.
 
     `study` is TOML, `cells` are (variant, seed, identity), `size` is height and width, `note` is what the data's source
-    had to assume.
+    had to assume, and what no gradient reaches.
     """
 
     study: str

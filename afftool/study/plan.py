@@ -14,12 +14,14 @@ from afftool import catalog, registry
 from afftool.data import load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool.global_state import kept, sentence, set_by
 from afftool.measure.cost.count import count
 from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
 from afftool.study.code import code_of
+from afftool.study.gradients import unreached
 from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.recipe import Recipe
 from afftool.study.spec import StudySpec, Variant
@@ -57,7 +59,8 @@ class Conditions:
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
 
-    `note` is what the data's source had to assume.
+    `note` is what the data's source had to assume, `warnings` what else there is to know before anything is trained:
+    what no gradient reaches, and files that change the whole process.
     """
 
     study: StudySpec
@@ -66,6 +69,7 @@ class Plan:
     data: Arrays
     citation: str = ""
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
@@ -79,7 +83,7 @@ class Plan:
             classes=self.data.classes,
             task=self.data.task,
             citation=self.citation,
-            note=self.note,
+            note=" ".join(filter(None, [self.note, *self.warnings])),
         )
 
 
@@ -87,7 +91,7 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     """Read the data, build and try every variant once, and check budgets.
 
     Raises `DataError` for the data, `SpecError` for a batch or a budget that cannot be, `ShapeError` or `LoadError`
-    for a module that fails on this data.
+    for a module that fails on this data or that no gradient passes.
     """
     for module in ("scipy", "torchmetrics"):
         need(module, "ablate")
@@ -100,8 +104,8 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
     # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
     # would otherwise be found after hours.
     tried = {v.name: _try(study, v, data, sample) for v in study.variants}
-    facts = {name: found for name, (found, _) in tried.items()}
-    _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
+    facts = {name: found for name, (found, _, _) in tried.items()}
+    _check_same_start(facts, {name: start for name, (_, start, _) in tried.items()})
     if not any(fact.fuses for fact in facts.values()):
         raise SpecError(
             f"no variant's fusion is ever run in {study.host}, so none can differ from another",
@@ -115,7 +119,16 @@ def plan(study: StudySpec, conditions: Conditions) -> Plan:
         for variant in study.variants
     )
     _refuse_twins(cells)
-    return Plan(study=study, cells=cells, facts=facts, data=data, citation=splits.citation, note=splits.note)
+    warnings = [warning for _, _, warning in tried.values() if warning] + _global_state(study)
+    return Plan(
+        study=study,
+        cells=cells,
+        facts=facts,
+        data=data,
+        citation=splits.citation,
+        note=splits.note,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
 
 
 def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
@@ -181,8 +194,22 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     return "segment" if output.ndim == 4 else "classify"
 
 
-def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start]:
+def _global_state(study: StudySpec) -> list[str]:
+    """What files of the user's set for the whole process while the variants were tried, once a file."""
+    targets = dict.fromkeys(t for v in study.variants for t in (v.fusion_spec.target, study.host_of(v).target) if t)
+    return [f"{sentence([target], found)}." for target in targets if (found := set_by(target))]
+
+
+def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start, str | None]:
     host = with_classes(study.host_of(variant), data.classes)
+    targets = [target for target in (variant.fusion_spec.target, host.target) if target]
+    with kept(targets, "while it ran"):
+        return _try_in(host, study, variant, data, sample)
+
+
+def _try_in(
+    host: HostSpec, study: StudySpec, variant: Variant, data: Arrays, sample: Tensor
+) -> tuple[Facts, Start, str | None]:
     network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init)
     start = network.host_start()
     output, fused = probe(network, sample)
@@ -191,8 +218,9 @@ def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tu
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
             hint="let the host take `classes`, or leave its `classes` key out",
         )
+    warning = unreached(network, sample)
     macs = _macs(network, variant, host, data)
-    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start
+    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start, warning
 
 
 def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -> None:
