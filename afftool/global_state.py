@@ -11,7 +11,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ def runs_unkept(targets: Collection[str]) -> bool:
     return not _UNKEPT.isdisjoint(targets)
 
 
-def sentence(targets: Sequence[str | None], found: dict[str, str]) -> str:
+def sentence(targets: Sequence[str | None], found: Mapping[str, str]) -> str:
     """What `set_by` found, in words."""
     said = "; ".join(f"{name}: {what}" for name, what in found.items())
     names = " and ".join(dict.fromkeys(target for target in targets if target))

@@ -251,7 +251,7 @@ def _global_state(records: Sequence[Record], keys: Keys) -> Table | None:
         Column("global_state", "what it sets", get=lambda item: item[0]),
         Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
     )
-    note = "A file of your own set this for all that runs in its process; no row, its own included, was measured so."
+    note = "A file of your own sets this for all that runs in its process; no other row ran under it."
     return Table.of("Set for the whole process, and put back", found.items(), columns, note) if found else None
 
 

@@ -53,13 +53,8 @@ def _of_fusions(network: Network, calls: dict[str, _Call]) -> Iterator[str]:
         dead = [f"{place}.{name}" for name, edge in own.items() if edge not in seen]
         asked = sum(edge is not None for edge in call.wanted)
         if (asked or own) and len(ignored) == asked and len(dead) == len(own):
-            whose = (
-                "neither its parameters nor its inputs"
-                if own and asked
-                else "none of its inputs"
-                if asked
-                else "none of its parameters"
-            )
+            held = [what for what, some in (("parameters", own), ("inputs", asked)) if some]
+            whose = "neither its parameters nor its inputs" if len(held) > 1 else f"none of its {held[0]}"
             raise LoadError(
                 f"no gradient passes {network.fusion} in {network.host} (at {place}): {whose} get one",
                 hint=f"nothing before it would be trained through it. {CUT_BY}",
