@@ -1,4 +1,4 @@
-"""Modules of the user's own that no gradient passes, or that change the process: said, and nobody else's numbers move."""
+"""Modules of the user's own that no gradient passes, or that change the process: said, and no other row moves."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class Stops(Plain):
         torch.set_grad_enabled(False)
         return out
 """
-GLOBAL = "import torch\ntorch.set_num_threads(1)\ntorch.set_grad_enabled(False)\ntorch.manual_seed(0)\n"
+GLOBAL = "import torch\ntorch.set_num_threads(1)\ntorch.set_grad_enabled(False)\ntorch.manual_seed(7)\n"
 NO_GRADIENT = "no gradient passes: its output is cut from autograd, and neither its parameters nor its inputs get one"
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_changes_the_process_changes_no_number_of_another_row_and_is
     assert beside["aff"].global_state is None
     assert beside["Plain"].global_state == {
         "grad mode": "off instead of on, on import",
-        "torch's random numbers": "seeded with 0, on import",
+        "torch's random numbers": "seeded with 7, on import",
     }
     own = rows("bench_own:Plain")["Plain"]
     assert (beside["Plain"].peak_bytes, beside["Plain"].backward_macs) == (own.peak_bytes, own.backward_macs)
@@ -142,4 +142,5 @@ def test_what_files_set_is_one_line_a_file_below_the_results() -> None:
     run = bench_run()
     changed = tuple(replace(r, global_state={"grad mode": "off instead of on, on import"}) for r in run.records)
     (table,) = (t for t in caveats(replace(run, records=changed)) if "whole process" in t.title)
-    assert [tuple(row)[0][1] for row in table.shown_rows()] == ["grad mode: off instead of on, on import"]
+    ((what, *_rest),) = ([text for _, text, _ in row] for row in table.shown_rows())
+    assert what == "grad mode: off instead of on, on import"
