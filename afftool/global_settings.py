@@ -93,6 +93,15 @@ def torch_seed() -> int | None:
     return torch.initial_seed() if torch is not None else None
 
 
+def mark_torch_seed() -> int | None:
+    """Seed torch's generator with a number that no file would, so that any seed of a file's own shows; that number."""
+    torch = sys.modules.get("torch")
+    return torch.default_generator.manual_seed(_NOBODYS_SEED).initial_seed() if torch is not None else None
+
+
+_NOBODYS_SEED = 6_028_318_530_717_958
+
+
 def _numpy_state(generator: Any) -> tuple[Any, ...]:
     kind, keys, *rest = generator.get_state()
     return (kind, tuple(keys.tolist()), *rest)  # an array would be compared element by element

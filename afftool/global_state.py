@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from afftool.global_settings import Setting, generators, settings, torch_seed, torchs
+from afftool.global_settings import Setting, generators, mark_torch_seed, settings, torch_seed, torchs
 
 When = Literal["on import", "when it was built", "while it ran"]
 
@@ -41,7 +41,7 @@ def kept(targets: str | Collection[str], when: When) -> Iterator[None]:
         _load_torch(foreign[0])
     before = [(setting, setting.read()) for setting in (torchs() if when == "while it ran" else settings())]
     states = [(setting, setting.read()) for setting in generators()]
-    seed = torch_seed()
+    seed = mark_torch_seed() if when == "on import" else torch_seed()
     try:
         yield
     finally:
@@ -111,12 +111,12 @@ def _random_put_back(states: Sequence[tuple[Setting, Any]], seed: int | None, wh
     found: dict[str, str] = {}
     seeded = seed != torch_seed()
     for setting, state in states:
-        ours = setting.name.startswith("torch")
-        if setting.read() == state or (when != "on import" and ours and not seeded):
-            continue
-        if ours and seeded:
+        torchs_own, moved = setting.name.startswith("torch"), setting.read() != state
+        if torchs_own and seeded:
             found[setting.name] = f"seeded with {torch_seed()}"
-        elif not ours and when == "on import":
+        elif moved and not torchs_own and when == "on import":
             found[setting.name] = "drawn from or seeded"
-        setting.write(state)
+    for setting, state in states:
+        if seeded or when == "on import" or not setting.name.startswith("torch"):
+            setting.write(state)
     return found
