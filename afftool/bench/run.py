@@ -120,7 +120,7 @@ class _Bench:
             return record
         if cut := found.cut(input_gradients=spec.host == MODULE):
             return replace(record, status="failed", reason=Failure.of(Rejected(cut, hint=CUT_BY)).reason)
-        ignored = found.ignored_inputs if spec.host == MODULE else None
+        ignored = found.ignored_inputs if spec.host == MODULE else found.ignored_parameters
         return lacking(record, f"no gradient reaches {ignored}" if ignored else None)
 
     def _group(self, group: Group) -> Iterator[Record]:

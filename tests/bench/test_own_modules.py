@@ -12,7 +12,7 @@ from made_up_runs import bench_run
 from afftool.bench import Options, bench
 from afftool.record import Record
 from afftool.report.bench import caveats
-from afftool.spec import CaseSpec, FusionSpec
+from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 MODULES = """
 import torch
@@ -104,6 +104,16 @@ def test_an_input_that_gets_no_gradient_is_said_of_a_row_that_is_measured() -> N
     record = rows("bench_own:First")["First"]
     assert record.status == "ok"
     assert record.reason == "no gradient reaches y"
+
+
+def test_a_host_that_trains_past_a_fusion_says_what_gets_no_gradient() -> None:
+    host = {"host": HostSpec.parse("resnet:b=1"), "channels": None, "size": (16, 16), "batch": 2, "mode": "train"}
+    specs = [CaseSpec(fusion=FusionSpec.parse(f), **host) for f in ("add", "bench_own:NoGrad")]
+    plain, cut = bench(specs, Options(measures=("cost",), baseline=None))
+    assert plain.reason is None
+    assert cut.status == "ok"
+    assert "no gradient reaches" in str(cut.reason)
+    assert "parameters" in str(cut.reason)
 
 
 def test_inference_is_measured_whatever_autograd_sees() -> None:

@@ -69,6 +69,12 @@ class Reach:
         names = [name for name, got in zip(input_names(len(self.inputs)), self.inputs, strict=True) if not got]
         return " and ".join(names) if names and len(names) < len(self.inputs) else None
 
+    @property
+    def ignored_parameters(self) -> str | None:
+        """How many of the parameters that are to be trained no gradient reaches, and the first; None for none."""
+        dead = sorted(self.trainable - self.parameters)
+        return f"{len(dead)} of {len(self.trainable)} parameters, {dead[0]} among them" if dead else None
+
 
 def input_names(count: int) -> list[str]:
     """What the inputs of a fusion are called: x, y, input 3, ..."""
