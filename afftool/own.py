@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from afftool import global_state
 from afftool.errors import AfftoolError, LoadError, UnknownKey
 from afftool.registry import load
 
@@ -50,7 +51,8 @@ def build_own(
         if wanted and not (offer.keeps_default and default is not inspect.Parameter.empty):
             arguments.setdefault(key, offer.value)
     try:
-        module = make(*first, **arguments)
+        with global_state.kept(target, "when it was built"):
+            module = make(*first, **arguments)
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

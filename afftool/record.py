@@ -54,6 +54,9 @@ class Record(Plain):
     `bound` is what keeps this row from being faster on a calibrated machine, `least_ms` the time it cannot go below
     there, `least_share` that over `latency_ms`. `energy_j` is of one step, the device's idle power included.
     `launched_ops` are the operator calls of a step that move data, forward and backward.
+
+    `global_state` names what the row's own files set for the whole process when they were imported, built or run (grad
+    mode, threads, seeds, ...); it was put back each time, so that no other row ran under it.
     """
 
     fusion: str
@@ -139,6 +142,7 @@ class Record(Plain):
     energy_j: float | None = None
 
     error_vs_eager: float | None = None
+    global_state: dict[str, str] | None = None
     status: Status = "ok"
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)

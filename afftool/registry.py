@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from afftool import global_state
 from afftool.errors import LoadError, UnknownName
 
 
@@ -94,12 +95,13 @@ def load(path: str) -> Any:
     if file is not None and not file.is_file():
         raise LoadError(f"there is no file {file}", hint="a fusion or host of a file is written path/file.py:Name")
     try:
-        if file is None:
-            with _importable(os.getcwd(), *_own_root(module_name)):
-                module = importlib.import_module(module_name)
-        else:
-            module = _import_file(file)
-            module_name = module.__name__
+        with global_state.kept(path, "on import"):
+            if file is None:
+                with _importable(os.getcwd(), *_own_root(module_name)):
+                    module = importlib.import_module(module_name)
+            else:
+                module = _import_file(file)
+                module_name = module.__name__
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise LoadError(

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from afftool.backends.outputs import Outputs, uses_tf32
 from afftool.build import Case
 from afftool.copying import real_copy
+from afftool.errors import Rejected
 from afftool.spec import MODULE
 
 SPACER_BYTES = 2**20
@@ -107,6 +108,8 @@ class Workload:
     def run_backward(self) -> None:
         """Run backward from the last output, which it lets go of."""
         leaves, self.leaves = self.leaves, []
+        if not leaves:
+            raise Rejected("no gradient passes: its output is cut from autograd")
         if len(self.cotangents) != len(leaves):
             self.cotangents = _cotangents(leaves)
         torch.autograd.backward(leaves, self.cotangents)

@@ -13,13 +13,15 @@ from afftool.allocator import keep_freed_memory, name_of_allocator
 from afftool.backends import Prepared
 from afftool.backends.outputs import Outputs, compare
 from afftool.backends.workload import Workload, in_double, random_state_kept
+from afftool.bench.rows import lacking, with_global_state
 from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.failure import Failure
+from afftool.global_state import kept, runs_unkept
 from afftool.measure.memory.peak import measure as measure_memory
 from afftool.measure.memory.peak import observe as observe_memory
 from afftool.measure.time.caches import flusher
-from afftool.measure.time.contestant import Clock, Contestant, Timed
+from afftool.measure.time.contestant import Clock, Contestant, Sample, Timed
 from afftool.record import Cache, Record
 from afftool.registry import load
 
@@ -69,10 +71,10 @@ def enter(
         )
     if record.allocator == "system":
         record = replace(record, allocator=name_of_allocator())
-    with random_state_kept(case):
+    with kept(case.spec.own_targets, "while it ran"), random_state_kept(case):
         prepared, record = _prepare(case, record, measures)
         try:
-            record = _lacking(replace(record, **asdict(prepared.preparation)), prepared.lacks)
+            record = lacking(replace(record, **asdict(prepared.preparation)), prepared.lacks)
             if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
                 record = replace(record, error_vs_eager=eager.error_of(prepared))
             for name in measures:
@@ -83,7 +85,29 @@ def enter(
             with contextlib.suppress(Exception):  # the device it would wait for may be what failed: that is to be told
                 prepared.close()
             raise
-    return Entrant(Timed(prepared, clock, flush), record, prepared.close)
+    contestant: Contestant = Timed(prepared, clock, flush)
+    if runs_unkept(case.spec.own_targets):
+        contestant = _Kept(contestant, case.spec.own_targets)
+    return Entrant(contestant, with_global_state(case.spec, record), prepared.close)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A contestant whose steps set something for the whole process: its neighbours in the race see nothing of it."""
+
+    inner: Contestant
+    targets: tuple[str, ...]
+
+    def sample(self, steps: int) -> Sample:
+        with kept(self.targets, "while it ran"):
+            return self.inner.sample(steps)
+
+    def split(self, steps: int) -> Mapping[str, float]:
+        with kept(self.targets, "while it ran"):
+            return self.inner.split(steps)
+
+    def move(self) -> None:
+        self.inner.move()
 
 
 Measure = Callable[[Prepared, Case], Mapping[str, Any]]
@@ -97,12 +121,7 @@ def _read(name: str, measure: Measure, prepared: Prepared, case: Case, record: R
     except Unavailable as missing:
         if alone:
             raise
-        return _lacking(record, f"no {name}: {Failure.of(missing).reason}")
-
-
-def _lacking(record: Record, what: str | None) -> Record:
-    """The record with one more thing that is missing in it, if it is."""
-    return replace(record, reason="; ".join(filter(None, [record.reason, what])) or None)
+        return lacking(record, f"no {name}: {Failure.of(missing).reason}")
 
 
 def _prepare(case: Case, record: Record, measures: Collection[str]) -> tuple[Prepared, Record]:

@@ -12,6 +12,7 @@ from afftool import stats
 from afftool.allocator import name_of_allocator
 from afftool.errors import AfftoolError
 from afftool.failure import Failure
+from afftool.global_state import set_by
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.spec.sweep import baseline_of
@@ -61,6 +62,17 @@ class Group:
 def blank(spec: CaseSpec, backend: str | None = None) -> Record:
     """The record of a case under a backend, None for no backend, of which nothing has been found out."""
     return Record(**spec.stored(), scenario=spec.host.scenario, identity=spec.identity, backend=backend)
+
+
+def with_global_state(spec: CaseSpec, record: Record) -> Record:
+    """The record with what the case's own files have set for the whole process, here or where it was read."""
+    found = {**(record.global_state or {}), **(set_by(*spec.own_targets) or {})}
+    return replace(record, global_state=found or None)
+
+
+def lacking(record: Record, what: str | None) -> Record:
+    """The record with one more thing that is missing in it, if it is."""
+    return replace(record, reason="; ".join(filter(None, [record.reason, what])) or None)
 
 
 @dataclass
@@ -119,7 +131,7 @@ class Row:
         failure = Failure.of(error)
         if failure.kind and failure.hint is None:
             failure = replace(failure, hint=self.spec.fusion.hint_on(failure.message))
-        self.record = replace(self.record, status=failure.status, reason=failure.reason)
+        self.record = with_global_state(self.spec, replace(self.record, status=failure.status, reason=failure.reason))
 
     def close(self) -> None:
         """Let go of the case."""

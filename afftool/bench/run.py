@@ -20,19 +20,21 @@ from afftool.backends.compile import forget_compiled
 from afftool.backends.workload import devices_random_state_kept
 from afftool.bench.child import Isolated, Patience
 from afftool.bench.place import Here, Place
-from afftool.bench.rows import Group, Row, blank, by_setting, compare
+from afftool.bench.rows import Group, Row, blank, by_setting, compare, lacking, with_global_state
 from afftool.console import Follow, nobody
-from afftool.errors import LoadError, SpecError
-from afftool.failure import FailedError
-from afftool.measure.cost.count import count
+from afftool.errors import LoadError, Rejected, SpecError
+from afftool.failure import FailedError, Failure
+from afftool.global_state import kept
+from afftool.measure.cost.count import count, reached
 from afftool.measure.cost.own_formulas import own_formulas
+from afftool.measure.cost.reading import CUT_BY, Reach
 from afftool.measure.time.conditions import Disturbance, Watch, told
 from afftool.measure.time.contestant import Clock, Contestant
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
 from afftool.process import POSSIBLE
 from afftool.record import Record
-from afftool.spec import CaseSpec
+from afftool.spec import MODULE, CaseSpec
 from afftool.spec.options import Options
 
 HEAT_ROWS = 12
@@ -128,14 +130,28 @@ class _Bench:
             row = Row(spec, blank(spec))
             if "cost" in self.options.measures:
                 try:
-                    row.record = replace(row.record, **count(spec).fields)
+                    with kept(spec.own_targets, "while it ran"):
+                        reading = count(spec)
+                    row.record = self._reached(spec, replace(row.record, **reading.fields), reading.reached)
                 except (Exception, SystemExit) as error:
                     row.fail(error)
                     if self.backends and isinstance(error, LoadError):
                         # what runs neither on the meta device nor on the CPU may still run on this one
                         row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
-            self._counted[spec.identity] = row.record
+            elif spec.mode == "train":
+                with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):
+                    row.record = self._reached(spec, row.record, reached(spec))
+            self._counted[spec.identity] = with_global_state(spec, row.record)
         return self._counted[spec.identity]
+
+    def _reached(self, spec: CaseSpec, record: Record, found: Reach) -> Record:
+        """The record, failed where nothing can be trained, with what a gradient does not reach where only part can."""
+        if spec.mode != "train":
+            return record
+        if cut := found.cut(input_gradients=spec.host == MODULE):
+            return replace(record, status="failed", reason=Failure.of(Rejected(cut, hint=CUT_BY)).reason)
+        ignored = found.ignored_inputs if spec.host == MODULE else found.ignored_parameters
+        return lacking(record, f"no gradient reaches {ignored}" if ignored else None)
 
     def _group(self, group: Group) -> Iterator[Record]:
         """The group's rows, heat by heat.

@@ -123,6 +123,8 @@ def ablate(
             for note in ablation.plan.adapted:
                 console.note(note)
             say_assumptions()
+            for warning in ablation.plan.warnings:
+                console.note(f"warning: {warning}")
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs)

@@ -10,6 +10,7 @@ from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
 from afftool.errors import LoadError, SpecError
+from afftool.global_state import sentence, set_by
 from afftool.spec import CaseSpec, FusionSpec, parse_size, show_size
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def inspect(
         _print(report, found)
     output.write(report)
     output.tell()
+    if changed := set_by(fusion.target):
+        console.note(f"warning: {sentence([fusion.target], changed)}")
     for finding in found:
         if finding.check == "output" and finding.measured.get("runs") is False:
             raise LoadError(f"{fusion.text} cannot be inspected: {finding.what}", hint=finding.do)

@@ -31,6 +31,7 @@ from afftool.gate.side import (
 )
 from afftool.gate.times import Result, compete, ratio_apart
 from afftool.gate.worktree import find_repository, plan_here, plan_worktree, targets
+from afftool.global_state import sentence
 from afftool.record import Environment
 from afftool.stats import Interval, median_interval
 
@@ -169,6 +170,7 @@ def against_reference(checking: Checking, path: Path, on_missing: Missing) -> Ju
     notes += [f"in the baseline, no longer checked: {', '.join(gone)}"] if gone else []
     if on_missing == "create" and any(pair.before is None for pair in pairs):
         notes.append(_create(path, known, measured, other))
+    notes += _global_state_notes(checking, measured.readings)
     verdicts = judge(pairs, checking.config.rules, checking.metrics)
     return _judgement(checking.config, verdicts, f"baseline {path.name}", "working tree", notes)
 
@@ -264,6 +266,7 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
             readings, results = _measure_both(checking, before, after)
     notes = _same_code_notes(checking, imports.packages, ref)
     old, new = readings
+    notes += _global_state_notes(checking, new)
     pairs = [_contested(case, old[case.name], new[case.name], results.get(case.name), ref) for case in checking.cases]
     if not any(pair.before for pair in pairs) and not any(new[case.name].status == "failed" for case in checking.cases):
         reasons = "; ".join(dict.fromkeys(pair.absent for pair in pairs))
@@ -319,6 +322,12 @@ def _same_code_notes(checking: Checking, packages: Sequence[str], ref: str) -> l
         return []
     same = [case.name for case in checking.cases if not targets([case])]
     return [f"the same code at {ref} and now, afftool's own: {', '.join(same)}"] if same else []
+
+
+def _global_state_notes(checking: Checking, readings: Readings) -> list[str]:
+    """What files of the working tree set for the whole process, once a file."""
+    told = {case.spec.own_targets: found for case in checking.cases if (found := readings[case.name].global_state)}
+    return [sentence(targets, found) for targets, found in told.items()]
 
 
 def _refuse_nothing(readings: Readings, config: GateConfig) -> None:

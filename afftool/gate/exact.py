@@ -6,6 +6,7 @@ and its graphs run as they are, so no compiler is needed and the counts are the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -22,9 +23,10 @@ from afftool.copying import real_copy
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gate.reading import Reading, small
 from afftool.gate.side import CaseError
+from afftool.global_state import kept, set_by
 from afftool.measure.cost import count as cost
 from afftool.measure.cost.counter import Counter as OperatorCounter
-from afftool.measure.cost.reading import CostReading
+from afftool.measure.cost.reading import CUT_BY, CostReading, Reach
 from afftool.measure.memory import peak as memory
 from afftool.registry import load
 from afftool.spec import MODULE, CaseSpec
@@ -42,10 +44,20 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
     anyone who trains the fusion pays; they stay out where batch norm cannot train on it. Raises the errors of
     `build_case`, and `CaseError` if the module fails when it runs.
     """
+    with kept(spec.own_targets, "while it ran"):
+        return _read(spec, metrics)
+
+
+def _read(spec: CaseSpec, metrics: Collection[str]) -> Reading:
     case = build_case(spec)
     found = _Findings(values={}, details={}, unread={}, inapplicable={})
     if any(name in metrics for name in _COST):
-        _add_cost(found, _count(spec), case)
+        reading = _count(spec)
+        _refuse_cut(spec, reading.reached)
+        _add_cost(found, reading, case)
+    elif spec.own_targets:
+        with contextlib.suppress(LoadError):  # what cannot be counted may still run: the other metrics will say
+            _refuse_cut(spec, cost.reached(spec))
     if "peak_bytes" in metrics:
         _add_memory(found, "peak_bytes", case)
     if "saved_bytes" in metrics:
@@ -60,6 +72,7 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
         inapplicable=found.inapplicable,
         source=source_of(spec),
         batch=spec.batch,
+        global_state=set_by(*spec.own_targets) or {},
     )
 
 
@@ -69,6 +82,15 @@ class _Findings:
     details: dict[str, dict[str, int]]
     unread: dict[str, str]
     inapplicable: dict[str, str]
+
+
+def _refuse_cut(spec: CaseSpec, reached: Reach) -> None:
+    """Refuse a case that no gradient passes. One that only infers may, if its parameters are frozen on purpose."""
+    cut = reached.cut(input_gradients=spec.host == MODULE)
+    if cut is None or (spec.mode == "infer" and not reached.trainable):
+        return
+    way_out = "" if spec.mode == "train" else " If it is never to be trained, freeze it: requires_grad_(False)."
+    raise CaseError(f"{cut}. {CUT_BY}{way_out}")
 
 
 def _count(spec: CaseSpec) -> CostReading:

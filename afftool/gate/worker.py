@@ -18,6 +18,7 @@ from afftool.errors import BaselineError, SpecError, Unavailable
 from afftool.gate.exact import read_exact
 from afftool.gate.side import PROTOCOL
 from afftool.gate.stopwatch import Stopwatch, count_instructions
+from afftool.global_state import kept
 from afftool.process import Answer, serve
 from afftool.spec import CaseSpec
 
@@ -59,7 +60,9 @@ class Worker:
     def warm(self, case: Fields, budget_s: float, core: int | None = None) -> Answer:
         """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
         key = json.dumps(case)
-        self._watches = {key: Stopwatch(spec_from(case), case["backend"])}
+        spec = spec_from(case)
+        with kept(spec.own_targets, "while it ran"):
+            self._watches = {key: Stopwatch(spec, case["backend"])}
         if core is not None:
             os.sched_setaffinity(0, {core})
         return {"step_ms": self._watches[key].warm(budget_s)}

@@ -10,6 +10,7 @@ import torch
 
 from afftool.console import quiet
 from afftool.failure import Failure
+from afftool.global_state import kept
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, SEED, Subject
 from afftool.registry import load
@@ -62,7 +63,7 @@ def review(subject: Subject) -> Iterator[Finding]:
 def _run(name: str, check: Check, subject: Subject) -> list[Finding]:
     """One check, its random numbers its own, and without what torch would say beside it."""
     try:
-        with torch.random.fork_rng(devices=[]), quiet("torch", logging.ERROR):
+        with kept(subject.targets, "while it ran"), torch.random.fork_rng(devices=[]), quiet("torch", logging.ERROR):
             torch.manual_seed(SEED)
             return check(subject)
     except RAISED as error:  # The module is anybody's: whatever it raises is something to say about it.

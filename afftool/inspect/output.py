@@ -9,6 +9,7 @@ import torch
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call, first_line, first_map, rms
+from afftool.measure.cost.reading import CUT_BY
 
 
 def output(subject: Subject) -> list[Finding]:
@@ -91,7 +92,7 @@ def _training(subject: Subject) -> list[Finding]:
                 severity="fault",
                 what="its output is cut from autograd: nothing can be trained through it",
                 why="Neither its own parameters nor the layers before it get a gradient, and nothing fails.",
-                do="Look for .detach(), .data, .item(), torch.no_grad() or a new torch.tensor(...) in forward.",
+                do=CUT_BY,
                 measured={"trainable": False},
             )
         ]

@@ -34,6 +34,8 @@ class Subject:
     """The fusion it is, where one is known: it may be given maps of unequal shapes."""
     known: bool = False
     """Whether it is of our own grammar, so that its branches have known names."""
+    targets: tuple[str, ...] = ()
+    """The object of the user's own that it is, `pkg.mod:Name`, if it is one."""
 
     def module(self, *, training: bool = False, seed: int = SEED) -> nn.Module:
         """A fresh module on the CPU, its initialisation drawn from `seed`: built again, since not all can be copied."""
@@ -121,4 +123,5 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         inputs=fusion.inputs,
         fusion=fusion,
         known=fusion.grammar is not None,
+        targets=(fusion.target,) if fusion.target else (),
     )

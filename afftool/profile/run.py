@@ -12,6 +12,7 @@ from typing import Any
 from afftool.errors import AfftoolError, LoadError
 from afftool.failure import FailedError, Failure
 from afftool.formats import write
+from afftool.global_state import kept, sentence, set_by
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
 from afftool.profile.operators import kernels, modules, operators
@@ -76,16 +77,19 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list
 
     watches: list[tuple[Watch, float]] = []
     try:
-        notes = capture(
-            build_case(spec),
-            backend,
-            path,
-            steps=steps,
-            when_warm=lambda: watches.append((Watch(spec.device, []), time.monotonic())),
-        )
+        with kept(spec.own_targets, "while it ran"):
+            notes = capture(
+                build_case(spec),
+                backend,
+                path,
+                steps=steps,
+                when_warm=lambda: watches.append((Watch(spec.device, []), time.monotonic())),
+            )
         ((watch, begun),) = watches
         watch.look()
         time.sleep(max(0.0, LEAST_WATCH_S - (time.monotonic() - begun)))
+        if changed := set_by(*spec.own_targets):
+            notes = [*notes, f"{sentence(spec.own_targets, changed)}."]
         return notes, {kind: found.text for kind, found in watch.findings().items()}
     except AfftoolError:
         raise

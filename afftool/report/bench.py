@@ -50,6 +50,8 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
         )
         tables += [table for table in further if table]
     tables += details
+    if named := _global_state(run.records, keys):
+        tables.append(named)
     if rest:
         tables.append(_not_measured(rest, keys))
     return Report(
@@ -80,7 +82,7 @@ def compact_table(run: Run) -> Table:
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
-    """What a reader of the compact table must know: unsteady timings, and what was not measured and why."""
+    """What a reader of the compact table must know: unsteady timings, files that change the process, what failed."""
     keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
@@ -88,6 +90,7 @@ def caveats(run: Run) -> tuple[Table, ...]:
         freed_memory([as_told(r) for r in measured]),
         _incomplete(measured, keys),
         _unstable([as_told(r) for r in measured], keys),
+        _global_state(run.records, keys),
         _not_measured(rest, keys) if rest else None,
     )
     return tuple(table for table in tables if table)
@@ -278,6 +281,21 @@ def _told(kind: str, record: Record) -> str:
 def _worst(kind: str, records: Sequence[Record]) -> Record:
     """The row with the largest figure of a kind; the first where older records tell none."""
     return max(records, key=lambda record: (record.instability_figures or {}).get(kind, 0.0))
+
+
+def _global_state(records: Sequence[Record], keys: Keys) -> Table | None:
+    """What files of the user's set for the whole process, and the rows made of them; None if nothing."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.global_state:
+            what = "; ".join(f"{name}: {said}" for name, said in record.global_state.items())
+            found.setdefault(what, []).append(_row_name(record, keys))
+    columns: tuple[Column[tuple[str, list[str]]], ...] = (
+        Column("global_state", "what it sets", get=lambda item: item[0]),
+        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
+    )
+    note = "A file of your own sets this for all that runs in its process; no other row ran under it."
+    return Table.of("Set for the whole process, and put back", found.items(), columns, note) if found else None
 
 
 def _not_measured(records: Sequence[Record], keys: Keys) -> Table:

@@ -110,6 +110,11 @@ class CaseSpec:
         assert self.channels is not None
         return tuple((self.batch, *shape) for shape in self.fusion.map_shapes(self.channels, self.size))
 
+    @property
+    def own_targets(self) -> tuple[str, ...]:
+        """The objects of the user's own that it is built of, `pkg.mod:Name` each; none where all is ours."""
+        return tuple(target for target in (self.fusion.target, self.host.target) if target)
+
     def fields(self) -> dict[str, Any]:
         """Every field in plain form, as it is hashed and sent to other processes; `from_fields` reads it back."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -153,7 +153,8 @@ class StoredPlan(Plain):
     """What a report needs of a study besides its cells' records: all of the plan but the images.
 
     `study` is TOML, `cells` are (variant, seed, identity), `size` is height and width, `note` is what the data's source
-    had to assume, `notes` say what was changed for this data and on what modules of the user's own were trusted.
+    had to assume, `notes` say what was changed for this data, what no gradient reaches and on what modules of the
+    user's own were trusted.
     """
 
     study: str

@@ -15,12 +15,14 @@ from afftool import catalog, registry
 from afftool.data import load
 from afftool.data.splits import Splits
 from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool.global_state import kept, sentence, set_by
 from afftool.measure.cost.count import count
 from afftool.registry import need
 from afftool.spec import CaseSpec, HostSpec
 from afftool.study.arrays import Arrays, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
 from afftool.study.code import Origin, origin_of
+from afftool.study.gradients import unreached
 from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.opened import watched
 from afftool.study.recipe import Recipe
@@ -59,8 +61,9 @@ class Conditions:
 class Plan:
     """A study made concrete. `cells` are in training order: all variants of a seed before the next seed.
 
-    `note` is what the data's source had to assume, `adapted` what of the defaults could not work with it,
-    and `trust` on what modules of the user's own are trusted.
+    `note` is what the data's source had to assume, `adapted` what of the defaults could not work with it, `warnings`
+    what else there is to know before anything is trained (what no gradient reaches, files that change the whole
+    process), and `trust` on what modules of the user's own are trusted.
     """
 
     study: StudySpec
@@ -70,6 +73,7 @@ class Plan:
     citation: str = ""
     note: str = ""
     adapted: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
 
     def stored(self) -> StoredPlan:
@@ -85,7 +89,7 @@ class Plan:
             task=self.data.task,
             citation=self.citation,
             note=self.note,
-            notes=self.adapted + self.trust or None,
+            notes=self.adapted + self.warnings + self.trust or None,
         )
 
 
@@ -95,7 +99,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
     A batch of the study's recipe that was not chosen shrinks where the data is smaller.
 
     Raises `DataError` for the data, `SpecError` for a batch or a budget that cannot be, `ShapeError` or `LoadError`
-    for a module that fails on this data.
+    for a module that fails on this data or that no gradient passes.
     """
     for module in ("scipy", "torchmetrics"):
         need(module, "ablate")
@@ -113,8 +117,8 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
     # would otherwise be found after hours.
     with watched(_targets(study)):
         tried = {v.name: _try(study, v, data, sample) for v in study.variants}
-    facts = {name: found for name, (found, _) in tried.items()}
-    _check_same_start(facts, {name: start for name, (_, start) in tried.items()})
+    facts = {name: found for name, (found, _, _) in tried.items()}
+    _check_same_start(facts, {name: start for name, (_, start, _) in tried.items()})
     if not any(fact.fuses for fact in facts.values()):
         raise SpecError(
             f"no variant's fusion is ever run in {study.host}, so none can differ from another",
@@ -129,6 +133,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
         for variant in study.variants
     )
     _refuse_twins(cells)
+    warnings = [warning for _, _, warning in tried.values() if warning] + _global_state(study)
     return Plan(
         study=study,
         cells=cells,
@@ -137,6 +142,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
         citation=splits.citation,
         note=splits.note,
         adapted=adapted,
+        warnings=tuple(dict.fromkeys(warnings)),
         trust=_trust(origins),
     )
 
@@ -218,8 +224,22 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     return "segment" if output.ndim == 4 else "classify"
 
 
-def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start]:
+def _global_state(study: StudySpec) -> list[str]:
+    """What files of the user's set for the whole process while the variants were tried, once a file."""
+    targets = dict.fromkeys(t for v in study.variants for t in (v.fusion_spec.target, study.host_of(v).target) if t)
+    return [f"{sentence([target], found)}." for target in targets if (found := set_by(target))]
+
+
+def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start, str | None]:
     host = with_classes(study.host_of(variant), data.classes)
+    targets = [target for target in (variant.fusion_spec.target, host.target) if target]
+    with kept(targets, "while it ran"):
+        return _try_in(host, study, variant, data, sample)
+
+
+def _try_in(
+    host: HostSpec, study: StudySpec, variant: Variant, data: Arrays, sample: Tensor
+) -> tuple[Facts, Start, str | None]:
     network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init)
     start = network.host_start()
     output, fused = probe(network, sample)
@@ -228,8 +248,9 @@ def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tu
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
             hint="let the host take `classes`, or leave its `classes` key out",
         )
+    warning = unreached(network, sample)
     macs = _macs(network, variant, host, data)
-    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start
+    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start, warning
 
 
 def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -> None:

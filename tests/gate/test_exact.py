@@ -8,6 +8,7 @@ from afftool.gate.exact import read_exact
 from afftool.gate.judge import Pair, judge
 from afftool.gate.reading import EXACT
 from afftool.gate.rules import RuleBook
+from afftool.gate.side import CaseError
 from afftool.spec import CaseSpec, FusionSpec
 
 GATE = """
@@ -158,3 +159,31 @@ def test_saved_bytes_do_not_apply_where_batch_norm_would_see_a_single_value():
     found = read_exact(CaseSpec(fusion=FusionSpec.parse("aff"), channels=16, size=(4, 4), batch=1), ["saved_bytes"])
     assert "saved_bytes" not in found.values
     assert "cannot be trained" in found.inapplicable["saved_bytes"]
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("metrics", [EXACT, ("graph_breaks",)])
+def test_a_case_that_no_gradient_passes_fails_with_the_reason(tmp_path, monkeypatch, mode, metrics):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gate_cut.py").write_text(GATE.replace(RETURN, "        return (x * gate).detach()"))
+    case = CaseSpec(fusion=FusionSpec.parse("gate_cut:Gate"), channels=8, size=(4, 4), batch=4, mode=mode)
+    with pytest.raises(CaseError, match="no gradient passes: its output is cut from autograd") as failed:
+        read_exact(case, metrics)
+    assert ("requires_grad_(False)" in failed.value.message) == (mode == "infer")
+
+
+def test_a_frozen_module_that_only_infers_needs_no_gradient(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = GATE.replace(RETURN, "        return (x * gate).detach()").replace(
+        "channels, 1)", "channels, 1).requires_grad_(False)"
+    )
+    (tmp_path / "gate_frozen.py").write_text(text)
+    case = CaseSpec(fusion=FusionSpec.parse("gate_frozen:Gate"), channels=8, size=(4, 4), batch=4)
+    assert read_exact(case, ("params",)).values["params"] == 72
+
+
+def test_a_file_that_changes_the_process_is_named_in_its_reading(read):
+    reading = read("gate_global", "import torch\ntorch.set_grad_enabled(False)\n" + GATE)
+    assert reading.status == "ok"
+    assert reading.global_state == {"grad mode": "off instead of on, on import"}
+    assert reading.values == read("gate_local", GATE).values

@@ -12,7 +12,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -22,9 +22,11 @@ from afftool.build import build_case, build_on_meta
 from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
 from afftool.measure.cost.counter import Counter
-from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Totals
+from afftool.measure.cost.reach import reach
+from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Reach, Totals
 from afftool.spec import MODULE, CaseSpec, Mode
 
+T = TypeVar("T")
 Copy = tuple[nn.Module, tuple[Any, ...]]
 
 
@@ -34,14 +36,22 @@ def count(spec: CaseSpec) -> CostReading:
     In train mode the bare fusion's inputs get gradients, as inside a network; a host's image does not. Raises the
     errors of `build_case`, and `LoadError` if the module runs neither on the meta device nor on the CPU.
     """
-
-    def fresh(device: str) -> Copy:
-        case = build_on_meta(spec) if device == "meta" else build_case(dataclasses.replace(spec, device=device))
-        return case.module, case.inputs
-
     return _count(
-        fresh, mode=spec.mode, input_gradients=spec.host == MODULE, what=str(spec.fusion), hint_on=spec.fusion.hint_on
+        _fresh(spec),
+        mode=spec.mode,
+        input_gradients=spec.host == MODULE,
+        what=str(spec.fusion),
+        hint_on=spec.fusion.hint_on,
     )
+
+
+def reached(spec: CaseSpec) -> Reach:
+    """What a gradient reaches where the case is trained, and nothing else. Raises as `count`."""
+
+    def look(device: Literal["meta", "cpu"], fresh: Callable[[str], Copy]) -> Reach:
+        return _reached(device, fresh)[1]
+
+    return _on_meta_or_cpu(_fresh(spec), look, what=str(spec.fusion), hint_on=spec.fusion.hint_on)
 
 
 def count_module(
@@ -62,6 +72,14 @@ def count_module(
     return _count(fresh, mode=mode, input_gradients=input_gradients, what=type(original).__name__)
 
 
+def _fresh(spec: CaseSpec) -> Callable[[str], Copy]:
+    def fresh(device: str) -> Copy:
+        case = build_on_meta(spec) if device == "meta" else build_case(dataclasses.replace(spec, device=device))
+        return case.module, case.inputs
+
+    return fresh
+
+
 def _count(
     fresh: Callable[[str], Copy],
     *,
@@ -70,15 +88,28 @@ def _count(
     what: str,
     hint_on: Callable[[str], str | None] = lambda failure: None,
 ) -> CostReading:
+    def look(device: Literal["meta", "cpu"], fresh: Callable[[str], Copy]) -> CostReading:
+        return _count_on(device, fresh, mode, input_gradients)
+
+    return _on_meta_or_cpu(fresh, look, what=what, hint_on=hint_on)
+
+
+def _on_meta_or_cpu(
+    fresh: Callable[[str], Copy],
+    look: Callable[[Literal["meta", "cpu"], Callable[[str], Copy]], T],
+    *,
+    what: str,
+    hint_on: Callable[[str], str | None],
+) -> T:
     with _undisturbed():
         try:
-            return _count_on("meta", fresh, mode, input_gradients)
+            return look("meta", fresh)
         except AfftoolError:
             raise
         except (Exception, SystemExit):
             # It may need values, which only a real copy has. What fails there too is the module's own error.
             try:
-                return _count_on("cpu", fresh, mode, input_gradients)
+                return look("cpu", fresh)
             except AfftoolError:
                 raise
             except (Exception, SystemExit) as error:
@@ -91,11 +122,11 @@ def _count(
 def _count_on(
     device: Literal["meta", "cpu"], fresh: Callable[[str], Copy], mode: Mode, input_gradients: bool
 ) -> CostReading:
-    reached = _reached(device, fresh)
+    live, reached = _reached(device, fresh)
     module, inputs = fresh(device)
     with _as_written():
         rows = _watched(module, inputs, mode, input_gradients)
-    return _reading(module, rows, reached, mode, device)
+    return _reading(module, rows, live, reached, mode, device)
 
 
 def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool) -> tuple[OperatorCost, ...]:
@@ -122,15 +153,25 @@ def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradi
     return counter.rows()
 
 
-def _reached(device: str, fresh: Callable[[str], Copy]) -> set[str]:
-    """Parameters that a gradient reaches in eval mode, in training mode, or in both."""
+def _reached(device: str, fresh: Callable[[str], Copy]) -> tuple[frozenset[str], Reach]:
+    """Parameters that a gradient reaches in eval mode, in training mode, or in both; and all it reaches in training."""
     module, inputs = fresh(device)
+    doubled = tree_map(_doubled, inputs)
     with _as_written():
-        reached = reached_parameters(module.eval(), inputs)
-        try:
-            return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
-        except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
-            return reached
+        # Without a gradient of the inputs first: there are operators (`out=`) that run so alone.
+        found = reach(module.eval(), inputs, input_gradients=False)
+        live = found.parameters
+        for input_gradients in (False, True):
+            try:
+                found = reach(module.train(), tree_map(_copied, doubled), input_gradients=input_gradients)
+            except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval at most
+                break
+            live |= found.parameters
+    return live, found
+
+
+def _copied(x: Any) -> Any:
+    return x.clone() if isinstance(x, torch.Tensor) else x
 
 
 def _as_written() -> AbstractContextManager[None]:
@@ -147,7 +188,12 @@ def _doubled(x: Any) -> Any:
 
 
 def _reading(
-    module: nn.Module, rows: tuple[OperatorCost, ...], reached: set[str], mode: Mode, device: Literal["meta", "cpu"]
+    module: nn.Module,
+    rows: tuple[OperatorCost, ...],
+    live_names: frozenset[str],
+    reached: Reach,
+    mode: Mode,
+    device: Literal["meta", "cpu"],
 ) -> CostReading:
     forward = Totals.of(row for row in rows if row.direction == "forward")
     backward = Totals.of(row for row in rows if row.direction == "backward") if mode == "train" else None
@@ -156,7 +202,7 @@ def _reading(
         if row.formula is None:
             uncounted[row.operator] = uncounted.get(row.operator, 0) + row.calls
     parameters = dict(module.named_parameters())
-    live = {id(parameters[name]) for name in reached}
+    live = {id(parameters[name]) for name in live_names}
     parts = tuple(
         Part(
             path=path,
@@ -178,7 +224,8 @@ def _reading(
         backward_moved_bytes=backward.moved_bytes if backward else None,
         rows=rows,
         parts=parts,
-        dead_params=tuple(name for name in parameters if name not in reached),
+        dead_params=tuple(name for name in parameters if name not in live_names),
+        reached=reached,
         counted_on=device,
     )
 
@@ -202,27 +249,3 @@ def _undisturbed() -> Iterator[None]:
 
 def _is_float(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.is_floating_point()
-
-
-def reached_parameters(module: nn.Module, inputs: Sequence[Any]) -> set[str]:
-    """Names of the parameters that a gradient of some output reaches in one forward pass, as the module is now.
-
-    Works on meta tensors. Shared parameters go by their first name. The forward pass may change buffers: hand in
-    a copy.
-    """
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    with torch.enable_grad():
-        outputs = module(*inputs)
-    waiting: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    reached = {names[id(leaf)] for leaf in tree_leaves(outputs) if id(leaf) in names}
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if id(variable) in names:
-            reached.add(names[id(variable)])
-        waiting.extend(following for following, _ in node.next_functions)
-    return reached

@@ -39,6 +39,48 @@ class Part:
     live_params: int
 
 
+CUT_BY = "Look for .detach(), .data, .item(), torch.no_grad() or a new torch.tensor(...) in forward."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What a gradient reaches in training: `parameters` of those that are `trainable` (frozen ones are not), and which
+    of the `inputs`. `connected` is false where no output hangs on anything."""
+
+    parameters: frozenset[str] = frozenset()
+    trainable: frozenset[str] = frozenset()
+    inputs: tuple[bool, ...] = ()
+    connected: bool = True
+
+    def cut(self, *, input_gradients: bool = True) -> str | None:
+        """Why nothing can be trained through it; None if something can. A host's images want no gradient."""
+        if self.parameters or (input_gradients and any(self.inputs)):
+            return None
+        if not self.trainable and not input_gradients:
+            return "no gradient passes: all of its parameters are frozen, so there is nothing to train"
+        held = [name for name, some in (("parameters", self.trainable), ("inputs", input_gradients)) if some]
+        whose = f"neither its {held[0]} nor its {held[1]}" if len(held) > 1 else f"none of its {held[0]}"
+        how = "its output is cut from autograd" if not self.connected else "its output hangs on something else"
+        return f"no gradient passes: {how}, and {whose} get one"
+
+    @property
+    def ignored_inputs(self) -> str | None:
+        """The inputs that no gradient reaches, where it reaches others: `y`, `y and input 3`; None for none."""
+        names = [name for name, got in zip(input_names(len(self.inputs)), self.inputs, strict=True) if not got]
+        return " and ".join(names) if names and len(names) < len(self.inputs) else None
+
+    @property
+    def ignored_parameters(self) -> str | None:
+        """How many of the parameters that are to be trained no gradient reaches, and the first; None for none."""
+        dead = sorted(self.trainable - self.parameters)
+        return f"{len(dead)} of {len(self.trainable)} parameters, {dead[0]} among them" if dead else None
+
+
+def input_names(count: int) -> list[str]:
+    """What the inputs of a fusion are called: x, y, input 3, ..."""
+    return ["x", "y", *(f"input {i + 1}" for i in range(2, count))][:count]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Totals:
     """A sum over rows; bytes are those of the operators, each counted alone."""
@@ -81,7 +123,7 @@ class CostReading:
     are the least bytes every operator must move, summed; `uncounted_ops` names the operators without a formula and
     their calls, both directions together. `live_params` are the parameters a gradient can reach. The
     `backward_*` fields are None where there was no backward pass. `counted_on` is meta, or cpu for a module that
-    needs values to run.
+    needs values to run. `reached` is what a gradient reaches where it is trained.
     """
 
     params: int
@@ -97,6 +139,7 @@ class CostReading:
     parts: tuple[Part, ...] = field(default=(), repr=False)
     dead_params: tuple[str, ...] = ()
     counted_on: Literal["meta", "cpu"] = "meta"
+    reached: Reach = field(default_factory=Reach, repr=False)
 
     @property
     def fields(self) -> dict[str, Any]:
