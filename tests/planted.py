@@ -100,7 +100,7 @@ class Exits(Plain):
     def __init__(self, channels: int, after: int = 0) -> None:
         super().__init__(channels)
         steps = itertools.count(1)
-        self.step = lambda: next(steps) > after  # a function, which all copies of this module share
+        self.step = lambda: next(steps) > after
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():
@@ -121,16 +121,13 @@ class Hangs(Exits):
 
 
 class OutOfMemoryOnce(Exits):
-    """Asks for too much in the step `after` of the first one that is built, as if its neighbours had the memory."""
+    """Asks for too much in the step `after` of whichever comes to it first, as if its neighbours had the memory."""
 
-    built = 0
-
-    def __init__(self, channels: int, after: int = 0) -> None:
-        super().__init__(channels, after)
-        OutOfMemoryOnce.built += 1
+    failed = False
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        if not x.is_meta and self.step() and OutOfMemoryOnce.built == 1:
+        if not x.is_meta and not OutOfMemoryOnce.failed and self.step():
+            OutOfMemoryOnce.failed = True
             torch.empty(1 << 60, dtype=torch.uint8)
         return Plain.forward(self, x, y)
 

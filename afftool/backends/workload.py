@@ -19,8 +19,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from afftool.backends.outputs import Outputs, uses_tf32
-from afftool.build import Case
-from afftool.copying import real_copy
+from afftool.build import Case, copy_of
 from afftool.spec import MODULE
 
 SPACER_BYTES = 2**20
@@ -47,7 +46,7 @@ class Workload:
 
     def _copy_case(self) -> None:
         case, dtype = self._case, self._dtype
-        self.module: nn.Module = real_copy(case.module)
+        self.module: nn.Module = copy_of(case)
         if dtype:
             self.module = self.module.to(dtype)
         needs_gradient = self.training and case.spec.host == MODULE
