@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from afftool.copying import alike, move_to_meta, real_copy, take_values
 from afftool.errors import AfftoolError, LoadError
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
+from afftool.inputs import written_inputs
 from afftool.lazy import settle
 from afftool.spec import MODULE, CaseSpec
 
@@ -24,6 +26,19 @@ class Case:
     spec: CaseSpec
     module: nn.Module
     inputs: tuple[torch.Tensor, ...]
+
+    @cached_property
+    def written(self) -> dict[int, str]:
+        """The inputs that the module writes into, by their places; a copy of it is called once to find out.
+
+        Empty where that call fails: whatever makes the next one will say so.
+        """
+        training = self.spec.mode == "train"
+        try:
+            with torch.random.fork_rng(devices=_cuda(self.spec)), torch.set_grad_enabled(training):
+                return written_inputs(copy_of(self), self.inputs, gradients=training and self.spec.host == MODULE)
+        except (Exception, SystemExit):
+            return {}
 
 
 def build_case(spec: CaseSpec, *, settled: bool = True) -> Case:
@@ -75,10 +90,13 @@ def _built_again(case: Case) -> nn.Module | None:
 @contextmanager
 def _seeded(spec: CaseSpec, seed: int) -> Iterator[None]:
     """What is made inside lies on the case's device and is drawn from `seed`; the caller's random state stays."""
-    device = torch.device(spec.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
+    with torch.random.fork_rng(devices=_cuda(spec)), torch.device(spec.device):
         torch.manual_seed(seed)
         yield
+
+
+def _cuda(spec: CaseSpec) -> list[torch.device]:
+    return [torch.device(spec.device)] if spec.device.startswith("cuda") else []
 
 
 def _construct(spec: CaseSpec) -> nn.Module:

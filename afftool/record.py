@@ -46,7 +46,8 @@ class Record(Plain):
 
     `bound` is what keeps this row from being faster on a calibrated machine, `least_ms` the time it cannot go below
     there, `least_share` that over `latency_ms`. `energy_j` is of one step, the device's idle power included.
-    `launched_ops` are the operator calls of a step that move data, forward and backward.
+    `launched_ops` are the operator calls of a step that move data, forward and backward. `writes_inputs` names the
+    inputs that the module writes into; each step sees the same values, put back before it, in no number of the row.
     """
 
     fusion: str
@@ -125,6 +126,7 @@ class Record(Plain):
     energy_j: float | None = None
 
     error_vs_eager: float | None = None
+    writes_inputs: tuple[str, ...] | None = None
     status: Status = "ok"
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)

@@ -40,6 +40,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             causes_table(measured, keys),
             _incomplete(measured, keys),
             _unstable(measured, keys),
+            _writing(measured),
         )
         tables += [table for table in further if table]
     tables += details
@@ -76,7 +77,8 @@ def caveats(run: Run) -> tuple[Table, ...]:
     keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
-    tables = (_incomplete(measured, keys), _unstable(measured, keys), _not_measured(rest, keys) if rest else None)
+    known = (_incomplete(measured, keys), _unstable(measured, keys), _writing(measured))
+    tables = (*known, _not_measured(rest, keys) if rest else None)
     return tuple(table for table in tables if table)
 
 
@@ -231,6 +233,17 @@ def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:
         Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(timed))),
     )
     return Table.of("Unsteady timings", found.items(), columns) if found else None
+
+
+def _writing(records: Sequence[Record]) -> Table | None:
+    """Which fusions write into their inputs; None if none does."""
+    found = {(r.fusion, " and ".join(r.writes_inputs)): None for r in records if r.writes_inputs}
+    columns: tuple[Column[tuple[str, str]], ...] = (
+        Column("fusion", "fusion", get=lambda item: item[0]),
+        Column("writes_inputs", "writes into its input", get=lambda item: item[1]),
+    )
+    note = "Each step saw the same values: they were put back before it, which no number here holds."
+    return dataclasses.replace(Table.of("Inputs written into", found, columns), note=note) if found else None
 
 
 def _not_measured(records: Sequence[Record], keys: Keys) -> Table:

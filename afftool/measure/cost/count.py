@@ -8,6 +8,7 @@ gradient can reach is found from the autograd graph, so no value is needed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,12 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from afftool.build import build_case, build_on_meta
 from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
+from afftool.inputs import as_in_network
 from afftool.measure.cost.counter import Counter
 from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Totals
 from afftool.spec import MODULE, CaseSpec, Mode
@@ -82,20 +84,27 @@ def _count(fresh: Callable[[str], Copy], *, mode: Mode, input_gradients: bool, w
 def _count_on(
     device: Literal["meta", "cpu"], fresh: Callable[[str], Copy], mode: Mode, input_gradients: bool
 ) -> CostReading:
-    reached = _reached(device, fresh)
+    reached, written = _reached(device, fresh)
     module, inputs = fresh(device)
     with _as_written():
-        rows = _watched(module, inputs, mode, input_gradients)
+        rows = _watched(module, inputs, mode, input_gradients, written)
     return _reading(module, rows, reached, mode, device)
 
 
-def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool) -> tuple[OperatorCost, ...]:
-    """The operators of one pass."""
+def _watched(
+    module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool, written: set[int]
+) -> tuple[OperatorCost, ...]:
+    """The operators of one pass; the inputs `written` into are no leaves in training."""
     counter = Counter()
     if mode == "train":
         wanted = [x for x in tree_leaves(inputs) if _is_float(x)] if input_gradients else []
         for x in wanted:
             x.requires_grad_()
+        if written:
+            each, structure = tree_flatten(inputs)
+            taken = {number for number in written if any(each[number] is x for x in wanted)}
+            given = [_as_in_network(x, counter) if number in taken else x for number, x in enumerate(each)]
+            inputs = tree_unflatten(given, structure)
         with counter.watch(module), torch.enable_grad():
             with counter:
                 outputs = module(*inputs)
@@ -113,15 +122,39 @@ def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradi
     return counter.rows()
 
 
-def _reached(device: str, fresh: Callable[[str], Copy]) -> set[str]:
-    """Parameters that a gradient reaches in eval mode, in training mode, or in both."""
+def _as_in_network(leaf: torch.Tensor, counter: Counter) -> torch.Tensor:
+    """`leaf` as a module may write into it; the way of its gradient from there on is no part of the module."""
+    given = as_in_network(leaf)
+    node: Any = given.grad_fn
+    node.register_prehook(lambda _gradients: counter.pause(True))
+    node.register_hook(lambda _inputs, _outputs: counter.pause(False))
+    return given
+
+
+def _reached(device: str, fresh: Callable[[str], Copy]) -> tuple[set[str], set[int]]:
+    """Parameters that a gradient reaches in eval mode, in training mode, or in both; and the inputs written into.
+
+    Those go by their numbers among the leaves. What is written past autograd, through `.data`, does not matter here.
+    """
     module, inputs = fresh(device)
     with _as_written():
+        before = _versions(inputs)
         reached = reached_parameters(module.eval(), inputs)
-        try:
-            return reached | reached_parameters(module.train(), tree_map(_doubled, inputs))
-        except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval mode at most
-            return reached
+        written = _changed(before, inputs)
+        doubled = tree_map(_doubled, inputs)
+        before = _versions(doubled)
+        # A module that cannot train on this input can be reached in eval mode at most.
+        with contextlib.suppress(Exception, SystemExit):
+            reached |= reached_parameters(module.train(), doubled)
+        return reached, written | _changed(before, doubled)
+
+
+def _versions(inputs: Any) -> list[int | None]:
+    return [x._version if isinstance(x, torch.Tensor) else None for x in tree_leaves(inputs)]
+
+
+def _changed(before: list[int | None], inputs: Any) -> set[int]:
+    return {number for number, pair in enumerate(zip(before, _versions(inputs), strict=True)) if pair[0] != pair[1]}
 
 
 def _as_written() -> AbstractContextManager[None]:
