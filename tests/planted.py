@@ -94,13 +94,17 @@ class NotOnMeta(Plain):
         return super().forward(x, y)
 
 
+_numbers = itertools.count()
+
+
 class Exits(Plain):
     """Wants to end the program, in its first step where values are real, or in the step `after`."""
 
     def __init__(self, channels: int, after: int = 0) -> None:
         super().__init__(channels)
         steps = itertools.count(1)
-        self.step = lambda: next(steps) > after
+        self.step = lambda: next(steps) > after  # a function, which all copies of this module share
+        self.number = next(_numbers)  # none is built twice, so that copies are made
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():
@@ -154,6 +158,7 @@ class TakesDevice(OnDevice):
         super().__init__(channels)
         steps = itertools.count(1)
         self.step = lambda: next(steps) > after
+        self.number = next(_numbers)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():

@@ -78,6 +78,13 @@ class EditsInside(Plain):
         return out.relu_().add_(x)
 
 
+class Bare(nn.Module):
+    """Nothing but two activations, one of them in place, and a product."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.relu_() * y.sigmoid()
+
+
 class Recorder(Plain):
     """Doubles its first input, and writes down the first value it was given in each call."""
 
