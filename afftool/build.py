@@ -35,8 +35,9 @@ class Case:
         """
         training = self.spec.mode == "train"
         try:
-            with torch.random.fork_rng(devices=_cuda(self.spec)), torch.set_grad_enabled(training):
-                return written_inputs(copy_of(self), self.inputs, gradients=training and self.spec.host == MODULE)
+            with torch.random.fork_rng(devices=_cuda(self.spec)), torch.inference_mode(False), torch.enable_grad():
+                module, gradients = copy_of(self), training and self.spec.host == MODULE
+                return written_inputs(module, self.inputs, training=training, gradients=gradients)
         except (Exception, SystemExit):
             return {}
 
@@ -90,9 +91,10 @@ def _built_again(case: Case) -> nn.Module | None:
 @contextmanager
 def _seeded(spec: CaseSpec, seed: int) -> Iterator[None]:
     """What is made inside lies on the case's device and is drawn from `seed`; the caller's random state stays."""
-    with torch.random.fork_rng(devices=_cuda(spec)), torch.device(spec.device):
+    with torch.random.fork_rng(devices=_cuda(spec)), torch.device(spec.device), torch.inference_mode(False):
         torch.manual_seed(seed)
-        yield
+        with torch.enable_grad():  # whoever asks for it: tensors among the attributes have their history or have none
+            yield
 
 
 def _cuda(spec: CaseSpec) -> list[torch.device]:

@@ -18,15 +18,19 @@ def as_in_network(leaf: torch.Tensor) -> torch.Tensor:
     return given
 
 
-def written_inputs(module: nn.Module, inputs: Sequence[torch.Tensor], *, gradients: bool) -> dict[int, str]:
+def written_inputs(
+    module: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool, gradients: bool
+) -> dict[int, str]:
     """The inputs that one call of `module` writes into: by their places, the names that its forward has for them.
 
-    The call is made on copies, with `gradients` as in training. Raises whatever the module raises.
+    The call is made on copies, in inference mode unless it is for `training`, where they may have `gradients`. Raises
+    whatever the module raises.
     """
     own = [x.detach().clone().requires_grad_(gradients and x.is_floating_point()) for x in inputs]
     given = [as_in_network(x) if x.requires_grad else x for x in own]
     versions = [x._version for x in given]
-    module(*given)
+    with torch.inference_mode(not training):
+        module(*given)
     names = input_names(module, len(inputs))
     return {
         place: names[place]

@@ -103,6 +103,16 @@ def test_the_copy_of_a_copy_in_another_dtype_and_layout_is_of_them_too() -> None
     assert weight.stride() == case.module.b.weight.stride()
 
 
+@pytest.mark.parametrize("name", UNCOPIED)
+def test_it_is_built_again_where_gradients_are_off_as_well(name: str) -> None:
+    case = build_case(spec(name))
+    for off in (torch.no_grad(), torch.inference_mode()):
+        with off:
+            again = copy_of(case)
+        assert [p.requires_grad for p in again.parameters()] == [True] * len([*case.module.parameters()])
+    assert count_graph(case).graph_breaks == 0
+
+
 def test_building_again_leaves_the_random_state() -> None:
     case = build_case(spec("OldWeightNorm"))
     before = torch.get_rng_state()

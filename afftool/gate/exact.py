@@ -205,9 +205,9 @@ def _inputs_of(case: Case) -> tuple[torch.Tensor, ...]:
 
 def _runs_operators(case: Case) -> bool:
     """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
-    module = copy_of(case)
+    module, inputs = copy_of(case), _inputs_of(case)
     with OperatorCounter() as operators:
-        module(*_inputs_of(case))
+        module(*inputs)
     return bool(operators.rows())
 
 
