@@ -35,6 +35,73 @@ def meta_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).to("meta")
 
 
+def move_to_meta(module: nn.Module) -> nn.Module:
+    """Put `module` itself on the meta device, the tensors among its attributes too; their values are gone."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor) and not is_lazy(value):
+                vars(part)[name] = torch.empty_like(value, device="meta")
+    return module.to("meta")
+
+
+def alike(one: nn.Module, other: nn.Module, *, values: bool) -> bool:
+    """Whether two modules have parts of the same names and kinds, with tensors of the same names, shapes and kinds.
+
+    With `values` their tensors hold the same too, and so do the numbers and texts among their attributes.
+    """
+    pairs = zip(one.named_modules(), other.named_modules(), strict=False)
+    if len([*one.modules()]) != len([*other.modules()]) or any(_kind(a) != _kind(b) for a, b in pairs):
+        return False
+    for own, given in zip(one.modules(), other.modules(), strict=True):
+        mine, theirs = _tensors(own), _tensors(given)
+        if mine.keys() != theirs.keys() or any(_form(mine[name]) != _form(theirs[name]) for name in mine):
+            return False
+        if values and (_plain(own) != _plain(given) or not all(_equal(mine[name], theirs[name]) for name in mine)):
+            return False
+    return True
+
+
+@torch.no_grad()
+def take_values(module: nn.Module, given: nn.Module) -> nn.Module:
+    """Give `module` the values of the tensors of one that is `alike`, but for those that it works out itself."""
+    for own, other in zip(module.modules(), given.modules(), strict=True):
+        theirs = _tensors(other)
+        for name, tensor in _tensors(own).items():
+            if tensor.grad_fn is None:
+                tensor.copy_(theirs[name])
+    return module
+
+
+def _kind(named: tuple[str, nn.Module]) -> tuple[str, str, str]:
+    """A part's name and class, by its name: a parametrized layer has a class of its own, made anew every time."""
+    path, part = named
+    return path, type(part).__module__, type(part).__qualname__
+
+
+def _tensors(part: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of one part, in whatever way it has them."""
+    held = {**vars(part), **part._buffers, **part._parameters}
+    return {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
+
+
+def _form(tensor: torch.Tensor) -> tuple[object, ...]:
+    strides = tensor.stride() if tensor.layout == torch.strided and not is_lazy(tensor) else None
+    shape = None if is_lazy(tensor) else tensor.shape
+    return shape, strides, tensor.dtype, tensor.device, tensor.requires_grad, type(tensor)
+
+
+def _plain(part: nn.Module) -> dict[str, object]:
+    return {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one form hold the same, NaN where the other has NaN included."""
+    if is_lazy(a):
+        return True
+    a, b = (t.detach() if t.layout == torch.strided else t.detach().to_dense() for t in (a, b))
+    return a.is_meta or torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
 def _like(tensor: torch.Tensor, twin: Twin) -> torch.Tensor:
     made = twin(tensor)
     return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made

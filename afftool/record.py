@@ -53,7 +53,8 @@ class Record(Plain):
 
     `bound` is what keeps this row from being faster on a calibrated machine, `least_ms` the time it cannot go below
     there, `least_share` that over `latency_ms`. `energy_j` is of one step, the device's idle power included.
-    `launched_ops` are the operator calls of a step that move data, forward and backward.
+    `launched_ops` are the operator calls of a step that move data, forward and backward. `writes_inputs` names the
+    inputs that the module writes into; each step sees the same values, put back before it, in no number of the row.
 
     `global_state` names what the row's own files set for the whole process when they were imported, built or run (grad
     mode, threads, seeds, ...); it was put back each time, so that no other row ran under it.
@@ -143,6 +144,7 @@ class Record(Plain):
 
     error_vs_eager: float | None = None
     global_state: dict[str, str] | None = None
+    writes_inputs: tuple[str, ...] | None = None
     status: Status = "ok"
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)

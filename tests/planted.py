@@ -95,6 +95,9 @@ class NotOnMeta(Plain):
         return super().forward(x, y)
 
 
+_numbers = itertools.count()
+
+
 class Exits(Plain):
     """Wants to end the program, in its first step where values are real, or in the step `after`."""
 
@@ -102,6 +105,7 @@ class Exits(Plain):
         super().__init__(channels)
         steps = itertools.count(1)
         self.step = lambda: next(steps) > after  # a function, which all copies of this module share
+        self.number = next(_numbers)  # none is built twice, so that copies are made
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():
@@ -122,16 +126,13 @@ class Hangs(Exits):
 
 
 class OutOfMemoryOnce(Exits):
-    """Asks for too much in the step `after` of the first one that is built, as if its neighbours had the memory."""
+    """Asks for too much in the step `after` of whichever comes to it first, as if its neighbours had the memory."""
 
-    built = 0
-
-    def __init__(self, channels: int, after: int = 0) -> None:
-        super().__init__(channels, after)
-        OutOfMemoryOnce.built += 1
+    failed = False
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        if not x.is_meta and self.step() and OutOfMemoryOnce.built == 1:
+        if not x.is_meta and not OutOfMemoryOnce.failed and self.step():
+            OutOfMemoryOnce.failed = True
             torch.empty(1 << 60, dtype=torch.uint8)
         return Plain.forward(self, x, y)
 
@@ -158,6 +159,7 @@ class TakesDevice(OnDevice):
         super().__init__(channels)
         steps = itertools.count(1)
         self.step = lambda: next(steps) > after
+        self.number = next(_numbers)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not x.is_meta and self.step():

@@ -58,8 +58,10 @@ class Prepared:
 
     `run(n)` makes n steps and does not wait for the device. A step is a forward pass in inference mode, or forward,
     backward and optimizer step. Who times steps enters `mode()`, the context they run in, before the clock starts, and
-    calls `repeat(n)`, which is all that `run` does inside it. `parts` are the callables that a training step consists
-    of, in their order. `outputs(seed)` makes one step from the case's initial state and tells what it left behind.
+    calls `repeat(n)`, which is all that `run` does inside it where there is nothing to `restore`. That puts back the
+    inputs that the module writes into, in the same mode, and is None where it writes into none; `run` does so before
+    each step, and who times steps leaves its time out. `parts` are the callables that a training step consists of, in
+    their order. `outputs(seed)` makes one step from the case's initial state and tells what it left behind.
     `compilations()` counts what this process has compiled so far. `move()` puts the case elsewhere in memory, where
     that can matter and is allowed, and says whether it did. `workload` holds the tensors that the steps use. `lacks`
     says what the backend promises and this case has not, and why. `library_bytes` of its private pools are workspace
@@ -72,6 +74,7 @@ class Prepared:
     preparation: Preparation
     workload: Workload | None = None
     mode: Callable[[], AbstractContextManager[Any]] = nullcontext
+    restore: Callable[[], None] | None = None
     parts: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     compilations: Callable[[], int] = _never
     move: Callable[[], bool] = _stays
@@ -82,11 +85,21 @@ class Prepared:
     def run(self, times: int) -> None:
         """Make `times` steps."""
         with self.mode():
-            self.repeat(times)
+            run_restored(self.repeat, self.restore, times)
 
     def step(self) -> None:
         """Make one step."""
         self.run(1)
+
+
+def run_restored(repeat: Callable[[int], None], restore: Callable[[], None] | None, times: int) -> None:
+    """Make `times` steps, each on the same inputs: after `restore` where there is one."""
+    if restore is None:
+        repeat(times)
+        return
+    for _ in range(times):
+        restore()
+        repeat(1)
 
 
 class Prepare(Protocol):

@@ -97,6 +97,7 @@ def _prepare(case: Case, backend: str, mode: str) -> Prepared:
         backend=backend,
         repeat=work.repeat,
         mode=work.mode,
+        restore=work.restoring,
         workload=work,
         parts=work.parts,
         outputs=outputs,

@@ -39,6 +39,7 @@ def prepare(case: Case) -> Prepared:
     return Prepared(
         backend="cudagraph",
         repeat=captured.repeat,
+        restore=captured._work.restoring,
         workload=captured._work,
         parts=captured.parts,
         library_bytes=captured.library_bytes,

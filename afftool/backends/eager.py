@@ -15,6 +15,7 @@ def prepare(case: Case) -> Prepared:
         backend="eager",
         repeat=work.repeat,
         mode=work.mode,
+        restore=work.restoring,
         workload=work,
         parts=work.parts,
         outputs=work.outputs,

@@ -4,6 +4,8 @@ The training step is kept neutral. The gradient that flows in at the output is a
 one a network would send, so no loss function is timed. The optimizer is SGD with momentum and a learning rate of
 zero: it does all of its work and the weights stay what they are, so the thousandth step is the first one again. The
 bare fusion's inputs get gradients too, as they would inside a network; a host's images do not.
+
+An input that the module writes into is put back before each step, and in training handed on as no leaf.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from afftool.backends import run_restored
 from afftool.backends.outputs import Outputs, uses_tf32
-from afftool.build import Case
-from afftool.copying import real_copy
+from afftool.build import Case, copy_of
 from afftool.errors import Rejected
+from afftool.inputs import as_in_network
 from afftool.spec import MODULE
 
 SPACER_BYTES = 2**20
@@ -42,13 +45,14 @@ class Workload:
         self._case = case
         self._dtype = dtype
         self.training = case.spec.mode == "train"
+        self._written = tuple(case.written)
         self._spacers: tuple[Any, ...] = ()
         self._distances = random.Random()
         self._copy_case()
 
     def _copy_case(self) -> None:
         case, dtype = self._case, self._dtype
-        self.module: nn.Module = real_copy(case.module)
+        self.module: nn.Module = copy_of(case)
         if dtype:
             self.module = self.module.to(dtype)
         needs_gradient = self.training and case.spec.host == MODULE
@@ -78,7 +82,7 @@ class Workload:
     def run(self, times: int) -> None:
         """Make `times` steps."""
         with self.mode():
-            self.repeat(times)
+            run_restored(self.repeat, self.restoring, times)
 
     def repeat(self, times: int) -> None:
         """Make `times` steps where the caller has entered `mode`, with next to nothing around them."""
@@ -96,7 +100,27 @@ class Workload:
     def run_forward(self) -> None:
         """Forget the last step's gradients and run forward, keeping the output for `run_backward`."""
         self.forget_gradients()
-        self.leaves = _differentiable(self.forward(*self.inputs))
+        inputs = self.inputs
+        if self._written:
+            inputs = tuple(
+                as_in_network(x) if place in self._written and x.requires_grad else x for place, x in enumerate(inputs)
+            )
+        self.leaves = _differentiable(self.forward(*inputs))
+
+    @property
+    def restoring(self) -> Callable[[], None] | None:
+        """What puts back the inputs that the module writes into; None where it writes into none."""
+        return self._restore_written if self._written else None
+
+    @torch.no_grad()
+    def _restore_written(self) -> None:
+        for place in self._written:
+            _put_back(self.inputs[place], self._case.inputs[place])
+
+    def copies_of_inputs(self, number: int) -> list[tuple[torch.Tensor, ...]]:
+        """So many further sets of the case's inputs, to become `inputs` where none can be put back between steps."""
+        self.restore()
+        return [tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in self.inputs) for _ in range(number)]
 
     def forget_gradients(self) -> None:
         """Set every gradient to None, so that backward writes instead of adding."""
@@ -140,7 +164,8 @@ class Workload:
                 "input gradient": _copies((str(i), x.grad) for i, x in enumerate(self.inputs)),
                 "parameter gradient": _copies((name, p.grad) for name, p in self.module.named_parameters()),
                 "buffer": _copies(self.module.named_buffers()),
-            },
+            }
+            | ({"written input": _copies((str(i), self.inputs[i]) for i in self._written)} if self._written else {}),
             tf32=any(uses_tf32(x.device) for x in self.inputs),
         )
 
@@ -152,7 +177,7 @@ class Workload:
             *zip(self.module.buffers(), self._case.module.buffers(), strict=True),
             *zip(self.inputs, self._case.inputs, strict=True),
         ):
-            own.copy_(given)
+            _put_back(own, given)
 
     def move(self) -> bool:
         """Become another copy of the case elsewhere in memory, by random distances; on the CPU only. Whether it did.
@@ -234,6 +259,13 @@ def _cotangents(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
     """Fixed gradients for the outputs, drawn on the CPU from a seed of their own, so the same for all."""
     generator = torch.Generator().manual_seed(0)
     return [torch.empty_like(leaf).copy_(torch.randn(leaf.shape, generator=generator)) for leaf in leaves]
+
+
+def _put_back(own: torch.Tensor, given: torch.Tensor) -> None:
+    if own.shape == given.shape and own.stride() == given.stride():
+        own.copy_(given)
+    else:  # it was squeezed, say, in place
+        own.data = given.to(own.dtype, copy=True)
 
 
 def _copies(tensors: Any) -> dict[str, torch.Tensor]:

@@ -75,6 +75,7 @@ def enter(
         prepared, record = _prepare(case, record, measures)
         try:
             record = lacking(replace(record, **asdict(prepared.preparation)), prepared.lacks)
+            record = replace(record, writes_inputs=tuple(case.written.values()) or None)
             if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
                 record = replace(record, error_vs_eager=eager.error_of(prepared))
             for name in measures:

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afftool.build import Case, build_case
-from afftool.copying import real_copy
+from afftool.build import Case, build_case, copy_of
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gate.reading import Reading, small
 from afftool.gate.side import CaseError
@@ -187,11 +186,11 @@ def count_graph(case: Case) -> GraphReading:
     from torch import _dynamo as dynamo
 
     with torch.set_grad_enabled(case.spec.mode == "train"), torch.random.fork_rng(devices=[]):
-        first, recompiles = _count_graphs(real_copy(case.module), case.inputs)
+        first, recompiles = _count_graphs(copy_of(case), _inputs_of(case))
         breaks: Counter[str] = Counter()
         if first != 1:  # where and why is only worth a second trace if there is something to say
             dynamo.reset()
-            explained: Any = dynamo.explain(real_copy(case.module))(*case.inputs)
+            explained: Any = dynamo.explain(copy_of(case))(*_inputs_of(case))
             breaks.update(_describe(reason) for reason in explained.break_reasons)
             if not breaks and first == 0 and _runs_operators(case):
                 breaks["nothing of it is compiled: its forward is excluded from torch.compile"] += 1
@@ -221,11 +220,16 @@ def _count_graphs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
     return first, graphs - first
 
 
+def _inputs_of(case: Case) -> tuple[torch.Tensor, ...]:
+    """Copies of the case's inputs, into which its module may write."""
+    return tuple(x.clone() for x in case.inputs)
+
+
 def _runs_operators(case: Case) -> bool:
     """Whether there is anything to compile: a fusion that hands one of its inputs on has no graph, nor a break."""
-    module = real_copy(case.module)
+    module, inputs = copy_of(case), _inputs_of(case)
     with OperatorCounter() as operators:
-        module(*case.inputs)
+        module(*inputs)
     return bool(operators.rows())
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from afftool.copying import meta_copy
+from afftool.copying import move_to_meta
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import FusionFactory
 
@@ -76,7 +76,7 @@ def _without_memory(build: Callable[[FusionFactory], nn.Module]) -> nn.Module:
             with torch.device("meta"):
                 return build(_Note)
         except LoadError:  # a constructor that needs values, as `torch.linspace(...).tolist()` does
-            return meta_copy(build(_Note))
+            return move_to_meta(build(_Note))
 
 
 class _Note(nn.Module):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from afftool.console import quiet
 from afftool.errors import LoadError
 from afftool.fusion import build_fusion
+from afftool.lazy import settle
 from afftool.spec import FusionSpec
 
 SEED = 20210101
@@ -41,12 +41,7 @@ class Subject:
         """A fresh module on the CPU, its initialisation drawn from `seed`: built again, since not all can be copied."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = self.make()
-            if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-                # A lazy layer has no weights before its first call; in eval, so that no statistics move.
-                with torch.no_grad():
-                    module.eval()(*self.maps())
-            return module.train(training)
+            return settle(self.make(), self.maps()).train(training)
 
     def maps(self, *, seed: int = SEED, batch: int | None = None, count: int | None = None) -> list[torch.Tensor]:
         """Independent standard normal feature maps, as many as the fusion takes."""

@@ -26,7 +26,16 @@ Millijoules = Callable[[], int]
 
 def measure(prepared: Prepared, case: Case) -> dict[str, float]:
     """The energy of a step, as a field of the case's record. Raises `Unavailable` where nothing counts it."""
-    return {"energy_j": joules(prepared.run, case.spec.device)}
+    step = joules(prepared.run, case.spec.device)
+    if (restore := prepared.restore) is None:
+        return {"energy_j": step}
+
+    def restored(times: int) -> None:
+        with prepared.mode():
+            for _ in range(times):
+                restore()
+
+    return {"energy_j": max(0.0, step - joules(restored, case.spec.device))}
 
 
 def joules(run: Callable[[int], None], device: str, *, seconds: float = 1.0) -> float:

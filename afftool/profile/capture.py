@@ -53,6 +53,15 @@ def capture(
         stack.callback(prepared.close)
         if backend == "eager" and prepared.workload is not None:
             stack.enter_context(annotated(prepared.workload.module))  # a copy of the case's: what really runs
+        work = prepared.workload
+        fresh: list[tuple[torch.Tensor, ...]] = []
+        if prepared.restore and work is not None:
+            names = " and ".join(case.written.values())
+            notes.append(f"It writes into its input {names}: each step sees the same values again.")
+            if backend == "cudagraph":  # its graphs know their inputs by address
+                notes[-1] += " Putting them back is in the trace, as copies outside of any graph."
+            else:
+                fresh = work.copies_of_inputs(PROFILER_WARMUP + steps)
         prepared.run(warmup)
         wait(case.spec.device)
         when_warm()
@@ -63,7 +72,12 @@ def capture(
             profile_memory=True,
         ) as profiler:
             for step in range(1, PROFILER_WARMUP + steps + 1):
-                prepared.step()
+                if work is not None and fresh:  # putting them back would be in the trace
+                    work.inputs = fresh.pop()
+                    with prepared.mode():
+                        prepared.repeat(1)
+                else:
+                    prepared.step()
                 # A kernel belongs to the trace by when it runs, not by when it was launched: those of a warm-up step
                 # must not run into it, and the last step's must be done before `profiler.step()` ends it. Torch waits
                 # for the current device alone. Between the traced steps nobody waits, as nobody does in a loop.

@@ -47,6 +47,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             causes_table(shown, keys),
             _incomplete(exact, keys),
             _unstable(measured, keys),
+            _writing(measured),
         )
         tables += [table for table in further if table]
     tables += details
@@ -90,6 +91,7 @@ def caveats(run: Run) -> tuple[Table, ...]:
         freed_memory([as_told(r) for r in measured]),
         _incomplete(measured, keys),
         _unstable([as_told(r) for r in measured], keys),
+        _writing(measured),
         _global_state(run.records, keys),
         _not_measured(rest, keys) if rest else None,
     )
@@ -296,6 +298,17 @@ def _global_state(records: Sequence[Record], keys: Keys) -> Table | None:
     )
     note = "A file of your own sets this for all that runs in its process; no other row ran under it."
     return Table.of("Set for the whole process, and put back", found.items(), columns, note) if found else None
+
+
+def _writing(records: Sequence[Record]) -> Table | None:
+    """Which fusions write into their inputs; None if none does."""
+    found = {(r.fusion, " and ".join(r.writes_inputs)): None for r in records if r.writes_inputs}
+    columns: tuple[Column[tuple[str, str]], ...] = (
+        Column("fusion", "fusion", get=lambda item: item[0]),
+        Column("writes_inputs", "writes into its input", get=lambda item: item[1]),
+    )
+    note = "Each step saw the same values: they were put back before it, which no number here holds."
+    return dataclasses.replace(Table.of("Inputs written into", found, columns), note=note) if found else None
 
 
 def _not_measured(records: Sequence[Record], keys: Keys) -> Table:

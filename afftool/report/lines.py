@@ -54,6 +54,8 @@ def one_line(record: Record, shared: Mapping[str, Any] = MappingProxyType({})) -
         parts.append(f"{units.count(record.params)} params")
     if record.macs is not None:
         parts.append(f"{units.scaled(record.macs)} MACs")
+    if record.writes_inputs:
+        parts.append(f"writes into its input {' and '.join(record.writes_inputs)}")
     return f"{head}: {', '.join(parts) or 'measured'}"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
+from afftool.lazy import lazy_layers, settle
 from afftool.measure.running import followed
 from afftool.spec import FusionSpec, HostSpec
 from afftool.study.recipe import Init
@@ -50,7 +51,15 @@ class Network:
         }
 
 
-def build_network(host: HostSpec, fusion: FusionSpec, *, seed: int, draw: str = "", init: Init = "host") -> Network:
+def build_network(
+    host: HostSpec,
+    fusion: FusionSpec,
+    *,
+    seed: int,
+    draw: str = "",
+    init: Init = "host",
+    size: tuple[int, ...] | None = None,
+) -> Network:
     """Build a host around a fusion; the same seed gives the same weights wherever names and shapes agree.
 
     Weights of convolutions and linear layers are drawn by `init` from a generator keyed by seed and name, biases
@@ -59,7 +68,8 @@ def build_network(host: HostSpec, fusion: FusionSpec, *, seed: int, draw: str = 
     `init="host"` draws as the host's builder does (Table 2: Xavier for ResNeXt, Kaiming for the others). What is the
     user's own, fusion or host, then keeps what its constructor gave it, because that is part of its design: a fusion
     drawn from a generator keyed by seed and place, a host from one keyed by seed that fusions do not touch. A named
-    `init` draws the user's own weights too.
+    `init` draws the user's own weights too. Lazy layers learn their widths from an image of `size`, and each then draws
+    from a generator keyed by its name.
     """
     scheme = _scheme(host) if init == "host" else init
     built: list[nn.Module] = []
@@ -76,6 +86,14 @@ def build_network(host: HostSpec, fusion: FusionSpec, *, seed: int, draw: str = 
     names = {id(part): name for name, part in module.named_modules()}
     fusions = {names[id(part)]: part for part in built if id(part) in names}
     inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}
+    waiting = lazy_layers(module)
+    if size is not None and waiting:
+        with seeded(seed, "lazy"):
+            settle(module, (torch.randn(1, 3, *size),))
+        for path, layer in waiting.items():
+            with seeded(seed, draw if id(layer) in inside else "", "lazy", path):
+                if callable(again := getattr(layer, "reset_parameters", None)):
+                    again()  # the call drew one after the other: the host's would depend on the fusion's
     for name, part in module.named_modules():
         fused = id(part) in inside
         own = fusion.grammar is None if fused else host.target is not None

@@ -218,8 +218,8 @@ def _task(study: StudySpec, splits: Splits) -> Task:
     """Whether the host classifies images or pixels: by its output, which is right for a user's host too."""
     classes = len(splits.classes or splits.mask_classes)
     host = with_classes(study.host_of(study.variants[0]), classes)
-    network = build_network(host, study.variants[0].fusion_spec, seed=0)
     sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    network = build_network(host, study.variants[0].fusion_spec, seed=0, size=tuple(sample.shape[2:]))
     output, _ = probe(network, sample)
     return "segment" if output.ndim == 4 else "classify"
 
@@ -240,7 +240,7 @@ def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tu
 def _try_in(
     host: HostSpec, study: StudySpec, variant: Variant, data: Arrays, sample: Tensor
 ) -> tuple[Facts, Start, str | None]:
-    network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init)
+    network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init, size=data.size)
     start = network.host_start()
     output, fused = probe(network, sample)
     if output.shape[1] != data.classes:

@@ -117,7 +117,7 @@ def _train(
 ) -> CellRecord:
     recipe = cell.recipe
     host, fusion = HostSpec.parse(cell.host), FusionSpec.parse(cell.fusion)
-    network = build_network(host, fusion, seed=cell.seed, draw=cell.draw, init=recipe.init)
+    network = build_network(host, fusion, seed=cell.seed, draw=cell.draw, init=recipe.init, size=data.size)
     network.module.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, targets = (torch.from_numpy(a).to(where) for a in (data.train_images, data.train_targets))
     prepare = _Prepare(data, where)

@@ -92,7 +92,7 @@ def test_the_next_group_never_asks_this_process_for_the_device() -> None:
 def test_what_did_not_fit_beside_its_neighbours_while_it_was_timed_is_tried_once_more_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(planted.OutOfMemoryOnce, "built", 0)
+    monkeypatch.setattr(planted.OutOfMemoryOnce, "failed", False)
     records = measured("add", "planted:OutOfMemoryOnce:after=40")
     assert {record.status for record in records.values()} == {"ok"}
 

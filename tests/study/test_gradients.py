@@ -122,5 +122,5 @@ def test_a_plan_warns_and_its_report_keeps_it() -> None:
     assert "the fusion's own parameters" in gradient
     assert "anomaly detection: on instead of off, when it was built" in state
     assert gradient in (made.stored().notes or ())
-    assert state in made.stored().note
+    assert state in (made.stored().notes or ())
     assert not torch.is_anomaly_enabled()

@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from afftool.build import build_case, build_on_meta
 from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
+from afftool.inputs import as_in_network
 from afftool.measure.cost.counter import Counter
 from afftool.measure.cost.reach import reach
 from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Reach, Totals
@@ -122,20 +123,27 @@ def _on_meta_or_cpu(
 def _count_on(
     device: Literal["meta", "cpu"], fresh: Callable[[str], Copy], mode: Mode, input_gradients: bool
 ) -> CostReading:
-    live, reached = _reached(device, fresh)
+    live, reached, written = _reached(device, fresh)
     module, inputs = fresh(device)
     with _as_written():
-        rows = _watched(module, inputs, mode, input_gradients)
+        rows = _watched(module, inputs, mode, input_gradients, written)
     return _reading(module, rows, live, reached, mode, device)
 
 
-def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool) -> tuple[OperatorCost, ...]:
-    """The operators of one pass."""
+def _watched(
+    module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradients: bool, written: set[int]
+) -> tuple[OperatorCost, ...]:
+    """The operators of one pass; the inputs `written` into are no leaves in training."""
     counter = Counter()
     if mode == "train":
         wanted = [x for x in tree_leaves(inputs) if _is_float(x)] if input_gradients else []
         for x in wanted:
             x.requires_grad_()
+        if written:
+            each, structure = tree_flatten(inputs)
+            taken = {number for number in written if any(each[number] is x for x in wanted)}
+            given = [_as_in_network(x, counter) if number in taken else x for number, x in enumerate(each)]
+            inputs = tree_unflatten(given, structure)
         with counter.watch(module), torch.enable_grad():
             with counter:
                 outputs = module(*inputs)
@@ -153,25 +161,50 @@ def _watched(module: nn.Module, inputs: tuple[Any, ...], mode: Mode, input_gradi
     return counter.rows()
 
 
-def _reached(device: str, fresh: Callable[[str], Copy]) -> tuple[frozenset[str], Reach]:
-    """Parameters that a gradient reaches in eval mode, in training mode, or in both; and all it reaches in training."""
+def _as_in_network(leaf: torch.Tensor, counter: Counter) -> torch.Tensor:
+    """`leaf` as a module may write into it; the way of its gradient from there on is no part of the module."""
+    given = as_in_network(leaf)
+    node: Any = given.grad_fn
+    node.register_prehook(lambda _gradients: counter.pause(True))
+    node.register_hook(lambda _inputs, _outputs: counter.pause(False))
+    return given
+
+
+def _reached(device: str, fresh: Callable[[str], Copy]) -> tuple[frozenset[str], Reach, set[int]]:
+    """Parameters that a gradient reaches in eval mode, in training mode, or in both; all it reaches in training; and
+    the inputs written into.
+
+    Those go by their numbers among the leaves. What is written past autograd, through `.data`, does not matter here.
+    """
     module, inputs = fresh(device)
     doubled = tree_map(_doubled, inputs)
     with _as_written():
         # Without a gradient of the inputs first: there are operators (`out=`) that run so alone.
+        before = _versions(inputs)
         found = reach(module.eval(), inputs, input_gradients=False)
-        live = found.parameters
+        live, written = found.parameters, _changed(before, inputs)
         for input_gradients in (False, True):
+            given = tree_map(_copied, doubled)
+            before = _versions(given)
             try:
-                found = reach(module.train(), tree_map(_copied, doubled), input_gradients=input_gradients)
+                found = reach(module.train(), given, input_gradients=input_gradients)
             except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval at most
                 break
             live |= found.parameters
-    return live, found
+            written |= _changed(before, given)
+    return live, found, written
 
 
 def _copied(x: Any) -> Any:
     return x.clone() if isinstance(x, torch.Tensor) else x
+
+
+def _versions(inputs: Any) -> list[int | None]:
+    return [x._version if isinstance(x, torch.Tensor) else None for x in tree_leaves(inputs)]
+
+
+def _changed(before: list[int | None], inputs: Any) -> set[int]:
+    return {number for number, pair in enumerate(zip(before, _versions(inputs), strict=True)) if pair[0] != pair[1]}
 
 
 def _as_written() -> AbstractContextManager[None]:

@@ -53,10 +53,15 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.failure: Exception | None = None
         self._own = own_formulas()
         self._tallies: dict[tuple[str, str, Direction], _Tally] = {}
+        self._paused = False
         self._inside: list[str] = []
         self._owner: dict[int, str] = {}
         self._numbers: list[int] = []
         self._modules: list[str] = []
+
+    def pause(self, paused: bool) -> None:
+        """Leave out what runs from now on, or no longer."""
+        self._paused = paused
 
     @contextmanager
     def watch(self, module: nn.Module) -> Iterator[None]:
@@ -88,6 +93,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         formula = formula_for(func) or self._own.get(func._schema.name)
         if formula is None:
             with self:  # a composite operator that inference mode left whole

@@ -70,6 +70,7 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
     device without an allocator to ask, and `torch.OutOfMemoryError`.
     """
     device = _device(case)
+    _ = case.written  # what finds it out is no part of the case's memory
     warm = partial(_warm_libraries, case)
     with _threads(threads if device.type == "cpu" else None), random_state_kept(case), watch(device, warm) as seen:
         with seen.stage("cold"):
@@ -79,6 +80,8 @@ def measure(case: Case, *, threads: int | None = 1) -> MemoryReading:
         before = Held.by(workload)
         with seen.stage("steady"), output_addresses(workload) as outputs:
             if workload.training:
+                if restore := workload.restoring:
+                    restore()
                 for name, part in workload.parts.items():
                     with seen.recording.phase(name):
                         part()
@@ -112,6 +115,7 @@ def observe(case: Case, prepare: Prepare) -> tuple[Prepared, MemoryReading]:
     CUDA graphs' pool, and what autograd saves, which a captured graph alone does not show.
     """
     device = _device(case)
+    _ = case.written  # as in `measure`
     with random_state_kept(case), watch(device, partial(_warm_libraries, case)) as seen:
         with seen.stage("cold"):
             prepared = prepare(case)
@@ -139,6 +143,8 @@ def _saved_between_parts(case: Case, prepared: Prepared, device: torch.device) -
     assert work
     anyway = addresses((*work.module.parameters(), *work.module.buffers()))
     with random_state_kept(case):
+        if prepared.restore:
+            prepared.restore()
         prepared.parts["forward"]()
         saved = saved_by_graph(work.leaves, device, anyway) if work.leaves else None
         prepared.parts["backward"]()

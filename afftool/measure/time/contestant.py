@@ -160,7 +160,8 @@ class Timed:
 
     With a warm cache up to three steps, no more than the sample has, go untimed before each sample, so that what the
     neighbours left in the caches (and an empty GPU queue) is not part of it; with `flush` every step is timed alone,
-    right after the caches were emptied, and so from its first launch on, since a GPU is idle then. What a call takes
+    right after the caches were emptied, and so from its first launch on, since a GPU is idle then. Alone too are timed
+    the steps of a module that writes into its inputs, which are put back between the readings. What a call takes
     that makes no step is not part of it either: one is timed after every reading, and the median of the last is taken
     off. Python's garbage collector waits, as in `timeit`.
     """
@@ -177,14 +178,15 @@ class Timed:
         """Time so many steps as one sample. Raises whatever the module raises."""
         before = self.prepared.compilations()
         with self.prepared.mode(), no_collection():
-            self._step_s = self._cold(steps) if self._flush else self._warm(steps)
+            apart = self._flush or self.prepared.restore
+            self._step_s = self._apart(steps) if apart else self._together(steps)
         compilations = self.prepared.compilations() - before
         return Sample(self._step_s, compilations, self._overhead_s(), self._faults_per(steps))
 
     def _faults_per(self, steps: int) -> float | None:
         return None if self._faults is None else self._faults / steps
 
-    def _warm(self, steps: int) -> float:
+    def _together(self, steps: int) -> float:
         repeat = self.prepared.repeat
         if self._step_s < PRIME_BELOW_S:
             repeat(min(steps, PRIMING_STEPS))
@@ -195,17 +197,25 @@ class Timed:
         self._faults = _since(faulted)
         return self._net(self._clock.seconds(start, end)) / steps
 
-    def _cold(self, steps: int) -> float:
-        assert self._flush
+    def _apart(self, steps: int) -> float:
+        if not self._flush and self._step_s < PRIME_BELOW_S:
+            self.prepared.run(min(steps, PRIMING_STEPS))
         total_s = 0.0
         faulted = page_faults()  # the caches are emptied by memory that is there already
         for _ in range(steps):
-            self._flush()
+            self._get_ready()
             start = self._clock.mark()
             self.prepared.repeat(1)
             total_s += self._net(self._clock.seconds(start, self._clock.mark()))
         self._faults = _since(faulted)
         return total_s / steps
+
+    def _get_ready(self) -> None:
+        """What goes before a step that is timed alone."""
+        if self.prepared.restore:
+            self.prepared.restore()
+        if self._flush:
+            self._flush()
 
     def _net(self, seconds: float) -> float:
         """A reading without what it holds of the call: an empty one finds its code as cold as that one did."""
@@ -224,8 +234,7 @@ class Timed:
         parts = self.prepared.parts
         laps = []
         for _ in range(steps if parts else 0):
-            if self._flush:
-                self._flush()
+            self._get_ready()
             marks = [self._clock.mark()]
             for part in parts.values():
                 part()

@@ -27,7 +27,7 @@ def room(
 
 def step_bytes(host: str, fusion: str, batch: int, size: tuple[int, int], device: str) -> int:
     """Bytes that a training of this network needs beside its images: from the peak of one step."""
-    network = build_network(HostSpec.parse(host), FusionSpec.parse(fusion), seed=0).module
+    network = build_network(HostSpec.parse(host), FusionSpec.parse(fusion), seed=0, size=size).module
     torch.cuda.set_device(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

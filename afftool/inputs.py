@@ -1,0 +1,51 @@
+"""Inputs as a network gives them: no leaves of autograd, and anybody's to write into."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def as_in_network(leaf: torch.Tensor) -> torch.Tensor:
+    """The same memory as the output of an operator, which a module may write into where autograd forbids it a leaf.
+
+    Gradients flow on into the leaf. Nothing is copied, forward or backward.
+    """
+    given: torch.Tensor = torch.ops.aten._unsafe_view(leaf, leaf.shape)  # the only view that autograd takes for none
+    return given
+
+
+def written_inputs(
+    module: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool, gradients: bool
+) -> dict[int, str]:
+    """The inputs that one call of `module` writes into: by their places, the names that its forward has for them.
+
+    The call is made on copies, in inference mode unless it is for `training`, where they may have `gradients`. Raises
+    whatever the module raises.
+    """
+    own = [x.detach().clone().requires_grad_(gradients and x.is_floating_point()) for x in inputs]
+    given = [as_in_network(x) if x.requires_grad else x for x in own]
+    versions = [x._version for x in given]
+    with torch.inference_mode(not training):
+        module(*given)
+    names = input_names(module, len(inputs))
+    return {
+        place: names[place]
+        for place, (x, version) in enumerate(zip(given, versions, strict=True))
+        # writing through `.data`, or from a kernel of one's own, is in no version
+        if x._version != version or not (x.is_meta or torch.equal(x.detach(), inputs[place]))
+    }
+
+
+def input_names(module: nn.Module, count: int) -> list[str]:
+    """What `forward` calls its first `count` inputs; by number where it does not name them."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        parameters = {}.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
+    return named + [f"{rest}[{number}]" for number in range(count - len(named))]
