@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from afftool import units
 from afftool.record import Record, Run
 from afftool.report.breakdown import causes_table
-from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of
+from afftool.report.columns import BACKEND, FUSION, QUANTITIES, SETTING, Quantity, setting_of, share
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
@@ -39,6 +39,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             _relative(measured, keys, baseline),
             causes_table(measured, keys),
             _incomplete(measured, keys),
+            _not_finite(measured, keys),
             _unstable(measured, keys),
         )
         tables += [table for table in further if table]
@@ -72,11 +73,16 @@ def compact_table(run: Run) -> Table:
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
-    """What a reader of the compact table must know: unsteady timings, and what was not measured and why."""
+    """What a reader of the compact table must know: values that are none, unsteady timings, what was not measured."""
     keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
-    tables = (_incomplete(measured, keys), _unstable(measured, keys), _not_measured(rest, keys) if rest else None)
+    tables = (
+        _incomplete(measured, keys),
+        _not_finite(measured, keys),
+        _unstable(measured, keys),
+        _not_measured(rest, keys) if rest else None,
+    )
     return tuple(table for table in tables if table)
 
 
@@ -216,6 +222,24 @@ def _row_name(record: Record, keys: Keys, *, between: str = " ") -> str:
 
 def _all_or_some(names: Sequence[str], total: int) -> str:
     return f"all {total}" if len(names) == total else ", ".join(names)
+
+
+def _not_finite(records: Sequence[Record], keys: Keys) -> Table | None:
+    """The rows that give infinities or NaNs, with what to do, the worst share by dtype; None if there are none."""
+    found: dict[str, list[Record]] = {}
+    for record in (r for r in records if r.nonfinite_share):
+        found.setdefault(record.dtype, []).append(record)
+    columns: tuple[Column[tuple[str, list[Record]]], ...] = (
+        Column("values", "values", get=lambda item: f"up to {share(max(r.nonfinite_share or 0 for r in item[1]))}"),
+        Column("advice", "what to do", get=lambda item: _FINITE.get(item[0], _UNDEFINED)),
+        Column("rows", "rows", get=lambda item: _all_or_some([_row_name(r, keys) for r in item[1]], len(records))),
+    )
+    note = "Infinities and NaNs among outputs and gradients: what such a row takes is no result, and none is marked."
+    return Table.of("Not finite", found.items(), columns, note) if found else None
+
+
+_UNDEFINED = "look for a division by 0, a root or a logarithm of what is not positive, an exp of what is large"
+_FINITE = {"float16": "float16 ends at 65,504: take bfloat16, or work out sums, squares and exp in float32"}
 
 
 def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:

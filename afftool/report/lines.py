@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afftool import units
 from afftool.record import Environment, Record
-from afftool.report.columns import SETTING
+from afftool.report.columns import SETTING, share
 
 
 def one_line(record: Record) -> str:
@@ -26,6 +26,8 @@ def one_line(record: Record) -> str:
         parts.append(f"{units.count(record.params)} params")
     if record.macs is not None:
         parts.append(f"{units.scaled(record.macs)} MACs")
+    if record.nonfinite_share:
+        parts.append(f"{share(record.nonfinite_share)} of its values not finite")
     return f"{head}: {', '.join(parts) or 'measured'}"
 
 

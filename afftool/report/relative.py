@@ -60,15 +60,18 @@ class Baseline:
 def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     """Which values are the best of the rows measured alike: a row a record, a column a quantity that has a better.
 
-    None is where a group's values are all alike; ties share the mark.
+    None is where a group's values are all alike; ties share the mark. A row whose values are not finite is none.
     """
     rows = _comparable(records)
+    finite = objects([not record.nonfinite_share for record in records]).astype(bool)
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
     judged = [quantity.name for quantity in QUANTITIES if quantity.better]
     groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
+    differ = groups.transform("min") < groups.transform("max")
+    rows[judged] = rows[judged].where(finite)
     low, high = groups.transform("min"), groups.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
-    return ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
+    return (differ & (rows[judged] == winner)).fillna(False).astype(bool)
 
 
 def exact_rows(records: Sequence[Record], baseline: Baseline) -> pandas.DataFrame:
