@@ -18,7 +18,7 @@ shrinks below TF32's last bit are not told apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,9 +64,14 @@ class Outputs:
     @property
     def nonfinite_share(self) -> float:
         """The share of the values of the outputs and the gradients that are infinite or NaN."""
-        found = [tensor for kind, tensors in self.kinds.items() if kind != "buffer" for tensor in tensors.values()]
-        total = sum(tensor.numel() for tensor in found)
-        return sum(tensor.numel() - int(torch.isfinite(tensor).sum()) for tensor in found) / total if total else 0.0
+        tensors = (given for kind, given in self.kinds.items() if kind != "buffer")
+        return nonfinite_share([tensor for given in tensors for tensor in given.values()])
+
+
+def nonfinite_share(tensors: Sequence[torch.Tensor]) -> float:
+    """The share of the values of all these that are infinite or NaN."""
+    total = sum(tensor.numel() for tensor in tensors)
+    return sum(tensor.numel() - int(torch.isfinite(tensor).sum()) for tensor in tensors) / total if total else 0.0
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ def _widen(widest: dict[str, torch.Tensor], moved: Tensors, tensors: Tensors) ->
         torch.maximum(widest[name], gap(moved[name], tensor), out=widest[name])
 
 
-class OtherRoundings(TorchDispatchMode):
+class OtherRoundings(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every operator's floating results are off by a rounding of their own, drawn from `draw`, `sign` times that."""
 
     def __init__(self, draw: int, sign: float, *, tf32: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._draw = draw
         self._sign = sign
         self._tf32 = tf32

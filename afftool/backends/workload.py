@@ -239,7 +239,7 @@ def _cotangents(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _mixed(inputs: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
-    """Other inputs like these: the same values, each tensor's in an order that `seed` draws, the same on all devices."""
+    """Other inputs like these: the same values, each tensor's in an order that `seed` draws, alike on all devices."""
     if seed == OWN_INPUTS:
         return inputs
     generator = torch.Generator().manual_seed(seed)

@@ -38,7 +38,7 @@ class EagerOutputs:
         with random_state_kept(self._case):
             return Workload(self._case).outputs(OWN_INPUTS)
 
-    def judged(self, prepared: Prepared) -> Mapping[str, float]:
+    def judged(self, prepared: Prepared) -> Mapping[str, Any]:
         """The fields of a record that say what the prepared case gives. Raises `Rejected` if it differs from eager.
 
         One input alone refuses nobody: what differs must do so on most of `SEEDS`.
@@ -71,7 +71,7 @@ def _advice(backend: str, *, sure: bool) -> str:
     return NO_TIME
 
 
-def _fields(near: Agreement, found: Outputs) -> Mapping[str, float]:
+def _fields(near: Agreement, found: Outputs) -> Mapping[str, Any]:
     return {
         "error_vs_eager": near.error,
         "rms_error_vs_eager": near.rms_error,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afftool.backends.workload import OWN_INPUTS, Workload, random_state_kept
 from afftool.build import Case, build_case
 from afftool.copying import real_copy
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
@@ -31,6 +32,8 @@ from afftool.spec import MODULE, CaseSpec
 
 _COST = ("params", "live_params", "macs", "flops", "moved_bytes", "uncounted_ops", "operators")
 _GRAPH = ("graph_breaks", "recompiles")
+_RUN = {"peak_bytes", "saved_bytes", *_GRAPH}
+"""What is read off a step that is really made. Where only costs are counted, none is; where only times are, one is."""
 _REPEATS = 3
 """Calls with unchanged inputs after the first; a module that keeps count in an attribute recompiles in each."""
 
@@ -60,6 +63,7 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
         inapplicable=found.inapplicable,
         source=source_of(spec),
         batch=spec.batch,
+        nonfinite_share=None if metrics and not _RUN.intersection(metrics) else _nonfinite_share(case),
     )
 
 
@@ -69,6 +73,15 @@ class _Findings:
     details: dict[str, dict[str, int]]
     unread: dict[str, str]
     inapplicable: dict[str, str]
+
+
+def _nonfinite_share(case: Case) -> float | None:
+    """How much of what a step gives is infinite or NaN; None where none can be made, which the metrics tell."""
+    try:
+        with random_state_kept(case):
+            return Workload(case).outputs(OWN_INPUTS).nonfinite_share
+    except (Exception, SystemExit):
+        return None
 
 
 def _count(spec: CaseSpec) -> CostReading:

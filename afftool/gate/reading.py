@@ -20,7 +20,8 @@ class Reading(Plain):
     `values` holds exact metrics and instruction counts; `details` breaks a metric down by name; `times_ms` are
     medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value,
     `inapplicable` why the case can have none whatever is done. `batch` inputs are worked on in one step. `source` is
-    `file:line` of the fusion's class, relative to where the check was started.
+    `file:line` of the fusion's class, relative to where the check was started. `nonfinite_share` of the values of a
+    step's outputs and gradients are infinite or NaN; None where that is not known.
     """
 
     values: Mapping[str, int | float] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Reading(Plain):
     reason: str | None = None
     source: str | None = None
     batch: int = 1
+    nonfinite_share: float | None = None
 
 
 def newcomers(before: Detail, after: Detail) -> dict[str, int]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afftool.errors import AfftoolError, LoadError
 from afftool.failure import FailedError, Failure
@@ -21,6 +21,9 @@ from afftool.profile.trace import Forest, Trace, grow, load_document, parse
 from afftool.record import Environment
 from afftool.spec import MODULE, CaseSpec, show_size
 from afftool.tables import Report
+
+if TYPE_CHECKING:
+    from afftool.profile.capture import Captured
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 OWN = "afftool's own reader"
@@ -48,20 +51,21 @@ def profile_case(
     """
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
-    notes = _capture(spec, backend, trace_file, steps)
+    captured = _capture(spec, backend, trace_file, steps)
     document = load_document(trace_file)  # once: unzipping and parsing is what costs time here
     translated = plugin.translate(document)
     plugin.write_log(translated, out / LOG / folder.name)
     profile = summarise(
-        document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
+        document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=captured.notes
     )
+    profile = replace(profile, nonfinite_share=captured.nonfinite_share)
     save(profile, folder / PROFILE)
     (folder / "memory.csv").write_text(memory_csv(profile))
     write_report(profile_report(profile), folder, formats, stem="report")
     return Profiled(profile, folder)
 
 
-def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> list[str]:
+def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> Captured:
     """The trace of a case; what goes wrong in a module of the user's own is told as theirs."""
     from afftool.build import build_case
     from afftool.profile.capture import capture

@@ -132,6 +132,8 @@ class Profile:
     gaps: list[GapRow]
     memory: list[MemoryCurve]
     notes: list[str] = dataclasses.field(default_factory=list)
+    nonfinite_share: float | None = None
+    """Of the values of a step's outputs and gradients: how many are infinite or NaN."""
 
     @property
     def name(self) -> str:
