@@ -8,6 +8,7 @@ seen by running eager itself with roundings drawn anew.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ PRODUCTS = ("conv", "mm", "matmul", "linear", "attention")
 
 
 def jumps(case: Case, seed: int, eager: Outputs) -> Jumps | None:
-    """How far each element of a step's results has moved at most, over steps with other roundings.
+    """How far each element of a step's results has moved at most, over steps with other roundings, inputs included.
 
     Each is made twice, with the roundings turned round: a value near a kink then lies beyond it in one of the two.
     None where the module does not run so.
@@ -41,8 +42,9 @@ def jumps(case: Case, seed: int, eager: Outputs) -> Jumps | None:
     try:
         for draw in range(len(SIZES_TF32 if eager.tf32 else SIZES)):
             for sign in (1.0, -1.0):
-                work = Workload(case)
-                with OtherRoundings(draw, sign, tf32=eager.tf32):
+                rounding = OtherRoundings(draw, sign, tf32=eager.tf32)
+                work = Workload(replace(case, inputs=tuple(map(rounding.moved, case.inputs))))
+                with rounding:
                     moved = work.outputs(seed)
                 for kind, tensors in eager.kinds.items():
                     _widen(widest[kind], moved.kinds[kind], tensors)
@@ -68,7 +70,7 @@ class OtherRoundings(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(word in str(function) for word in PRODUCTS):
-            args, kwargs = tree_map_only(torch.Tensor, self._moved, (args, kwargs or {}))
+            args, kwargs = tree_map_only(torch.Tensor, self.moved, (args, kwargs or {}))
         result = function(*args, **(kwargs or {}))
         given = () if function._schema.is_mutable else tree_leaves((args, kwargs))
         held = {_memory(leaf) for leaf in given if isinstance(leaf, torch.Tensor)}
@@ -77,9 +79,11 @@ class OtherRoundings(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 leaf.mul_(self._factors(leaf))
         return result
 
-    def _moved(self, operand: torch.Tensor) -> torch.Tensor:
-        """What a product takes instead of `operand`."""
-        return operand * self._factors(operand, tf32=self._tf32) if operand.is_floating_point() else operand
+    def moved(self, operand: torch.Tensor) -> torch.Tensor:
+        """What a product takes, and a step begins with, instead of `operand`."""
+        if not operand.is_floating_point():
+            return operand
+        return operand.detach() * self._factors(operand, tf32=self._tf32)
 
     def _factors(self, tensor: torch.Tensor, *, tf32: bool = False) -> torch.Tensor:
         short = tf32 and tensor.dtype == torch.float32
