@@ -122,10 +122,11 @@ def _judge_values(blank: Verdict, pair: Pair) -> Verdict:
     """
     now = pair.after.nonfinite_share or 0.0
     was = pair.before.nonfinite_share if pair.before else None
+    absent = "the baseline does not say" if pair.before else pair.absent
     outcome: Outcome = "inconclusive" if was is None else "regression" if now > was * (1 + _SLACK) else "fine"
     ratio = _exact_ratio(was, now)
     return replace(
-        blank, outcome=outcome, before=was, after=now, ratio=ratio, reason=explain.not_finite(was, now, pair.absent)
+        blank, outcome=outcome, before=was, after=now, ratio=ratio, reason=explain.not_finite(was, now, absent)
     )
 
 

@@ -69,7 +69,8 @@ def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     groups = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
     differ = groups.transform("min") < groups.transform("max")
     rows[judged] = rows[judged].where(finite)
-    low, high = groups.transform("min"), groups.transform("max")
+    ranked = rows.groupby(ALIKE, dropna=False, sort=False)[judged]
+    low, high = ranked.transform("min"), ranked.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
     return (differ & (rows[judged] == winner)).fillna(False).astype(bool)
 
