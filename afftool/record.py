@@ -36,7 +36,10 @@ class Record(Plain):
     rounds, with its 95% interval. `compile_cache` is cold if every graph was compiled anew for `compile_s`;
     `recompiles` are the compilations after the first call. `cuda_graphs` are replayed in a step, `skipped_graphs` are
     the compiler's that were to be CUDA graphs and are not. `error_vs_eager` is the largest difference from eager
-    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers).
+    relative to the largest value of its kind (outputs, input gradients, parameter gradients, buffers),
+    `rms_error_vs_eager` the difference's norm over eager's in the kind where that is most, `differing_share` the share
+    of elements that differ by more than rounding (eager itself jumps there too, or there were no times).
+    `nonfinite_share` of the values of the outputs and gradients are infinite or NaN.
 
     `allocator` is `kept` if the process held on to freed CPU memory while it was timed, `system` if the C library did
     as it liked, `tuned` if it was told by the environment how, else the name of the malloc that was preloaded; times of
@@ -143,6 +146,9 @@ class Record(Plain):
     energy_j: float | None = None
 
     error_vs_eager: float | None = None
+    rms_error_vs_eager: float | None = None
+    differing_share: float | None = None
+    nonfinite_share: float | None = None
     global_state: dict[str, str] | None = None
     writes_inputs: tuple[str, ...] | None = None
     status: Status = "ok"

@@ -94,7 +94,7 @@ class Captured:
 
     def outputs(self, seed: int) -> Outputs:
         """What one replay from the case's initial state leaves behind; the learning rate of zero changes no weight."""
-        self._work.restore()
+        self._work.restore(seed)
         torch.manual_seed(seed)
         self.repeat(1)
         wait(self._device)

@@ -29,6 +29,8 @@ from afftool.spec import MODULE
 
 SPACER_BYTES = 2**20
 """Data moves by up to a MiB more than its own size: past every distance at which caches and pages repeat."""
+OWN_INPUTS = 0
+"""The seed that leaves a case's inputs as they are."""
 ALIGNMENT = 64
 SPACER_OBJECTS = 3000
 OBJECT_BYTES = 512
@@ -144,8 +146,11 @@ class Workload:
             self.optimizer.step()
 
     def outputs(self, seed: int) -> Outputs:
-        """What one step from the case's initial state leaves behind, before the optimizer. Gradients are forgotten."""
-        self.restore()
+        """What one step from the case's initial state leaves behind, before the optimizer. Gradients are forgotten.
+
+        Each seed has random numbers of its own, and `OWN_INPUTS` the case's inputs; others have them mixed.
+        """
+        self.restore(seed)
         torch.manual_seed(seed)
         if not self.training:
             with self.mode():
@@ -170,12 +175,12 @@ class Workload:
         )
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put weights, buffers and inputs back to the case's, in place."""
+    def restore(self, seed: int = OWN_INPUTS) -> None:
+        """Put weights, buffers and inputs back to the case's, in place; the inputs as `seed` has them mixed."""
         for own, given in (
             *zip(self.module.parameters(), self._case.module.parameters(), strict=True),
             *zip(self.module.buffers(), self._case.module.buffers(), strict=True),
-            *zip(self.inputs, self._case.inputs, strict=True),
+            *zip(self.inputs, _mixed(self._case.inputs, seed), strict=True),
         ):
             _put_back(own, given)
 
@@ -266,6 +271,15 @@ def _put_back(own: torch.Tensor, given: torch.Tensor) -> None:
         own.copy_(given)
     else:  # it was squeezed, say, in place
         own.data = given.to(own.dtype, copy=True)
+
+
+def _mixed(inputs: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
+    """Other inputs like these: the same values, each tensor's in an order that `seed` draws, alike on all devices."""
+    if seed == OWN_INPUTS:
+        return inputs
+    generator = torch.Generator().manual_seed(seed)
+    orders = (torch.randperm(x.numel(), generator=generator).to(x.device) for x in inputs)
+    return tuple(x.flatten()[order].view(x.shape) for x, order in zip(inputs, orders, strict=True))
 
 
 def _copies(tensors: Any) -> dict[str, torch.Tensor]:

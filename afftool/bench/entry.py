@@ -11,11 +11,12 @@ from typing import Any
 from afftool import backends, catalog
 from afftool.allocator import keep_freed_memory, name_of_allocator
 from afftool.backends import Prepared
-from afftool.backends.outputs import Outputs, compare
-from afftool.backends.workload import Workload, in_double, random_state_kept
+from afftool.backends.outputs import NO_TIME, Agreement, Outputs, agree
+from afftool.backends.rounding import jumps
+from afftool.backends.workload import OWN_INPUTS, Workload, in_double, random_state_kept
 from afftool.bench.rows import lacking, with_global_state
 from afftool.build import Case
-from afftool.errors import Unavailable
+from afftool.errors import Rejected, Unavailable
 from afftool.failure import Failure
 from afftool.global_state import kept, runs_unkept
 from afftool.measure.memory.peak import measure as measure_memory
@@ -25,7 +26,8 @@ from afftool.measure.time.contestant import Clock, Contestant, Sample, Timed
 from afftool.record import Cache, Record
 from afftool.registry import load
 
-SEED = 0
+SEEDS = (OWN_INPUTS, 1, 2)
+"""Inputs that a backend is compared on: the case's own, and others like them where those leave a doubt."""
 
 
 class EagerOutputs:
@@ -36,14 +38,49 @@ class EagerOutputs:
 
     @cached_property
     def _outputs(self) -> Outputs:
-        return Workload(self._case).outputs(SEED)
-
-    def error_of(self, prepared: Prepared) -> float:
-        """How far the prepared case is from eager (`error_vs_eager`). Raises `Rejected` if that is too far."""
-        if prepared.backend == "eager":
-            return 0.0
         with random_state_kept(self._case):
-            return compare(prepared.outputs(SEED), self._outputs, lambda: in_double(self._case, SEED))
+            return Workload(self._case).outputs(OWN_INPUTS)
+
+    def judged(self, prepared: Prepared) -> Mapping[str, Any]:
+        """The fields of a record that say what the prepared case gives. Raises `Rejected` if it differs from eager.
+
+        One input alone refuses nobody: what differs must do so on most of `SEEDS`.
+        """
+        if prepared.backend == "eager":
+            return _fields(Agreement(), self._outputs)
+        with random_state_kept(self._case):
+            found = prepared.outputs(OWN_INPUTS)
+            near = self._agreement(prepared, OWN_INPUTS, found)
+            if near.fault:
+                others = [self._agreement(prepared, seed, prepared.outputs(seed)) for seed in SEEDS[1:]]
+                faulty = 1 + sum(other.fault is not None for other in others)
+                if faulty > 1:
+                    raise Rejected(
+                        f"differs from eager: {near.fault}; so on {faulty} of {len(SEEDS)} inputs",
+                        hint=_advice(prepared.backend, sure=faulty == len(SEEDS)),
+                    )
+                prepared.outputs(OWN_INPUTS)  # its inputs are the case's again
+        return _fields(near, found)
+
+    def _agreement(self, prepared: Prepared, seed: int, found: Outputs) -> Agreement:
+        eager = self._outputs if seed == OWN_INPUTS else Workload(self._case).outputs(seed)
+        return agree(found, eager, lambda: in_double(self._case, seed), lambda: jumps(self._case, seed, eager))
+
+
+def _advice(backend: str, *, sure: bool) -> str:
+    """What to do about a wrong result; the compiler is blamed only where every input shows it."""
+    if sure and backend.startswith("compile"):
+        return f"{NO_TIME}, or report the compiler's mistake to PyTorch"
+    return NO_TIME
+
+
+def _fields(near: Agreement, found: Outputs) -> Mapping[str, Any]:
+    return {
+        "error_vs_eager": near.error,
+        "rms_error_vs_eager": near.rms_error,
+        "differing_share": near.differing_share,
+        "nonfinite_share": found.nonfinite_share,
+    }
 
 
 @dataclass(frozen=True)
@@ -76,8 +113,8 @@ def enter(
         try:
             record = lacking(replace(record, **asdict(prepared.preparation)), prepared.lacks)
             record = replace(record, writes_inputs=tuple(case.written.values()) or None)
-            if "latency" in measures or prepared.backend != "eager":  # no number of a wrong result is kept, of no kind
-                record = replace(record, error_vs_eager=eager.error_of(prepared))
+            # no number of a wrong result is kept, of no kind
+            record = replace(record, **eager.judged(prepared))
             for name in measures:
                 if path := catalog.MEASURES[name].path:
                     record = _read(name, load(path), prepared, case, record, alone=set(measures) == {name})

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from afftool.backends.workload import OWN_INPUTS, Workload, random_state_kept
 from afftool.build import Case, build_case, copy_of
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
 from afftool.gate.reading import Reading, small
@@ -32,6 +33,8 @@ from afftool.spec import MODULE, CaseSpec
 
 _COST = ("params", "live_params", "macs", "flops", "moved_bytes", "uncounted_ops", "operators")
 _GRAPH = ("graph_breaks", "recompiles")
+_RUN = {"peak_bytes", "saved_bytes", *_GRAPH}
+"""What is read off a step that is really made. Where only costs are counted, none is; where only times are, one is."""
 _REPEATS = 3
 """Calls with unchanged inputs after the first; a module that keeps count in an attribute recompiles in each."""
 
@@ -72,6 +75,7 @@ def _read(spec: CaseSpec, metrics: Collection[str]) -> Reading:
         source=source_of(spec),
         batch=spec.batch,
         global_state=set_by(*spec.own_targets) or {},
+        nonfinite_share=None if metrics and not _RUN.intersection(metrics) else _nonfinite_share(case),
     )
 
 
@@ -90,6 +94,15 @@ def _refuse_cut(spec: CaseSpec, reached: Reach) -> None:
         return
     way_out = "" if spec.mode == "train" else " If it is never to be trained, freeze it: requires_grad_(False)."
     raise CaseError(f"{cut}. {CUT_BY}{way_out}")
+
+
+def _nonfinite_share(case: Case) -> float | None:
+    """How much of what a step gives is infinite or NaN; None where none can be made, which the metrics tell."""
+    try:
+        with random_state_kept(case):
+            return Workload(case).outputs(OWN_INPUTS).nonfinite_share
+    except (Exception, SystemExit):
+        return None
 
 
 def _count(spec: CaseSpec) -> CostReading:

@@ -34,6 +34,18 @@ def growth(metric: Metric, before: Reading, after: Reading) -> str:
     return "; ".join(parts)
 
 
+def not_finite(before: float | None, after: float, absent: str) -> str:
+    """What is said of values that are infinite or NaN; `absent` is why it is not known what they were before."""
+    now = f"{_share(after)} of its outputs and gradients are infinite or NaN"
+    if before is None:
+        return f"{now}; whether they were before is not known: {absent}"
+    return f"{now}, before {_share(before) if before else 'all were finite'}"
+
+
+def _share(value: float) -> str:
+    return f"{units.significant(100 * value, 2)}%"
+
+
 def newly_dead(before: Reading, after: Reading) -> str | None:
     """Why `live_params` regressed although it did not grow: parameters that no gradient reaches."""
     grown = _dead(after) - _dead(before)

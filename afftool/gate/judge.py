@@ -105,6 +105,8 @@ def _judge_pair(pair: Pair, rules: RuleBook, metrics: Sequence[str]) -> Iterable
     if pair.after.status == "failed":
         yield replace(blank, metric="case", outcome="broken", reason=explain.broken(pair.before, pair.after))
         return
+    if pair.after.nonfinite_share:
+        yield _judge_values(replace(blank, metric="nonfinite_share"), pair)
     if pair.before is None and not any(_has_limit(rules.find(pair.case, name)) for name in metrics):
         yield replace(blank, metric="case", outcome="new", reason=pair.absent)
         return
@@ -117,6 +119,21 @@ def _judge_pair(pair: Pair, rules: RuleBook, metrics: Sequence[str]) -> Iterable
             reason = "; ".join(filter(None, [pair.advisory[name], verdict.reason]))
             verdict = replace(verdict, advisory=True, reason=reason)
         yield verdict
+
+
+def _judge_values(blank: Verdict, pair: Pair) -> Verdict:
+    """Of a case with values that are infinite or NaN: a regression where there were fewer of them before.
+
+    No rule is asked: what takes a time or memory to give no numbers gives no result.
+    """
+    now = pair.after.nonfinite_share or 0.0
+    was = pair.before.nonfinite_share if pair.before else None
+    absent = "the baseline does not say" if pair.before else pair.absent
+    outcome: Outcome = "inconclusive" if was is None else "regression" if now > was * (1 + _SLACK) else "fine"
+    ratio = _exact_ratio(was, now)
+    return replace(
+        blank, outcome=outcome, before=was, after=now, ratio=ratio, reason=explain.not_finite(was, now, absent)
+    )
 
 
 def _has_limit(rule: Rule) -> bool:

@@ -21,7 +21,8 @@ class Reading(Plain):
     medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value,
     `inapplicable` why the case can have none whatever is done. `batch` inputs are worked on in one step. `source` is
     `file:line` of the fusion's class, relative to where the check was started. `global_state` names what the case's own
-    files set for the whole process, as in a record.
+    files set for the whole process, as in a record. `nonfinite_share` of the values of a step's outputs and gradients
+    are infinite or NaN; None where that is not known.
     """
 
     values: Mapping[str, int | float] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Reading(Plain):
     source: str | None = None
     batch: int = 1
     global_state: Mapping[str, str] = field(default_factory=dict)
+    nonfinite_share: float | None = None
 
 
 def newcomers(before: Detail, after: Detail) -> dict[str, int]:

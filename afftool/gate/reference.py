@@ -139,6 +139,7 @@ def _to_json(reading: Reading) -> dict[str, Any]:
         fields["details"] = {name: dict(detail) for name, detail in reading.details.items() if detail}
     if reading.times_ms:
         fields["times_ms"] = [float(f"{time:.{_DIGITS}g}") for time in reading.times_ms]
+    fields |= {} if reading.nonfinite_share is None else {"nonfinite_share": reading.nonfinite_share}
     return fields | ({"batch": reading.batch} if reading.batch != 1 else {})
 
 
@@ -146,10 +147,16 @@ def _from_json(fields: Mapping[str, Any]) -> Reading:
     values = {name: fields[name] for name in METRICS if name in fields}
     details = {name: dict(detail) for name, detail in fields.get("details", {}).items()}
     times = tuple(fields.get("times_ms", ()))
-    for number in (*values.values(), *times, *(n for detail in details.values() for n in detail.values())):
+    share = fields.get("nonfinite_share")
+    for number in (
+        *values.values(),
+        *times,
+        share or 0.0,
+        *(n for detail in details.values() for n in detail.values()),
+    ):
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"{number!r} is no number")
-    return Reading(values=values, details=details, times_ms=times, batch=fields.get("batch", 1))
+    return Reading(values=values, details=details, times_ms=times, batch=fields.get("batch", 1), nonfinite_share=share)
 
 
 def _environment(environment: Environment) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def amount(metric: str, value: float | None) -> str | None:
         return None
     if metric == "latency_ms":
         return units.milliseconds(value)
+    if metric == "nonfinite_share":
+        return f"{units.significant(100 * value, 2)}%"
     return units.significant(value, 4) if metric == "throughput_per_s" else units.count(value)
 
 

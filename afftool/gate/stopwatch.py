@@ -50,7 +50,7 @@ class Stopwatch:
     def __init__(self, spec: CaseSpec, backend: str) -> None:
         case = build_case(spec)
         self._prepared = backends.load(backend)(case)
-        EagerOutputs(case).error_of(self._prepared)
+        EagerOutputs(case).judged(self._prepared)
         self._clock = clock_for(spec.device)
         self._least_sample_ms = _SAMPLE_MS["cuda" if spec.device.startswith("cuda") else "cpu"]
         self._compiled = 0

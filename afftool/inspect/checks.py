@@ -22,6 +22,7 @@ CHECKS: dict[str, str] = {
     "dead parameters": "afftool.inspect.gradients:dead_parameters",
     "output scale": "afftool.inspect.scale:output_scale",
     "x and y": "afftool.inspect.gradients:x_and_y",
+    "16 bits": "afftool.inspect.output:short_floats",
     "batch of 1": "afftool.inspect.output:batch_of_1",
     "mismatched shapes": "afftool.inspect.output:mismatched_shapes",
     "state in eval": "afftool.inspect.output:state_in_eval",
@@ -33,7 +34,7 @@ CHECKS: dict[str, str] = {
 """The name that findings carry, and the function that finds."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "finite": ("dead parameters", "output scale", "x and y", "batch of 1", "gate", "ten blocks", "export"),
+    "finite": ("dead parameters", "output scale", "x and y", "16 bits", "batch of 1", "gate", "ten blocks", "export"),
     "trainable": ("dead parameters", "x and y", "ten blocks"),
 }
 """What the output must be (the output check's `measured`) for these checks to mean anything."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
 
+from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
 from afftool.inspect.subject import RAISED, Subject, call, first_line, first_map, rms
@@ -21,7 +23,8 @@ def output(subject: Subject) -> list[Finding]:
     findings = _one_map(given) + _like_its_inputs(out, maps)
     known = [f.measured for f in findings]
     # What is not finite in eval need not be told of training too.
-    findings += [f for f in _training(subject) if f.measured != {"finite": False} or f.measured not in known]
+    told = any(measured.get("finite") is False for measured in known)
+    findings += [f for f in _training(subject) if not (told and f.measured.get("finite") is False)]
     if findings:
         return findings
     measured = {"shape": list(out.shape), "dtype": _name(out.dtype)}
@@ -57,7 +60,7 @@ def _like_its_inputs(out: torch.Tensor, maps: list[torch.Tensor]) -> list[Findin
             )
         )
     if not bool(torch.isfinite(out).all()):
-        findings.append(_not_finite("the output of finite inputs is not finite"))
+        findings.append(_not_finite("the output of finite inputs is not finite", out))
     if out.dtype != x.dtype:
         findings.append(
             Finding(
@@ -97,18 +100,63 @@ def _training(subject: Subject) -> list[Finding]:
             )
         ]
     if not bool(torch.isfinite(out).all()):
-        return [_not_finite("in training the output of finite inputs is not finite")]
+        return [_not_finite("in training the output of finite inputs is not finite", out)]
     return []
 
 
-def _not_finite(what: str) -> Finding:
+def _not_finite(what: str, out: torch.Tensor) -> Finding:
+    share = nonfinite_share([out])
     return Finding(
         severity="fault",
-        what=what,
+        what=f"{what}: {share:.2%} of its values are infinite or NaN",
         why="One infinity or NaN spreads through a network in one step.",
         do="Look for a division or a logarithm of something that can be 0.",
-        measured={"finite": False},
+        measured={"finite": False, "nonfinite_share": share},
     )
+
+
+SHORT = (torch.float16, torch.bfloat16)
+
+
+def short_floats(subject: Subject) -> list[Finding]:
+    """How many values of the output and of the gradients are infinite or NaN in 16 bits, in eval and in training."""
+    shares = {}
+    for dtype in SHORT:
+        for training in (False, True):
+            with contextlib.suppress(*RAISED):  # that it does not run so is another finding
+                shares[dtype, training] = _share_in(subject, dtype, training=training)
+    odd = {key: share for key, share in shares.items() if share}
+    measured = {f"{_name(dtype)}{' in training' * training}": share for (dtype, training), share in shares.items()}
+    if not shares:
+        what = "it runs in neither float16 nor bfloat16"
+        return [Finding(severity="unknown", what=what, measured=measured)]
+    if not odd:
+        ran = " and ".join(dict.fromkeys(_name(dtype) for dtype, _ in shares))
+        what = f"outputs and gradients are finite in {ran}"
+        return [Finding(severity="ok", what=what, measured={**measured, "nonfinite_share": 0.0})]
+    told = (f"{share:.2%} in {_name(dtype)}{' in training' * training}" for (dtype, training), share in odd.items())
+    return [
+        Finding(
+            severity="fault",
+            what=f"in 16 bits its outputs and gradients are not finite: {', '.join(told)}",
+            why="float16 ends at 65,504 and has nothing below 6e-8: a sum, a square or an exp leaves it first, and one "
+            "infinity or NaN spreads through a network in one step.",
+            do="Work out sums, squares and exp in float32 (x.float()), or subtract the largest before an exp.",
+            measured={**measured, "nonfinite_share": max(odd.values())},
+        )
+    ]
+
+
+def _share_in(subject: Subject, dtype: torch.dtype, *, training: bool) -> float:
+    module = subject.module(training=training).to(dtype)
+    leaves = [x.to(dtype).requires_grad_(training) for x in subject.maps()]
+    with torch.set_grad_enabled(training):
+        out = call(module, [x.clone() for x in leaves])
+    if not (training and out.requires_grad):
+        return nonfinite_share([out])
+    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.dtype))  # type: ignore[no-untyped-call]
+    gradients = (x.grad for x in (*leaves, *module.parameters()))
+    return nonfinite_share([out, *(gradient for gradient in gradients if gradient is not None)])
 
 
 def _name(dtype: torch.dtype) -> str:

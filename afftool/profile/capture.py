@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from afftool import backends
 from afftool.backends.getting_ready import wait
+from afftool.backends.workload import OWN_INPUTS, random_state_kept
 from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.measure.running import followed
@@ -20,6 +22,14 @@ from afftool.profile.trace import MODULE
 
 PROFILER_WARMUP = 2
 """Steps with the profiler on whose events are thrown away: its own start-up belongs to nobody's step."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a reader of a trace should know, and what share of a step's outputs and gradients is infinite or NaN."""
+
+    notes: list[str]
+    nonfinite_share: float
 
 
 def capture(
@@ -30,8 +40,8 @@ def capture(
     steps: int = 5,
     warmup: int = 5,
     when_warm: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Trace `steps` steps of a case and write them to `path` (`.json` or `.json.gz`); return what a reader should know.
+) -> Captured:
+    """Trace `steps` steps of a case and write them to `path` (`.json` or `.json.gz`).
 
     Before the trace come `warmup` steps without the profiler (compilation, autotuning, caches), a call of `when_warm`,
     and a few steps with it. In eager mode each module's forward is marked by its path; under a compiler there are no
@@ -84,9 +94,11 @@ def capture(
                 if step <= PROFILER_WARMUP or step == PROFILER_WARMUP + steps:
                     wait(case.spec.device)
                 profiler.step()
+        with random_state_kept(case):
+            nonfinite = prepared.outputs(OWN_INPUTS).nonfinite_share
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
-    return notes
+    return Captured(notes, nonfinite)
 
 
 def _kernels_timed() -> Any:

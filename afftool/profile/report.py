@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from afftool import units
 from afftool.profile.summary import CategoryRow, GapRow, KernelRow, MemoryCurve, ModuleRow, OperatorRow, Profile
 from afftool.record import Environment
+from afftool.report.columns import share
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine, software
 from afftool.spec import show_size
@@ -72,12 +73,19 @@ def profile_report(profile: Profile) -> Report:
         document=profile.to_dict(),
         charts=(chart,) if chart.bars else (),
         notes=(
+            *_not_finite(profile),
             *profile.notes,
             *([DISTURBED] if profile.instability else []),
             "The profiler itself takes time, most of it from small operators: read shares and calls here, and take "
             "times to compare from `afftool bench`.",
         ),
     )
+
+
+def _not_finite(profile: Profile) -> tuple[str, ...]:
+    if not profile.nonfinite_share:
+        return ()
+    return (f"Not finite: {share(profile.nonfinite_share)} of what a step gives, gradients too, is infinite or NaN.",)
 
 
 def facts(profile: Profile) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afftool.errors import AfftoolError, LoadError
 from afftool.failure import FailedError, Failure
@@ -23,6 +23,9 @@ from afftool.profile.trace import Forest, Trace, grow, load_document, parse
 from afftool.record import Environment
 from afftool.spec import MODULE, CaseSpec, show_size
 from afftool.tables import Report
+
+if TYPE_CHECKING:
+    from afftool.profile.capture import Captured
 
 TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
 OWN = "afftool's own reader"
@@ -52,22 +55,22 @@ def profile_case(
     """
     folder = out / slug(spec, backend)
     trace_file = folder / TRACE
-    notes, disturbed = _capture(spec, backend, trace_file, steps)
+    captured, disturbed = _capture(spec, backend, trace_file, steps)
     document = load_document(trace_file)  # once: unzipping and parsing is what costs time here
     translated = plugin.translate(document)
     plugin.write_log(translated, out / LOG / folder.name)
     profile = summarise(
-        document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=notes
+        document, translated, case=describe(spec, backend), environment=environment.to_dict(), notes=captured.notes
     )
-    profile = replace(profile, instability=disturbed)
+    profile = replace(profile, instability=disturbed, nonfinite_share=captured.nonfinite_share)
     save(profile, folder / PROFILE)
     (folder / "memory.csv").write_text(memory_csv(profile))
     write_report(profile_report(profile), folder, formats, stem="report")
     return Profiled(profile, folder)
 
 
-def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list[str], dict[str, str]]:
-    """The trace of a case: what its reader should know, and what the machine did meanwhile that disturbed it.
+def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[Captured, dict[str, str]]:
+    """The trace of a case, and what the machine did meanwhile that disturbed it.
 
     What goes wrong in a module of the user's own is told as theirs.
     """
@@ -78,7 +81,7 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list
     watches: list[tuple[Watch, float]] = []
     try:
         with kept(spec.own_targets, "while it ran"):
-            notes = capture(
+            captured = capture(
                 build_case(spec),
                 backend,
                 path,
@@ -89,8 +92,8 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[list
         watch.look()
         time.sleep(max(0.0, LEAST_WATCH_S - (time.monotonic() - begun)))
         if changed := set_by(*spec.own_targets):
-            notes = [*notes, f"{sentence(spec.own_targets, changed)}."]
-        return notes, {kind: found.text for kind, found in watch.findings().items()}
+            captured = replace(captured, notes=[*captured.notes, f"{sentence(spec.own_targets, changed)}."])
+        return captured, {kind: found.text for kind, found in watch.findings().items()}
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

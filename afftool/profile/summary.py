@@ -134,6 +134,8 @@ class Profile:
     notes: list[str] = dataclasses.field(default_factory=list)
     instability: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the machine did besides while the steps were traced, as a record has it."""
+    nonfinite_share: float | None = None
+    """Of the values of a step's outputs and gradients: how many are infinite or NaN."""
 
     @property
     def name(self) -> str:

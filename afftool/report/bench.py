@@ -10,7 +10,7 @@ from afftool import units
 from afftool.record import Record, Run
 from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
-from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, alike, setting_of
+from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, alike, setting_of, share
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
@@ -46,6 +46,7 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             _relative(shown, keys, baseline),
             causes_table(shown, keys),
             _incomplete(exact, keys),
+            _not_finite(measured, keys),
             _unstable(measured, keys),
             _writing(measured),
         )
@@ -83,13 +84,14 @@ def compact_table(run: Run) -> Table:
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
-    """What a reader of the compact table must know: unsteady timings, files that change the process, what failed."""
+    """What a reader of the compact table must know: values that are none, unsteady timings, what failed, and more."""
     keys = _keys(run.records)
     measured = [r for r in run.records if r.status == "ok"]
     rest = [r for r in run.records if r.status != "ok"]
     tables = (
         freed_memory([as_told(r) for r in measured]),
         _incomplete(measured, keys),
+        _not_finite(measured, keys),
         _unstable([as_told(r) for r in measured], keys),
         _writing(measured),
         _global_state(run.records, keys),
@@ -249,6 +251,24 @@ def _all_or_some(names: Sequence[str], total: int) -> str:
         return f"all {total}"
     hidden = len(names) - NAMED
     return ", ".join(names) if hidden <= 1 else f"{', '.join(names[:NAMED])} and {hidden} more"
+
+
+def _not_finite(records: Sequence[Record], keys: Keys) -> Table | None:
+    """The rows that give infinities or NaNs, with what to do, the worst share by dtype; None if there are none."""
+    found: dict[str, list[Record]] = {}
+    for record in (r for r in records if r.nonfinite_share):
+        found.setdefault(record.dtype, []).append(record)
+    columns: tuple[Column[tuple[str, list[Record]]], ...] = (
+        Column("values", "values", get=lambda item: f"up to {share(max(r.nonfinite_share or 0 for r in item[1]))}"),
+        Column("advice", "what to do", get=lambda item: _FINITE.get(item[0], _UNDEFINED)),
+        Column("rows", "rows", get=lambda item: _all_or_some([_row_name(r, keys) for r in item[1]], len(records))),
+    )
+    note = "Infinities and NaNs among outputs and gradients: what such a row takes is no result, and none is marked."
+    return Table.of("Not finite", found.items(), columns, note) if found else None
+
+
+_UNDEFINED = "look for a division by 0, a root or a logarithm of what is not positive, an exp of what is large"
+_FINITE = {"float16": "float16 ends at 65,504: take bfloat16, or work out sums, squares and exp in float32"}
 
 
 def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:

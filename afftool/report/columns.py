@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,8 +63,14 @@ def _two_digits(value: float) -> str:
     return units.significant(value, 2)
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
+    """A share of a whole, in percent."""
     return f"{_two_digits(100 * value)}%"
+
+
+def _some(name: str) -> Callable[[Record], float | None]:
+    """The column's value where there is anything to say, as 0 is what everybody expects."""
+    return lambda record: getattr(record, name) or None
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("page_faults", "page faults", units.scaled, better=None),
     Quantity("bound", "bound by", better=None, compact=True),
     Quantity("least_ms", "least possible", units.milliseconds, better=None),
-    Quantity("least_share", "of the possible", _share, better=None, compact=True),
+    Quantity("least_share", "of the possible", share, better=None, compact=True),
     Quantity("energy_j", "energy per step", lambda value: f"{units.significant(value)} J"),
     Quantity("peak_bytes", "peak memory", units.data, compact=True, relative=True),
     Quantity("cold_peak_bytes", "cold peak", units.data, better=None),
@@ -124,4 +130,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("cuda_graphs", "CUDA graphs", better=None),
     Quantity("skipped_graphs", "graphs not CUDA graphs", better=None),
     Quantity("error_vs_eager", "error vs eager", _two_digits, better=None),
+    Quantity("rms_error_vs_eager", "RMS error vs eager", _two_digits, better=None),
+    Quantity("differing_share", "differs from eager in", share, better=None, get=_some("differing_share")),
+    Quantity("nonfinite_share", "not finite", share, better=None, compact=True, get=_some("nonfinite_share")),
 )

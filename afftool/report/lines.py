@@ -8,7 +8,7 @@ from typing import Any
 
 from afftool import units
 from afftool.record import Environment, Record
-from afftool.report.columns import GROUPS, SETTING
+from afftool.report.columns import GROUPS, SETTING, share
 from afftool.report.usable import read_of, unusable
 
 
@@ -56,6 +56,8 @@ def one_line(record: Record, shared: Mapping[str, Any] = MappingProxyType({})) -
         parts.append(f"{units.scaled(record.macs)} MACs")
     if record.writes_inputs:
         parts.append(f"writes into its input {' and '.join(record.writes_inputs)}")
+    if record.nonfinite_share:
+        parts.append(f"{share(record.nonfinite_share)} of its values not finite")
     return f"{head}: {', '.join(parts) or 'measured'}"
 
 

@@ -64,20 +64,24 @@ def best_of_group(records: Sequence[Record]) -> pandas.DataFrame:
     """Which values are the best of the rows measured alike: a row a record, a column a quantity that has a better.
 
     None is where a group's values are all alike; ties share the mark. Where nobody can use the time of one of a group,
-    none of its times is the best: it may have been that one.
+    none of its times is the best: it may have been that one. A row whose values are not finite is none.
     """
     rows = _comparable([as_told(record) for record in records])
+    finite = objects([not record.nonfinite_share for record in records]).astype(bool)
+    usable = objects([unusable(record) is None for record in records]).astype(bool)
     less = [quantity.name for quantity in QUANTITIES if quantity.better == "less"]
     judged = [quantity.name for quantity in QUANTITIES if quantity.better]
     rows["maps"] = objects([_maps(record.fusion) for record in records])
-    groups = rows.groupby([*ALIKE, "maps"], dropna=False, sort=False)[judged]
-    low, high = groups.transform("min"), groups.transform("max")
+    alike = [*ALIKE, "maps"]
+    groups = rows.groupby(alike, dropna=False, sort=False)[judged]
+    differ = groups.transform("min") < groups.transform("max")
+    rows[judged] = rows[judged].where(finite)
+    ranked = rows.groupby(alike, dropna=False, sort=False)[judged]
+    low, high = ranked.transform("min"), ranked.transform("max")
     winner = high.assign(**{name: low[name] for name in less})
-    best = ((low < high) & (rows[judged] == winner)).fillna(False).astype(bool)
-    in_doubt = rows.assign(bad=[unusable(record) is not None for record in records])
-    best.loc[
-        in_doubt.groupby(ALIKE, dropna=False, sort=False)["bad"].transform("any"), [q for q in judged if q in TIMES]
-    ] = False
+    best = (differ & (rows[judged] == winner)).fillna(False).astype(bool)
+    sure = rows.assign(usable=usable).groupby(alike, dropna=False, sort=False)["usable"].transform("all")
+    best.loc[~sure.astype(bool), [name for name in judged if name in TIMES]] = False
     return best
 
 

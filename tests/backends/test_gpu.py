@@ -59,12 +59,12 @@ def test_every_backend_agrees_with_eager(name: str, mode: str, dtype: str) -> No
     case = build_case(dataclasses.replace(CASE, mode=mode, dtype=dtype))
     prepared = backends.load(name)(case)
     try:
-        EagerOutputs(case).error_of(prepared)
+        EagerOutputs(case).judged(prepared)
         prepared.run(10)
         before = prepared.compilations()
         prepared.run(10)
         assert prepared.compilations() == before
-        assert EagerOutputs(case).error_of(prepared) < (1e-2 if dtype == "float32" else 1e-1)
+        assert EagerOutputs(case).judged(prepared)["error_vs_eager"] < (1e-2 if dtype == "float32" else 1e-1)
     finally:
         prepared.close()
 

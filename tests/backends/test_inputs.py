@@ -279,7 +279,7 @@ def test_the_gate_times_the_steps_of_a_module_that_writes_without_the_putting_ba
 @MODES
 def test_a_profile_says_it_and_its_steps_hold_no_putting_back(mode: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    notes = capture(build_case(spec("Bare", mode=mode)), "eager", trace, steps=2, warmup=1)
+    notes = capture(build_case(spec("Bare", mode=mode)), "eager", trace, steps=2, warmup=1).notes
     assert notes == ["It writes into its input x: each step sees the same values again."]
     events = json.loads(trace.read_text())["traceEvents"]
     on_maps = [e["name"] for e in events if [N, C, H, W] in e.get("args", {}).get("Input Dims", ())]

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
+from afftool import backends
+from afftool.backends.outputs import agree
+from afftool.backends.rounding import jumps
+from afftool.backends.workload import Workload, in_double
+from afftool.build import build_case
 from afftool.catalog import FUSIONS
 from afftool.fusion import build_fusion
+from afftool.spec import CaseSpec, FusionSpec
 
 
 def run(function, module, inputs):
@@ -60,3 +66,22 @@ def test_a_fusion_exports_with_a_dynamic_batch_and_size():
     )
     x, y = torch.randn(2, 3, 8, 7, 7).unbind(0)
     torch.testing.assert_close(exported.module()(x, y), module(x, y))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("batch", "channels", "size"), [(3, 8, 7), (8, 64, 64)])
+@pytest.mark.parametrize("name", FUSIONS)
+def test_a_compiled_training_step_is_refused_on_no_inputs(name, batch, channels, size):
+    """Ten inputs each. Where they are large, some value lies within a rounding of a kink in most."""
+    spec = CaseSpec(
+        fusion=FusionSpec.parse(name), channels=channels, size=(size, size), batch=batch, mode="train", device="cpu"
+    )
+    case = build_case(spec)
+    prepared = backends.load("compile")(case)
+    for seed in range(10):
+        eager = Workload(case).outputs(seed)
+        near = agree(
+            prepared.outputs(seed), eager, lambda s=seed: in_double(case, s), lambda s=seed, e=eager: jumps(case, s, e)
+        )
+        assert near.fault is None
+    prepared.close()

@@ -187,3 +187,18 @@ def test_a_file_that_changes_the_process_is_named_in_its_reading(read):
     assert reading.status == "ok"
     assert reading.global_state == {"grad mode": "off instead of on, on import"}
     assert reading.values == read("gate_local", GATE).values
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [("float32", "infer"), ("float16", "train")])
+@pytest.mark.parametrize(("metrics", "known"), [(["peak_bytes"], True), ([], True), (["params"], False)])
+def test_values_that_are_not_finite_are_counted_where_a_step_is_made(
+    tmp_path, monkeypatch, dtype, mode, metrics, known
+):
+    (tmp_path / "gate_not_finite.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Half(nn.Module):\n    def forward(self, x, y):\n"
+        "        total = x + y\n        half = total[:, ::2]\n        return torch.cat([half / (half * 0), half], 1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fusion = FusionSpec.parse("gate_not_finite:Half")
+    spec = CaseSpec(fusion=fusion, channels=4, size=(3, 3), batch=2, mode=mode, dtype=dtype)
+    assert read_exact(spec, metrics).nonfinite_share == (0.5 if known else None)

@@ -232,3 +232,31 @@ def test_a_limit_on_parameters_does_not_hide_that_some_died():
     died = Reading(values={"params": 100, "live_params": 60}, details={"dead_params": {"b.weight": 40}})
     assert one("live_params", before, died, rules).outcome == "regression"
     assert one("live_params", before, Reading(values={"params": 300, "live_params": 300}), rules).outcome == "fine"
+
+
+@pytest.mark.parametrize(
+    ("before", "outcome", "words"),
+    [
+        (0.0, "regression", "before all were finite"),
+        (0.1, "regression", "before 10%"),
+        (0.25, "fine", "before 25%"),
+        (None, "inconclusive", "whether they were before is not known: the baseline does not say"),
+    ],
+)
+def test_a_case_that_is_not_finite_says_so_and_fails_where_it_was(before, outcome, words):
+    sides = [Reading(values={"params": 5}, nonfinite_share=share) for share in (before, 0.25)]
+    said, params = judge([Pair(case="gate", before=sides[0], after=sides[1])], NO_RULES, ["params"])
+    assert (said.metric, said.outcome, params.outcome) == ("nonfinite_share", outcome, "fine")
+    assert said.reason.startswith("25% of its outputs and gradients are infinite or NaN")
+    assert words in said.reason
+
+
+def test_a_new_case_that_is_not_finite_says_so_beside_being_new():
+    verdicts = judge([Pair(case="gate", before=None, after=Reading(nonfinite_share=0.5))], NO_RULES, ["params"])
+    assert [verdict.outcome for verdict in verdicts] == ["inconclusive", "new"]
+
+
+def test_nothing_is_said_of_values_that_are_finite():
+    finite = Reading(values={"params": 5}, nonfinite_share=0.0)
+    [verdict] = judge([Pair(case="gate", before=finite, after=finite)], NO_RULES, ["params"])
+    assert verdict.metric == "params"

@@ -47,6 +47,14 @@ def test_the_file_is_sorted_numbered_one_value_a_line_and_the_same_every_time(fi
     assert len(list(file.parent.iterdir())) == 1
 
 
+@pytest.mark.parametrize("share", [None, 0.0, 0.25])
+def test_a_baseline_keeps_how_much_was_not_finite_and_whether_that_is_known(tmp_path, share):
+    path = tmp_path / "baseline.json"
+    reading = replace(READING, nonfinite_share=share)
+    reference.write(path, Reference(readings={"a": reading}, environment=HERE))
+    assert reference.read(path).readings["a"].nonfinite_share == share
+
+
 BROKEN = {
     "an empty file": (lambda text: "", "is empty", "restore it with git"),
     "only blanks": (lambda text: " \n\n", "is empty", "restore it with git"),

@@ -10,15 +10,18 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from planted_fusions import ours, planted
+from torch import nn
 
 from afftool.formats import renderer
 from afftool.inspect.attention import attention_weights
 from afftool.inspect.checks import CHECKS, review
 from afftool.inspect.finding import Finding, inspect_report
 from afftool.inspect.gradients import dead_parameters, x_and_y
-from afftool.inspect.output import batch_of_1, mismatched_shapes, output, state_in_eval
+from afftool.inspect.output import batch_of_1, mismatched_shapes, output, short_floats, state_in_eval
 from afftool.inspect.scale import output_scale, ten_blocks
+from afftool.inspect.subject import Subject
 from afftool.inspect.tracing import export, graph_breaks
 
 BAD = ("fault", "warning")
@@ -49,6 +52,7 @@ CHEAP = [
     dead_parameters,
     output_scale,
     x_and_y,
+    short_floats,
     batch_of_1,
     mismatched_shapes,
     state_in_eval,
@@ -241,3 +245,34 @@ def test_csv_has_one_row_a_finding(findings: list[Finding]) -> None:
     rows = list(csv.DictReader(io.StringIO("\n".join(x for x in text.splitlines() if not x.startswith("#")))))
     assert next(row["check"] for row in rows) == "dead parameters"
     assert len(rows) == len(findings)
+
+
+class Sums(nn.Module):
+    """Weighs by a softmax that is written out, as `halves` does: float16 does not hold the sum."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        e = (4 * (x + y)).exp()
+        return x * (e / e.sum((2, 3), keepdim=True)) + y
+
+
+def test_what_overflows_in_16_bits_is_found_and_counted() -> None:
+    subject = Subject(name="sums", make=Sums, channels=4, size=(32, 32), batch=2)
+    [found] = short_floats(subject)
+    assert (found.severity, worst(output(subject)).severity) == ("fault", "ok")
+    with torch.no_grad():
+        out = Sums().half()(*(x.half() for x in subject.maps()))
+    share = 1 - int(torch.isfinite(out).sum()) / out.numel()
+    assert found.measured["float16"] == share > 0
+    assert found.measured["bfloat16"] == 0
+    assert found.measured["nonfinite_share"] >= share
+    assert f"{share:.2%} in float16" in found.what
+
+
+def test_how_much_of_an_output_is_not_finite_is_counted() -> None:
+    class Divides(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x[:, :1] / 0, (x + y)[:, 1:]], 1)
+
+    [found] = output(Subject(name="divides", make=Divides, channels=4, size=(3, 3), batch=2))
+    assert found.measured == {"finite": False, "nonfinite_share": 0.25}
+    assert "25.00% of its values are infinite or NaN" in found.what

@@ -80,6 +80,18 @@ def test_two_variants_are_profiled_compared_and_written_and_can_be_compared_agai
     assert both["comparisons"][0]["second"]["fusion"] == "sk"
 
 
+def test_a_step_that_is_not_finite_is_said_on_screen_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "profile_not_finite.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Half(nn.Module):\n    def forward(self, x, y):\n"
+        "        total = x + y\n        half = total[:, ::2]\n        return torch.cat([half / (half * 0), half], 1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    printed = run("profile_not_finite:Half", *SMALL, "--out", str(tmp_path / "out"))
+    assert "Not finite: 50% of what a step gives, gradients too, is infinite or NaN." in printed
+    [stored] = (tmp_path / "out").glob("*/profile.json")
+    assert json.loads(stored.read_text())["nonfinite_share"] == 0.5
+
+
 def test_what_cannot_run_here_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["profile", "add", *SMALL, "--backend", "cudagraph,eager", "--out", str(tmp_path), "--json"]

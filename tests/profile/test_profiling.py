@@ -200,7 +200,7 @@ def test_a_variant_against_itself_differs_in_no_call(traced: Profiled) -> None:
 
 
 def test_a_compiled_module_is_shown_by_its_fused_kernels(tmp_path: Path) -> None:
-    notes = capture(build_case(_small("add")), "compile", tmp_path / "trace.json.gz", steps=2, warmup=2)
+    notes = capture(build_case(_small("add")), "compile", tmp_path / "trace.json.gz", steps=2, warmup=2).notes
     document = load_document(tmp_path / "trace.json.gz")
     profile = summarise(document, None, case={"fusion": "add", "backend": "compile"}, environment={})
     assert any(row.kind == "fused kernel" and row.calls == 2 for row in profile.operators)

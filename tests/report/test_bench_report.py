@@ -80,6 +80,43 @@ def test_nothing_is_best_where_all_are_alike_and_ties_share_the_mark() -> None:
     assert best(table(tied, "Results"), "params") == [0, 1]
 
 
+def test_what_gives_no_numbers_is_never_best_and_counts_for_nobodys_mark() -> None:
+    records = (
+        timed("aff", 1.0, nonfinite_share=0.25, params=1),
+        timed("add", 2.0, params=5),
+        timed("sk", 3.0, params=5),
+    )
+    results = table(run_of(*records, baseline=None), "Results")
+    assert best(results, "latency_ms") == [1]
+    assert best(results, "params") == [1, 2]
+    assert best(compact_table(run_of(*records, baseline=None)), "latency_ms") == [1]
+
+
+def test_what_is_not_finite_is_told_once_a_dtype_with_the_rows_and_the_worst_share() -> None:
+    records = (
+        timed("aff", 1.0, nonfinite_share=1 / 3, dtype="float16"),
+        timed("iaff", 1.0, nonfinite_share=0.5, dtype="float16"),
+        timed("iaff", 1.0, nonfinite_share=0.0, dtype="float32"),
+        timed("sk", 1.0, nonfinite_share=0.001, dtype="float32"),
+    )
+    run = run_of(*records, baseline=None)
+    said = next(t for t in caveats(run) if t.title == "Not finite")
+    assert said == table(run, "Not finite")
+    assert said.values("values") == ["up to 50%", "up to 0.10%"]
+    assert said.values("rows") == ["aff float16 eager, iaff float16 eager", "sk float32 eager"]
+    assert "65,504" in said.values("advice")[0]
+    assert "division by 0" in said.values("advice")[1]
+    assert compact_table(run).values("nonfinite_share") == [1 / 3, 0.5, None, 0.001]
+    assert one_line(records[0]).endswith("33% of its values not finite")
+
+
+def test_nothing_is_said_where_all_is_finite() -> None:
+    run = run_of(timed("aff", 1.0, nonfinite_share=0.0, differing_share=0.0), baseline=None)
+    assert not caveats(run)
+    shown = {column.name for column in (*table(run, "Results").columns, *compact_table(run).columns)}
+    assert not shown & {"nonfinite_share", "differing_share"}
+
+
 def test_costs_are_multiples_of_the_baseline_in_the_same_case_under_the_same_backend() -> None:
     relative = table(bench_run(), "Relative to add")
     assert relative.values("fusion") == ["aff", "iaff", "aff"]
