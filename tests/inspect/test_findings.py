@@ -18,7 +18,9 @@ from afftool.inspect.checks import CHECKS, review
 from afftool.inspect.finding import Finding, inspect_report
 from afftool.inspect.gradients import dead_parameters, x_and_y
 from afftool.inspect.output import batch_of_1, mismatched_shapes, output, state_in_eval
+from afftool.inspect.precision import sixteen_bits
 from afftool.inspect.scale import output_scale, ten_blocks
+from afftool.inspect.sizes import sizes
 from afftool.inspect.tracing import export, graph_breaks
 
 BAD = ("fault", "warning")
@@ -53,6 +55,8 @@ CHEAP = [
     mismatched_shapes,
     state_in_eval,
     attention_weights,
+    sizes,
+    sixteen_bits,
 ]
 
 
