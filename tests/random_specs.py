@@ -8,14 +8,102 @@ import random
 from afftool import catalog
 from afftool.spec.grammar import Grammar
 
-ODD = ["", " ", "\t", "\n", "\x00", "é", "ß", "漢字", "🙂", "\u202e", "\ufeff", "١٢", "²", "ﬁ", "\ud800", "'", '"', "\\"]
+ODD = [
+    "",
+    " ",
+    "\t",
+    "\n",
+    "\x00",
+    "é",
+    "ß",
+    "漢字",
+    "🙂",
+    "\u202e",
+    "\ufeff",
+    "١٢",
+    "²",
+    "ﬁ",
+    "\ud800",
+    "'",
+    '"',
+    "\\",
+]
 ODD += ["%s", "{x}", "[bold]", "a" * 300, "../..", "-", "--help", ";", ",", "|", "*", "#", "/", "~"]
-NUMBERS = ["0", "1", "2", "4", "16", "-1", "007", "1_0", "+3", "4.0", "0.5", "1e3", "1e999", "nan", "inf", "-inf", "0x10"]
-NUMBERS += ["99999999999999999999", "9" * 5000, "٣", "2²", "1,5", " 2", "", "none", "true", "True", "FALSE", "()", "(1,"]
-SCALES = ["local", "global", "local+global", "global+4", "8", "local+", "+", "2+2", "1", "4+x", "²", "local+global+local"]
+NUMBERS = [
+    "0",
+    "1",
+    "2",
+    "4",
+    "16",
+    "-1",
+    "007",
+    "1_0",
+    "+3",
+    "4.0",
+    "0.5",
+    "1e3",
+    "1e999",
+    "nan",
+    "inf",
+    "-inf",
+    "0x10",
+]
+NUMBERS += [
+    "99999999999999999999",
+    "9" * 5000,
+    "٣",
+    "2²",
+    "1,5",
+    " 2",
+    "",
+    "none",
+    "true",
+    "True",
+    "FALSE",
+    "()",
+    "(1,",
+]
+SCALES = [
+    "local",
+    "global",
+    "local+global",
+    "global+4",
+    "8",
+    "local+",
+    "+",
+    "2+2",
+    "1",
+    "4+x",
+    "²",
+    "local+global+local",
+]
 STAGES = ["1", "3-4", "2+4", "none", "4-3", "0", "1-", "-", "9", "1-99999999999", "3+3", "²", "1-2-3", "2+"]
-WORDS = ["selection", "add", "both", "x", "y", "none", "batch", "layer", "relu", "silu", "tanh", "sum", "concat", "half"]
-OWN = ["no_such_pkg.mod:Class", "no_such_pkg:", ":Class", "::", "a:b:c", "no such:Class", "no_such.py:Class", "./no.py:C"]
+WORDS = [
+    "selection",
+    "add",
+    "both",
+    "x",
+    "y",
+    "none",
+    "batch",
+    "layer",
+    "relu",
+    "silu",
+    "tanh",
+    "sum",
+    "concat",
+    "half",
+]
+OWN = [
+    "no_such_pkg.mod:Class",
+    "no_such_pkg:",
+    ":Class",
+    "::",
+    "a:b:c",
+    "no such:Class",
+    "no_such.py:Class",
+    "./no.py:C",
+]
 OWN += ["collections:OrderedDict", "json:no_such", "é:Ü", "1:2", ".:.", "..no:C", "no_such_pkg:A.b.c", "nopkg:C:D=1"]
 
 

@@ -199,7 +199,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
     make, maps = precise(subject)
     with torch.no_grad():
         plain = call(make(), [x.clone() for x in maps])
-        swapped = call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
+        swapped = call(make(), [x.clone() for x in (*maps[1::-1], *maps[2:])])
     change = rms(plain - swapped) / (rms(plain) or 1.0)
     leaves = [x.clone().requires_grad_() for x in maps]
     out = call(make(), [x.clone() for x in leaves])
@@ -224,7 +224,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
                 measured=measured,
             )
         ]
-    names = ["x", "y", *(f"input {i + 1}" for i in range(2, len(leaves)))]
+    names = [*"xy"[: len(leaves)], *(f"input {i + 1}" for i in range(2, len(leaves)))]
     ignored = [name for name, share in zip(names, shares, strict=True) if share <= IGNORED]
     if ignored:
         return [
@@ -236,6 +236,8 @@ def x_and_y(subject: Subject) -> list[Finding]:
                 measured=measured,
             )
         ]
+    if len(leaves) == 1:
+        return [Finding(severity="ok", what="it takes one map, and its output depends on it", measured=measured)]
     told = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
     if change <= 1e-9:
         what = f"symmetric: swapping the inputs changes nothing (sensitivity: {told})"

@@ -109,7 +109,7 @@ def ten_blocks(subject: Subject) -> list[Finding]:
     convolution with Kaiming initialisation, and nothing after the fusion. Training mode, geometric mean of three draws.
     """
     if subject.inputs != 2:
-        what = "a residual block fuses two maps, this takes more"
+        what = f"a residual block fuses two maps, this takes {subject.inputs}"
         return [Finding(severity="ok", what=what, measured={"sizes": None})]
     sizes, pulls = zip(*(_travel(subject, draw) for draw in range(STACKS)), strict=True)
     curve = [_middle([draw[block] for draw in sizes]) for block in range(BLOCKS + 1)]

@@ -280,3 +280,30 @@ def test_what_goes_wrong_in_16_bits_is_told_with_its_reason(function: Callable[[
     findings = sixteen_bits(by(function))
     assert {f.severity for f in findings} == {"warning"}
     assert re.search(says, findings[0].what), findings[0].what
+
+
+# One map, and three.
+
+
+class Mean(nn.Module):
+    """A convolution of the mean of however many maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(4, 4, 1)
+
+    def forward(self, *maps: Maps) -> Maps:
+        return self.fc(torch.stack(maps).mean(0))
+
+
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_a_module_of_one_map_or_of_three_is_looked_at_by_every_check(inputs: int) -> None:
+    subject = Subject(name="", make=Mean, channels=4, size=(5, 6), batch=4, inputs=inputs)
+    found = {finding.check: finding for finding in checks.review(subject)}
+    assert set(found) == set(checks.CHECKS)
+    assert [f.what for f in found.values() if f.severity in ("unknown", "fault")] == []
+    shares = found["x and y"].measured["sensitivity_shares"]
+    assert shares == pytest.approx([1 / inputs] * inputs)
+    if inputs == 1:
+        assert found["x and y"].what == "it takes one map, and its output depends on it"
+        assert "takes one map" in found["mismatched shapes"].what
