@@ -59,10 +59,13 @@ def test_what_is_typed_ends_in_a_result_or_in_one_error_and_never_in_a_traceback
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    kind, write = (FusionSpec, fusion_text) if option == "--fusion" else (HostSpec, host_text)
     draw = random.Random(SEED + 1)
+    texts = [write(draw) for _ in range(300)]
+    bad = [text for text in texts if isinstance(read(kind, text), AfftoolError)]
+    good = [text for text in texts if text not in bad]
     endings: Counter[int] = Counter()
-    for _ in range(25):
-        text = (fusion_text if option == "--fusion" else host_text)(draw)
+    for text in bad[:12] + good[:8]:
         words = ["bench", "-m", "cost", "-s", "8", "-b", "2", "--baseline", "none", f"{option}={text}"]
         words += ["-c", "8"] if option == "--fusion" else ["--fusion", "add"]
         monkeypatch.setattr(sys, "argv", ["afftool", *words])
@@ -74,5 +77,5 @@ def test_what_is_typed_ends_in_a_result_or_in_one_error_and_never_in_a_traceback
         assert "Traceback" not in said.err + said.out, (text, said.err)
         assert code != 2 or ("error: " in said.err or "Error" in said.err or "Usage" in said.err), (text, said.err)
         endings[code] += 1
-    assert endings[0] >= 3, endings
-    assert endings[2] >= 3, endings
+    assert endings[0] >= 2, endings
+    assert endings[2] >= 12, endings
