@@ -11,7 +11,7 @@ from torch import nn
 
 from afftool import units
 from afftool.inspect.finding import Finding
-from afftool.inspect.sizes import Size, at_size, is_within, other_sizes, outermost, spoken, spoken_list
+from afftool.inspect.sizes import Size, at_size, far_sizes, is_within, other_sizes, outermost, spoken, spoken_list
 from afftool.inspect.subject import RAISED, Subject, call, precise, rms
 
 DRAWS = 3
@@ -79,7 +79,7 @@ def dead_parameters(subject: Subject) -> list[Finding]:
     if not dead and not here.undefined:
         what = f"a gradient reaches all {units.count(total)} parameters" if total else "it has no parameters"
         findings.append(Finding(severity="ok", what=what, measured={"params": total, "dead_params": 0}))
-    elsewhere = _elsewhere(subject) if dead else {}
+    elsewhere = _elsewhere(subject, set(dead)) if dead else {}
     lives = {name: [size for size, found in elsewhere.items() if name in found.alive] for name in dead}
     for names, somewhere in (([n for n in dead if not lives[n]], False), ([n for n in dead if lives[n]], True)):
         if not names:
@@ -95,17 +95,29 @@ def dead_parameters(subject: Subject) -> list[Finding]:
         else:
             absent, zero = [n for n in names if n not in here.used], [n for n in names if n in here.used]
             called = here.called.union(*(found.called for found in elsewhere.values()))
-            findings.append(_dead(here.module, called, absent, zero, measured))
+            findings.append(_dead(here.module, called, _called_in_eval(subject), absent, zero, measured))
     return findings
 
 
-def _elsewhere(subject: Subject) -> dict[Size, _Reached]:
-    """The same at the other sizes at which it runs."""
-    found = {}
-    for size in other_sizes(subject):
+def _elsewhere(subject: Subject, dead: set[str]) -> dict[Size, _Reached]:
+    """The same at the other sizes at which it runs, and at far ones while some of the `dead` live at none."""
+    found: dict[Size, _Reached] = {}
+    for size in (*other_sizes(subject), *far_sizes(subject)):
+        far = size in far_sizes(subject)
+        if far and dead <= set().union(*(reached.alive for reached in found.values())):
+            break
         with contextlib.suppress(*RAISED):  # told by the check of the sizes
-            found[size] = _Reached.of(at_size(subject, size))
+            found[size] = _Reached.of(at_size(subject, size, min(subject.batch, 2) if far else None))
     return found
+
+
+def _called_in_eval(subject: Subject) -> set[str]:
+    module, called = subject.module(), set[str]()
+    for name, part in module.named_modules():
+        part.register_forward_hook(lambda *_, name=name: called.add(name))
+    with contextlib.suppress(*RAISED), torch.no_grad():
+        call(module, subject.maps())
+    return called
 
 
 def _idle(
@@ -141,16 +153,26 @@ def _idle(
 
 
 def _dead(
-    module: nn.Module, called: set[str], absent: list[str], zero: list[str], measured: dict[str, object]
+    module: nn.Module,
+    called: set[str],
+    in_eval: set[str],
+    absent: list[str],
+    zero: list[str],
+    measured: dict[str, object],
 ) -> Finding:
-    """`absent` are not in the output, `zero` are, and have a gradient of exactly 0."""
+    """`called` are modules in training, `in_eval` in eval; `absent` and `zero` parameters.
+
+    Absent ones are not in the output; the others are, and have a gradient of exactly 0.
+    """
     uncalled = [n for n, m in module.named_modules() if n and n not in called and any(True for _ in m.parameters())]
     groups = outermost(uncalled, absent)
-    never = [g for g in groups if g in uncalled]
+    never = [g for g in groups if g in uncalled and g not in in_eval]
+    untrained = [g for g in groups if g in uncalled and g in in_eval]
     unused = [g for g in groups if g not in uncalled]
     wholly = [n for n, m in module.named_modules() if n and is_within(n, m, zero)]
     stuck = outermost(wholly, zero)
     reasons = [f"{_list(never)} built and never called"] if never else []
+    reasons += [f"{_list(untrained)} called in eval and not in training"] if untrained else []
     reasons += [f"{_list(unused)} not in the output"] if unused else []
     reasons += [f"{_list(stuck)} in the output with a gradient of exactly 0"] if stuck else []
     why = "They keep their first values, are counted and saved, and do nothing."

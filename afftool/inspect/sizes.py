@@ -39,9 +39,18 @@ def other_sizes(subject: Subject) -> list[Size]:
     return [size for size in sizes if size != subject.size]
 
 
-def at_size(subject: Subject, size: Size) -> Subject:
-    """The same module, to be looked at on maps of another size."""
-    return dataclasses.replace(subject, size=size)
+def far_sizes(subject: Subject) -> list[Size]:
+    """Long in each dimension and large in all, for what is looked for wherever it may be: of few maps."""
+    dims = len(subject.size)
+    long = {1: 2000, 2: 256, 3: 64}[dims]
+    sizes: list[Size] = [tuple(long if axis == dims - 1 - turn else 8 for axis in range(dims)) for turn in range(dims)]
+    large: dict[int, list[Size]] = {2: [(64, 64)], 3: [(16, 16, 16)]}
+    return sizes + large.get(dims, [])
+
+
+def at_size(subject: Subject, size: Size, batch: int | None = None) -> Subject:
+    """The same module, to be looked at on maps of another size, in the same batch or in another."""
+    return dataclasses.replace(subject, size=size, batch=batch or subject.batch)
 
 
 def spoken(size: Size) -> str:

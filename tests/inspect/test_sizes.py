@@ -160,6 +160,23 @@ def test_what_another_size_calls_is_not_called_at_this_one_and_not_dead(size: in
     assert "never called" not in finding.what
 
 
+def test_what_only_far_larger_maps_call_is_not_dead() -> None:
+    subject = Subject(name="", make=lambda: Branch(limit=100), channels=4, size=(16, 16), batch=4)
+    (finding,) = dead_parameters(subject)
+    assert "b is not called at this size (16 x 16); it is at 8 x 256" in finding.what
+
+
+def test_what_is_called_in_eval_alone_is_said_to_be() -> None:
+    class Late(By):
+        def forward(self, x: Maps, y: Maps) -> Maps:
+            return x + y if self.training else self.fc(x) + y
+
+    (finding,) = dead_parameters(Subject(name="", make=lambda: Late(torch.add), channels=4, size=(8, 8), batch=2))
+    assert finding.severity == "fault"
+    assert "fc is called in eval and not in training" in finding.what
+    assert finding.measured["never_called"] == []
+
+
 def test_what_no_size_calls_is_told_apart_from_what_another_calls() -> None:
     dead, idle = dead_parameters(branch(16, lost=True))
     assert dead.severity == "fault"
