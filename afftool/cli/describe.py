@@ -121,6 +121,7 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
         return
     from afftool.fusion.own import say_assumptions, settled
     from afftool.measure.cost.count import count
+    from afftool.measure.cost.reading import formula_wanted
     from afftool.spec import CaseSpec
 
     extents = parse_size(size or "56", fusion.ndim)
@@ -132,6 +133,8 @@ def _describe_own(name: str, channels: int, size: str | None) -> None:
     if reading.uncounted_ops:
         rows.append(("uncounted", ", ".join(reading.uncounted_ops)))
     console.pairs(rows, indent=2)
+    if reading.uncounted_ops:
+        console.out(f"\n{formula_wanted(reading.uncounted_ops)}")
 
 
 def _describe_host(host: HostSpec, size: str | None) -> None:

@@ -31,8 +31,8 @@ def inspect(
     formats: options.Formats = None,
     as_json: options.Json = False,
 ) -> None:
-    """Review a fusion, ours or your own: dead parameters, output scale, x against y, 16 bits, batch of 1, mismatched
-    shapes, state in eval, gate statistics, ten stacked blocks, graph breaks, export.
+    """Review a fusion, ours or your own: other sizes, dead parameters, output scale, x against y, batch of 1,
+    mismatched shapes, state in eval, 16 bits, gate statistics, ten stacked blocks, graph breaks, export.
 
     Every finding says what, why it matters and what to do. It is run on the CPU, freshly initialised. Exit code 2 if
     the module cannot be built or called.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, Subject, call, first_line, first_map, rms
+from afftool.inspect.subject import RAISED, Subject, call, dtype_name, first_line, first_map, rms
 from afftool.measure.cost.reading import CUT_BY
 
 
@@ -27,7 +26,7 @@ def output(subject: Subject) -> list[Finding]:
     findings += [f for f in _training(subject) if not (told and f.measured.get("finite") is False)]
     if findings:
         return findings
-    measured = {"shape": list(out.shape), "dtype": _name(out.dtype)}
+    measured = {"shape": list(out.shape), "dtype": dtype_name(out.dtype)}
     return [Finding(severity="ok", what=f"one finite map of shape {tuple(out.shape)}", measured=measured)]
 
 
@@ -48,7 +47,7 @@ def _one_map(given: object) -> list[Finding]:
 def _like_its_inputs(out: torch.Tensor, maps: list[torch.Tensor]) -> list[Finding]:
     """Its shape is that of one of its inputs, which are alike but where a fusion is told others."""
     findings, x = [], maps[0]
-    measured = {"shape": list(out.shape), "dtype": _name(out.dtype)}
+    measured = {"shape": list(out.shape), "dtype": dtype_name(out.dtype)}
     if out.shape not in [one.shape for one in maps]:
         findings.append(
             Finding(
@@ -113,54 +112,6 @@ def _not_finite(what: str, out: torch.Tensor) -> Finding:
         do="Look for a division or a logarithm of something that can be 0.",
         measured={"finite": False, "nonfinite_share": share},
     )
-
-
-SHORT = (torch.float16, torch.bfloat16)
-
-
-def short_floats(subject: Subject) -> list[Finding]:
-    """How many values of the output and of the gradients are infinite or NaN in 16 bits, in eval and in training."""
-    shares = {}
-    for dtype in SHORT:
-        for training in (False, True):
-            with contextlib.suppress(*RAISED):  # that it does not run so is another finding
-                shares[dtype, training] = _share_in(subject, dtype, training=training)
-    odd = {key: share for key, share in shares.items() if share}
-    measured = {f"{_name(dtype)}{' in training' * training}": share for (dtype, training), share in shares.items()}
-    if not shares:
-        what = "it runs in neither float16 nor bfloat16"
-        return [Finding(severity="unknown", what=what, measured=measured)]
-    if not odd:
-        ran = " and ".join(dict.fromkeys(_name(dtype) for dtype, _ in shares))
-        what = f"outputs and gradients are finite in {ran}"
-        return [Finding(severity="ok", what=what, measured={**measured, "nonfinite_share": 0.0})]
-    told = (f"{share:.2%} in {_name(dtype)}{' in training' * training}" for (dtype, training), share in odd.items())
-    return [
-        Finding(
-            severity="fault",
-            what=f"in 16 bits its outputs and gradients are not finite: {', '.join(told)}",
-            why="float16 ends at 65,504 and has nothing below 6e-8: a sum, a square or an exp leaves it first, and one "
-            "infinity or NaN spreads through a network in one step.",
-            do="Work out sums, squares and exp in float32 (x.float()), or subtract the largest before an exp.",
-            measured={**measured, "nonfinite_share": max(odd.values())},
-        )
-    ]
-
-
-def _share_in(subject: Subject, dtype: torch.dtype, *, training: bool) -> float:
-    module = subject.module(training=training).to(dtype)
-    leaves = [x.to(dtype).requires_grad_(training) for x in subject.maps()]
-    with torch.set_grad_enabled(training):
-        out = call(module, [x.clone() for x in leaves])
-    if not (training and out.requires_grad):
-        return nonfinite_share([out])
-    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.dtype))  # type: ignore[no-untyped-call]
-    gradients = (x.grad for x in (*leaves, *module.parameters()))
-    return nonfinite_share([out, *(gradient for gradient in gradients if gradient is not None)])
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 SAME = 1e-3
@@ -250,9 +201,10 @@ def _train(subject: Subject, batch: int) -> torch.Tensor:
 def mismatched_shapes(subject: Subject) -> list[Finding]:
     """What happens when y has one position, one channel, one image, or half the size of x."""
     if subject.uneven or subject.inputs < 2:
-        return [
-            Finding(severity="ok", what="it is to fuse what differs in shape, or nothing", measured={"accepted": {}})
-        ]
+        what = "it takes maps of unequal shapes, so none is broadcast by mistake"
+        if subject.inputs < 2:
+            what = "it takes one map, so there is none that could differ in shape"
+        return [Finding(severity="ok", what=what, measured={"accepted": {}})]
     x = subject.maps()[0]
     cases = {
         "one position": _corner(x, [1] * len(subject.size)),

@@ -143,7 +143,7 @@ def _travel(subject: Subject, seed: int) -> tuple[list[float], float]:
     first = subject.maps(seed=seed, count=1)[0].requires_grad_()
     x, sizes = first, [rms(first)]
     for fusion, branch in zip(fusions, branches, strict=True):
-        x = call(fusion, [x, branch(x)])
+        x = call(fusion, [x.clone(), branch(x)])  # it may write into them: the state in eval tells that
         sizes.append(rms(x))
     x.retain_grad()
     weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))

@@ -78,6 +78,11 @@ def rms(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().square().mean().sqrt())
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float16`, as users write it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def first_line(error: BaseException) -> str:
     """An error as one line: its type and the first thing it says."""
     said = str(error).strip().splitlines()

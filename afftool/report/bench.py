@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afftool import units
+from afftool.measure.cost.reading import formula_wanted
 from afftool.record import Record, Run
 from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
@@ -186,6 +187,7 @@ def _note(table: Table, records: Sequence[Record]) -> str:
     notes = [BEST] if table.best else []
     if uncounted:
         notes.append(f"Not in the FLOPs and MACs, for want of a formula: {', '.join(sorted(uncounted))}.")
+        notes.append(formula_wanted(uncounted))
     return " ".join(notes)
 
 

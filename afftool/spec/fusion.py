@@ -137,11 +137,13 @@ class FusionSpec:
             return None
         if _NO_LIST.search(failure):
             return f"if it takes one map and no list of them, say {self.with_settings(inputs=1)}"
-        if self.maps is None and _NO_FIT.search(failure):
+        if self.maps is None and self.inputs > 1 and _NO_FIT.search(failure):
+            maps = "+".join(["c@s", "2c@s/2", *["4c@s/4"] * (self.inputs - 2)])  # it says how many there are
+            others = tuple(option for option in self.options if option[0] != "inputs")
+            told = dataclasses.replace(self, options=others).with_settings(maps=maps)
             return (
-                "if its maps differ in channels or size, tell them, as --fusion "
-                f"{self.with_settings(maps='c@s+2c@s/2')} (c channels at size s, 2c at half "
-                "of it); a host fuses maps of one shape only"
+                f"if its maps differ in channels or size, tell them, as --fusion {told} (c channels at size s, 2c at "
+                "half of it); a host fuses maps of one shape only"
             )
         return None
 

@@ -11,10 +11,15 @@ from afftool.registry import unknown
 
 Number = TypeVar("Number", int, float)
 
+LONGEST = 4000
+"""Characters of a spec in text: Python reads no number of more than 4,300 digits."""
+
 
 def name_and_options(text: str, kind: str, known: Container[str]) -> tuple[str, dict[str, str]]:
     """Name and options of `name[:key=value]...`; `pkg.mod:Class` is a name of its own."""
-    name, *rest = text.strip().split(":")
+    if len(text) > LONGEST:
+        raise SpecError(f"a text of {len(text)} characters is no {kind}", hint=f"name[:key=value]..., as {text[:40]!r}")
+    name, *rest = (part.strip() for part in text.split(":"))
     if rest and rest[0] and "=" not in rest[0] and name not in known:
         name = f"{name}:{rest.pop(0)}"
     options = read_options(rest, text, kind)
@@ -33,7 +38,7 @@ def read_options(parts: Iterable[str], text: str, kind: str) -> dict[str, str]:
     """The options of a `text` from its `key=value` parts. Raises `SpecError`."""
     options: dict[str, str] = {}
     for part in parts:
-        key, equals, value = part.partition("=")
+        key, equals, value = (word.strip() for word in part.partition("="))
         if not (key and equals and value):
             hint = f"a {kind} is written name[:key=value]..."
             if ".py" in text:
@@ -53,7 +58,7 @@ def write_text(name: str, options: Iterable[tuple[str, object]]) -> str:
 def unknown_key(name: str, key: str, known: Collection[str]) -> UnknownKey:
     """The error for a key that `name` does not take, with the nearest one that it does."""
     if not known:
-        return UnknownKey(f"{name} takes no keys, and {key!r} was given")
+        return UnknownKey(f"{name} takes no keys, and {key!r} was given", hint=f"leave it out: {name}")
     error = unknown("key", key, known)
     return UnknownKey(f"{name} takes no key {key!r}", hint=error.hint)
 
@@ -72,7 +77,7 @@ def read_setting(key: str, value: str, hint: Any) -> Any:
     """A setting of this type (whole number, number, truth value, else a word) from its text. Raises `SpecError`."""
     if hint is bool:
         if value not in ("true", "false"):
-            raise SpecError(f"{key}={value} is neither true nor false")
+            raise SpecError(f"{key}={value} is neither true nor false", hint=f"for example {key}=true")
         return value == "true"
     return read_number(key, value, hint) if hint in (int, float) else value
 
@@ -121,7 +126,7 @@ def _split(text: str) -> list[str]:
 def parse_size(text: str, ndim: int) -> tuple[int, ...]:
     """Read `56` (every dimension) or `56x28` (one number a dimension), outermost first. Raises `SpecError`."""
     parts = text.lower().split("x")
-    if not all(p.isdecimal() for p in parts) or len(parts) not in (1, ndim):
+    if not all(p.isdecimal() and len(p) < 10 for p in parts) or len(parts) not in (1, ndim):
         raise SpecError(f"size {text!r} does not fit {ndim}-dimensional maps", hint="for example 56, or 56x28 in 2d")
     numbers = tuple(int(p) for p in parts)
     return numbers * ndim if len(numbers) == 1 else numbers

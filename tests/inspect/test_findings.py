@@ -19,8 +19,10 @@ from afftool.inspect.attention import attention_weights
 from afftool.inspect.checks import CHECKS, review
 from afftool.inspect.finding import Finding, inspect_report
 from afftool.inspect.gradients import dead_parameters, x_and_y
-from afftool.inspect.output import batch_of_1, mismatched_shapes, output, short_floats, state_in_eval
+from afftool.inspect.output import batch_of_1, mismatched_shapes, output, state_in_eval
+from afftool.inspect.precision import sixteen_bits
 from afftool.inspect.scale import output_scale, ten_blocks
+from afftool.inspect.sizes import sizes
 from afftool.inspect.subject import Subject
 from afftool.inspect.tracing import export, graph_breaks
 
@@ -52,11 +54,12 @@ CHEAP = [
     dead_parameters,
     output_scale,
     x_and_y,
-    short_floats,
     batch_of_1,
     mismatched_shapes,
     state_in_eval,
     attention_weights,
+    sizes,
+    sixteen_bits,
 ]
 
 
@@ -257,14 +260,13 @@ class Sums(nn.Module):
 
 def test_what_overflows_in_16_bits_is_found_and_counted() -> None:
     subject = Subject(name="sums", make=Sums, channels=4, size=(32, 32), batch=2)
-    [found] = short_floats(subject)
+    found = worst(sixteen_bits(subject))
     assert (found.severity, worst(output(subject)).severity) == ("fault", "ok")
     with torch.no_grad():
         out = Sums().half()(*(x.half() for x in subject.maps()))
     share = 1 - int(torch.isfinite(out).sum()) / out.numel()
-    assert found.measured["float16"] == share > 0
-    assert found.measured["bfloat16"] == 0
-    assert found.measured["nonfinite_share"] >= share
+    assert found.measured["nonfinite_shares"]["in float16"] == share > 0
+    assert found.measured["nonfinite_shares"]["in bfloat16"] == 0
     assert f"{share:.2%} in float16" in found.what
 
 

@@ -100,13 +100,24 @@ def own_formulas(directory: Path | None = None) -> Mapping[str, Formula]:
 
 def _formula(name: str, target: Any, where: str) -> tuple[_Own, Formula]:
     if not _OPERATOR.fullmatch(name):
-        raise SpecError(f"{name!r} in {where} is no operator", hint=f"write namespace and name: {_EXAMPLE}")
+        spelt = _spelt(name, target)
+        example = f'"{spelt}" = "pkg.mod:function"' if spelt else _EXAMPLE
+        raise SpecError(f"{name!r} in {where} is no operator", hint=f"write namespace and name: {example}")
     if not isinstance(target, str) or not all(target.partition(":")[::2]):
         raise SpecError(f"{name} in {where} has no function: {target!r}", hint=f"name one: {_EXAMPLE}")
     if name.startswith("aten::"):
         _refuse_known(name, where)
     own = _Own(name, target)
     return own, Formula(own, f"yours: {target}", is_own=True)
+
+
+def _spelt(name: str, target: Any) -> str | None:
+    """The operator that was meant by `mylib.op`, with a dot in quotes, or without (TOML's tables in tables)."""
+    while isinstance(target, Mapping) and len(target) == 1:
+        ((below, target),) = target.items()
+        name = f"{name}.{below}"
+    spelt = name.replace(".", "::", 1)
+    return spelt if _OPERATOR.fullmatch(spelt) else None
 
 
 def _refuse_known(name: str, where: str) -> None:

@@ -244,3 +244,13 @@ class Explanation:
     reading: CostReading
     rows: tuple[Explained, ...]
     notes: tuple[str, ...] = ()
+
+
+def formula_wanted(operators: Iterable[str]) -> str:
+    """How the user has these operators counted, each named as `uncounted_ops` names it (`mylib.op`)."""
+    entries = ", ".join(f'"{operator.replace(".", "::", 1)}" = "pkg.mod:function"' for operator in sorted(operators))
+    return (
+        f"To have it counted, write {entries} below [formulas] in afftool.toml (or below [tool.afftool.formulas] in "
+        "pyproject.toml) of the directory you run in; function(inputs, output) gets meta tensors and returns two whole "
+        "numbers, (macs, other_flops): `return 0, 3 * output.numel()` is 3 per element."
+    )

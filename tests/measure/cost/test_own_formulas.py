@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from afftool import registry
 from afftool.bench import Options, bench
+from afftool.cli import app
 from afftool.errors import LoadError, SpecError, UserError
 from afftool.measure.cost.count import count, count_module
 from afftool.measure.cost.explain import explain
@@ -147,6 +149,63 @@ def test_the_user_s_formula_is_named_where_the_operators_are_listed(project: Pat
     assert (row[0], row[-1]) == ("formulatest.mixed", "yours: user_formulas:three")
     [record] = bench([case], Options(measures=("cost",), baseline=None))
     assert (record.flops, record.uncounted_ops) == (3 * ELEMENTS, {})
+
+
+ROLLED = """
+import torch
+from torch import nn
+
+
+@torch.library.custom_op("rolledtest::rolled_mix", mutates_args=())
+def rolled_mix(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return x + 0.5 * (y.roll(1, -1) + y)
+
+
+@rolled_mix.register_fake
+def _(x, y):
+    return torch.empty_like(x)
+
+
+class Rolled(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x, y):
+        return rolled_mix(x, y)
+"""
+
+
+@pytest.mark.parametrize("command", ["bench", "describe"])
+def test_what_is_said_of_an_operator_that_is_not_counted_counts_it_when_it_is_done(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    name = f"user_rolled_{command}"
+    (project / f"{name}.py").write_text(ROLLED.replace("rolledtest", name))
+    monkeypatch.setenv("AFFTOOL_STORE", str(project / "runs.sqlite"))
+    words = ["bench", "-m", "cost", "-b", "2", "-f"] if command == "bench" else ["describe"]
+    words += [f"{name}:Rolled", "-c", "8", "-s", "6"]
+    said = " ".join(CliRunner().invoke(app, words, catch_exceptions=False).output.split())
+    entry = f'"{name}::rolled_mix" = "pkg.mod:function"'
+    told = (
+        f"To have it counted, write {entry} below [formulas] in afftool.toml (or below [tool.afftool.formulas] in "
+        "pyproject.toml) of the directory you run in; function(inputs, output) gets meta tensors and returns two whole "
+        "numbers, (macs, other_flops): `return 0, 3 * output.numel()` is 3 per element."
+    )
+    assert told in said
+    (project / "counts.py").write_text("def rolled(inputs, output):\n    return 0, 3 * output.numel()\n")
+    own_toml(project, entry.replace("pkg.mod:function", "counts:rolled"))
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert "To have it counted" not in result.output
+    case = CaseSpec(fusion=FusionSpec.parse(f"{name}:Rolled"), channels=8, size=(6, 6), batch=2)
+    assert (count(case).flops, count(case).uncounted_ops) == (3 * ELEMENTS, {})
+
+
+@pytest.mark.parametrize("entry", ['"cases.mix" = "user_formulas:three"', 'cases.mix = "user_formulas:three"'])
+def test_a_dot_in_place_of_the_colons_is_answered_with_the_line_that_works(project: Path, entry: str) -> None:
+    own_toml(project, entry)
+    with pytest.raises(SpecError) as told:
+        own_formulas()
+    assert '"cases::mix" = "pkg.mod:function"' in str(told.value.hint)
 
 
 @pytest.mark.parametrize(
