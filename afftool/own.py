@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +53,7 @@ def build_own(
         if wanted and not (offer.keeps_default and default is not inspect.Parameter.empty):
             arguments.setdefault(key, offer.value)
     try:
-        with global_state.kept(target, "when it was built"):
+        with global_state.kept(target, "when it was built"), _warned_once():
             module = make(*first, **arguments)
     except AfftoolError:
         raise
@@ -63,6 +65,21 @@ def build_own(
     if not isinstance(module, nn.Module):
         raise LoadError(f"{target} gave a {type(module).__name__}, not an nn.Module", hint=_NAMED)
     return module
+
+
+_WARNED: set[tuple[type[Warning], str]] = set()
+
+
+@contextmanager
+def _warned_once() -> Iterator[None]:
+    """A module is built many times, and what its constructor warns of is told by the first."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for one in caught:
+        text = str(one.message)
+        if (one.category, text) not in _WARNED:
+            _WARNED.add((one.category, text))
+            warnings.warn_explicit(text, one.category, one.filename, one.lineno)
 
 
 def parameters_of(target: str) -> tuple[Mapping[str, inspect.Parameter], bool]:

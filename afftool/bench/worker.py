@@ -7,6 +7,7 @@ A process that only times imports what a user's script would: what else it did w
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -86,6 +87,7 @@ class Worker:
 
     def _begin(self, spec: Fields, threads: int | None, path: Sequence[str]) -> CaseSpec:
         sys.path[:] = path
+        warnings.simplefilter("ignore")  # the process that asks has built the same, and told
         if threads:
             torch.set_num_threads(threads)
         self._device = spec["device"]

@@ -260,8 +260,8 @@ def _foretell(placed: Sweep, asked: Options) -> None:
         # each does what this one did so far: it starts Python and loads torch
         seconds = units.seconds(starts * time.process_time() / min(cores(), starts))
         console.note(
-            f"each row is timed in {asked.processes} fresh processes, as a script of yours would run; starting "
-            f"{starts} takes about {seconds} beside the budget (--allocator kept needs none)"
+            f"each row is timed in {asked.processes} fresh process{'es' if asked.processes > 1 else ''}, as a script "
+            f"of yours would run; starting {starts} takes about {seconds} beside the budget (none with --allocator kept)"
         )
 
 

@@ -25,6 +25,8 @@ _EITHER = re.compile(
 )
 _SURE = re.compile(f"{_IN.pattern}|dim|dmodel|channel|(n|num)channels?|numfeatures|(embed|embedding)dims?")
 """Names that mean the width even where the signature has a default, which is that of one width among many."""
+_ALONE = re.compile(f"(?!hidden|mid|inner|inter|head|kernel).+{_WORD}")
+"""Names that mean the width where nothing else has to be given."""
 _LEAST_DEFAULT = 8
 """A default below is no width: `dim=1` is the dimension to join maps along."""
 _REDUCTIONS = re.compile("r|rd|red|reduce|(reduce|reduction|rd|red|squeeze|se)?(ratio|factor|rate)|sereduction|squeeze")
@@ -77,6 +79,8 @@ def _width_keys(named: Parameters, given: Mapping[str, Any], texts: Mapping[str,
         return tuple(candidates) if len(candidates) == 1 and _means(candidates[0], _IN, _OUT) else ()
     if len(candidates) == 1 or _are_ends(candidates):
         return tuple(candidates)
+    if not candidates and len(needed) == 1 and _means(needed[0], _ALONE):  # `gate_channels`, `residual_channels`
+        return tuple(needed)
     if candidates or any(has_formula(text) or _means(key, _SURE) for key, text in texts.items()):
         return ()
     optional = [key for key, one in named.items() if key not in given and _is_width(one.default)]

@@ -46,6 +46,9 @@ class Baseline:
         # A merge takes missing keys as equal: rows that both have no backend or no height are compared.
         found = own[[FUSION.name, *ALIKE]].merge(self._rows, how="left", on=[FUSION.name, *ALIKE])[RELATIVE]
         ratios = own[RELATIVE] / found.where(found != 0)
+        uncounted = objects([bool(record.uncounted_ops) for record in records]).astype(bool)
+        for cost in ("macs", "flops", "backward_macs", "backward_flops"):  # of which nothing may have been counted
+            ratios[cost] = ratios[cost].mask(uncounted & (own[cost] == 0))
         paired = objects([self._paired(record) for record in records]).astype(bool)
         ratios["latency_ms"] = own["latency_ratio"].where(paired, ratios["latency_ms"])
         return ratios

@@ -49,6 +49,13 @@ def along(dim=1): return Keeps(w=dim)
 def open_ended(in_chs, **more): return Keeps(w=in_chs, **more)
 def two_widths(low_channels, high_channels): return Keeps(w=low_channels, o=high_channels)
 def unclear(dim, width): return Keeps(w=dim, o=width)
+def gate_channels(gate_channels, pool_types=("avg", "max")): return Keeps(w=gate_channels)
+def residual(residual_channels, kernel_size=3): return Keeps(w=residual_channels)
+def hidden(hidden_dim): return Keeps(w=hidden_dim)
+def warns(channels):
+    import warnings
+    warnings.warn("old-fashioned")
+    return Keeps(w=channels)
 def level(level): return Keeps(w=level)
 def width_list(channels_list): return Keeps(w=channels_list[0])
 def listed(widths): return Keeps(w=widths)
@@ -157,6 +164,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         ("channels_out", "out_channels"),
         ("default", "in_channels and out_channels"),
         ("open_ended", "in_chs"),
+        ("gate_channels", "gate_channels"),
+        ("residual", "residual_channels"),
     ],
 )
 def test_a_width_under_another_name_is_found_and_said_once(name, keys, capsys) -> None:
@@ -184,6 +193,7 @@ def test_a_default_that_is_no_width_stays(name, capsys) -> None:
         ("two_widths", "own_styles:two_widths:low_channels={channels}:high_channels={channels}"),
         ("unclear", "own_styles:unclear:dim={channels}:width={channels}"),
         ("level", "own_styles:level:level={channels}"),
+        ("hidden", "own_styles:hidden:hidden_dim={channels}"),
         ("width_list", "own_styles:width_list:channels_list=[{channels},{channels}]"),
     ],
 )
@@ -192,6 +202,14 @@ def test_where_no_candidate_is_obvious_the_error_is_a_text_that_works(name, told
         build_fusion(f"own_styles:{name}", channels=24)
     assert f"`{told}`" in str(caught.value)
     assert build_fusion(told, channels=24).got["w"] == 24
+
+
+def test_what_a_constructor_warns_of_is_told_once_however_often_it_is_built() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            build_fusion("own_styles:warns", channels=4)
+    assert [str(one.message) for one in told] == ["old-fashioned"]
 
 
 def test_a_width_that_is_told_is_filled_in_and_nothing_else_is_passed_on() -> None:

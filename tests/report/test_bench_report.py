@@ -438,3 +438,11 @@ def test_what_modules_save_adds_up_and_the_fusion_itself_has_its_name() -> None:
 
 def test_a_fusion_that_saves_nothing_saves_zero_in_all() -> None:
     assert saved_table("add", {}).rows == (("total", 0, None),)
+
+
+def test_what_nothing_was_counted_of_is_no_multiple_of_anything() -> None:
+    known = record("add", params=0, flops=100, macs=10)
+    unknown = record("mine", params=0, flops=0, macs=0, uncounted_ops={"my.op": 1})
+    in_part = record("other", params=0, flops=50, macs=0, uncounted_ops={"my.op": 1})
+    relative = table(run_of(known, unknown, in_part), "Relative to add")
+    assert relative.values("flops") == [None, 0.5]
