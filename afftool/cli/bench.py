@@ -261,7 +261,7 @@ def _foretell(placed: Sweep, asked: Options) -> None:
         seconds = units.seconds(starts * time.process_time() / min(cores(), starts))
         console.note(
             f"each row is timed in {asked.processes} fresh process{'es' if asked.processes > 1 else ''}, as a script "
-            f"of yours would run; starting {starts} takes about {seconds} beside the budget (none with --allocator kept)"
+            f"of yours would run; starting {starts} takes about {seconds} beside the budget (--allocator kept: none)"
         )
 
 
