@@ -291,7 +291,8 @@ def _breakdowns(placed: Sweep, asked: Options, *, explain: bool, per_module: boo
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:
     """The comparison as a compact table, then what there is to know about it."""
-    from afftool.report.bench import caveats, compact_table
+    from afftool.report.bench import compact_table
+    from afftool.report.caveats import caveats
 
     table = compact_table(run)
     if table.rows:

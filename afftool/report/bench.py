@@ -11,33 +11,30 @@ from afftool.measure.cost.reading import formula_wanted
 from afftool.record import Record, Run
 from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
-from afftool.report.columns import ALLOCATOR, BACKEND, FUSION, QUANTITIES, SETTING, Quantity, alike, setting_of, share
+from afftool.report.caveats import of_results, of_run
+from afftool.report.columns import QUANTITIES, SETTING, Keys, Quantity, keys_of, row_name, setting_of
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
-from afftool.report.usable import advice, as_told, unusable
+from afftool.report.usable import as_told
 from afftool.tables import Bar, Chart, Column, Report, Table
 
 if TYPE_CHECKING:
     import pandas
 
 BEST = "The best of the fusions measured alike is marked."
-NAMED = 6
-"""So many rows are named where something concerns several; of more, the others are counted."""
-Keys = Sequence[Column[Record]]
-"""The columns that tell a table's rows apart."""
 
 
 def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any] | None = None) -> Report:
     """The report of one run; every number in it is exact, and rounded only where a format prints it.
 
-    `details` are further tables, put before what was not measured, `more` further keys of the document.
+    `details` are further tables, put before what concerns all rows, `more` further keys of the document.
     """
     baseline = Baseline(run.records, run.baseline)
     exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
     measured = [as_told(record) for record in exact]
     rest = [r for r in run.records if r.status != "ok"]
-    keys = _keys(run.records)
+    keys = keys_of(run.records)
     tables = []
     if measured:
         shown = worth_showing(measured)
@@ -46,17 +43,10 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
             freed_memory(measured),
             _relative(shown, keys, baseline),
             causes_table(shown, keys),
-            _incomplete(exact, keys),
-            _not_finite(measured, keys),
-            _unstable(measured, keys),
-            _writing(measured),
+            *of_results(measured, keys),
         )
         tables += [table for table in further if table]
-    tables += details
-    if named := _global_state(run.records, keys):
-        tables.append(named)
-    if rest:
-        tables.append(_not_measured(rest, keys))
+    tables += [*details, *of_run(run.records, keys)]
     return Report(
         title=_title(run),
         facts=_facts(run),
@@ -72,7 +62,7 @@ def compact_table(run: Run) -> Table:
     baseline = Baseline(run.records, run.baseline)
     exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
     measured = worth_showing([as_told(record) for record in exact])
-    table = _table("", measured, _keys(run.records), [q for q in QUANTITIES if q.compact])
+    table = _table("", measured, keys_of(run.records), [q for q in QUANTITIES if q.compact])
     table = dataclasses.replace(table, note=_note(table, measured))
     named = {q.name: q for q in QUANTITIES}
     known = (named[name] for name in ("latency_ms", "flops") if any(named[name].value(r) is not None for r in measured))
@@ -82,23 +72,6 @@ def compact_table(run: Run) -> Table:
     heading = f"{cost.heading} vs {baseline.text}"
     column: Column[Any] = Column(f"{cost.name}_vs_baseline", heading, units.ratio, numeric=True)
     return table.with_column(column, _cells(baseline.ratios(measured)[cost.name])).without_empty_columns()
-
-
-def caveats(run: Run) -> tuple[Table, ...]:
-    """What a reader of the compact table must know: values that are none, unsteady timings, what failed, and more."""
-    keys = _keys(run.records)
-    measured = [r for r in run.records if r.status == "ok"]
-    rest = [r for r in run.records if r.status != "ok"]
-    tables = (
-        freed_memory([as_told(r) for r in measured]),
-        _incomplete(measured, keys),
-        _not_finite(measured, keys),
-        _unstable([as_told(r) for r in measured], keys),
-        _writing(measured),
-        _global_state(run.records, keys),
-        _not_measured(rest, keys) if rest else None,
-    )
-    return tuple(table for table in tables if table)
 
 
 def _title(run: Run) -> str:
@@ -157,14 +130,6 @@ def _in_groups(records: Sequence[Record], baseline: Baseline) -> list[Record]:
     for record in records:
         groups.setdefault((setting_of(record), record.backend, record.allocator), []).append(record)
     return [record for group in groups.values() for record in sorted(group, key=lambda r: not baseline.is_baseline(r))]
-
-
-def _keys(records: Sequence[Record]) -> Keys:
-    """Fusion, backend and the settings that differ between the rows; the others are said once, above the table."""
-    shared = alike(records)
-    varying = [column for column in SETTING if column.name not in shared] if records else []
-    regimes = {ALLOCATOR.value(r) for r in records} - {None}
-    return (FUSION, *varying, BACKEND, *([ALLOCATOR] if len(regimes) > 1 else []))
 
 
 def _table(title: str, records: Sequence[Record], keys: Keys, quantities: Sequence[Quantity]) -> Table:
@@ -226,122 +191,10 @@ def _cells(column: pandas.Series) -> list[Any]:
     return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
 
 
-def _incomplete(records: Sequence[Record], keys: Keys) -> Table | None:
-    """What measured rows lack and why, with the rows it concerns; None if they lack nothing."""
-    found: dict[str, list[str]] = {}
-    for record in (r for r in records if r.reason):
-        found.setdefault(record.reason or "", []).append(_row_name(record, keys))
-    wide: dict[str, list[Record]] = {}
-    for record in records:
-        if why := unusable(record):
-            wide.setdefault(why, []).append(record)
-    for why, rows in wide.items():
-        found[f"latency not measured: {why}; {advice(rows)}"] = [_row_name(record, keys) for record in rows]
-    columns: tuple[Column[tuple[str, list[str]]], ...] = (
-        Column("reason", "what is missing", get=lambda item: item[0]),
-        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
-    )
-    return Table.of("Measured in part", found.items(), columns) if found else None
-
-
-def _row_name(record: Record, keys: Keys, *, between: str = " ") -> str:
-    return between.join(str(value) for column in keys if (value := column.value(record)) is not None)
-
-
-def _all_or_some(names: Sequence[str], total: int) -> str:
-    if len(names) == total:
-        return f"all {total}"
-    hidden = len(names) - NAMED
-    return ", ".join(names) if hidden <= 1 else f"{', '.join(names[:NAMED])} and {hidden} more"
-
-
-def _not_finite(records: Sequence[Record], keys: Keys) -> Table | None:
-    """The rows that give infinities or NaNs, with what to do, the worst share by dtype; None if there are none."""
-    found: dict[str, list[Record]] = {}
-    for record in (r for r in records if r.nonfinite_share):
-        found.setdefault(record.dtype, []).append(record)
-    columns: tuple[Column[tuple[str, list[Record]]], ...] = (
-        Column("values", "values", get=lambda item: f"up to {share(max(r.nonfinite_share or 0 for r in item[1]))}"),
-        Column("advice", "what to do", get=lambda item: _FINITE.get(item[0], _UNDEFINED)),
-        Column("rows", "rows", get=lambda item: _all_or_some([_row_name(r, keys) for r in item[1]], len(records))),
-    )
-    note = "Infinities and NaNs among outputs and gradients: what such a row takes is no result, and none is marked."
-    return Table.of("Not finite", found.items(), columns, note) if found else None
-
-
-_UNDEFINED = "look for a division by 0, a root or a logarithm of what is not positive, an exp of what is large"
-_FINITE = {"float16": "float16 ends at 65,504: take bfloat16, or work out sums, squares and exp in float32"}
-
-
-def _unstable(records: Sequence[Record], keys: Keys) -> Table | None:
-    """What disturbed the timing, a line a kind: of the row it was worst in what to do, and the rows it concerns.
-
-    None if nothing did.
-    """
-    timed = [r for r in records if r.latency_ms is not None]
-    found: dict[str, list[Record]] = {}
-    for record in timed:
-        for kind in record.instability or {}:
-            found.setdefault(kind, []).append(record)
-
-    def named(item: tuple[str, list[Record]]) -> str:
-        kind, rows = item
-        names = _all_or_some([_row_name(record, keys) for record in rows], len(records))
-        several = len({_told(kind, record) for record in rows}) > 1
-        return f"{names}; worst in {_row_name(_worst(kind, rows), keys)}" if several else names
-
-    columns: tuple[Column[tuple[str, list[Record]]], ...] = (
-        Column("instability", "disturbed by", get=lambda item: item[0]),
-        Column("advice", "what to do", get=lambda item: _told(item[0], _worst(*item))),
-        Column("rows", "rows", get=named),
-    )
-    return Table.of("Unsteady timings", found.items(), columns) if found else None
-
-
-def _told(kind: str, record: Record) -> str:
-    return (record.instability or {})[kind]
-
-
-def _worst(kind: str, records: Sequence[Record]) -> Record:
-    """The row with the largest figure of a kind; the first where older records tell none."""
-    return max(records, key=lambda record: (record.instability_figures or {}).get(kind, 0.0))
-
-
-def _global_state(records: Sequence[Record], keys: Keys) -> Table | None:
-    """What files of the user's set for the whole process, and the rows made of them; None if nothing."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        if record.global_state:
-            what = "; ".join(f"{name}: {said}" for name, said in record.global_state.items())
-            found.setdefault(what, []).append(_row_name(record, keys))
-    columns: tuple[Column[tuple[str, list[str]]], ...] = (
-        Column("global_state", "what it sets", get=lambda item: item[0]),
-        Column("rows", "rows", get=lambda item: _all_or_some(item[1], len(records))),
-    )
-    note = "A file of your own sets this for all that runs in its process; no other row ran under it."
-    return Table.of("Set for the whole process, and put back", found.items(), columns, note) if found else None
-
-
-def _writing(records: Sequence[Record]) -> Table | None:
-    """Which fusions write into their inputs; None if none does."""
-    found = {(r.fusion, " and ".join(r.writes_inputs)): None for r in records if r.writes_inputs}
-    columns: tuple[Column[tuple[str, str]], ...] = (
-        Column("fusion", "fusion", get=lambda item: item[0]),
-        Column("writes_inputs", "writes into its input", get=lambda item: item[1]),
-    )
-    note = "Each step saw the same values: they were put back before it, which no number here holds."
-    return dataclasses.replace(Table.of("Inputs written into", found, columns), note=note) if found else None
-
-
-def _not_measured(records: Sequence[Record], keys: Keys) -> Table:
-    columns: Keys = (*keys, Column("status", "status"), Column("reason", "reason"))
-    return Table.of("Not measured", records, columns).without_empty_columns()
-
-
 def _charts(records: Sequence[Record], keys: Keys) -> tuple[Chart, ...]:
     bars = tuple(
         Bar(
-            _row_name(r, keys, between=", "),
+            row_name(r, keys, between=", "),
             r.latency_ms,
             r.latency_low_ms,
             r.latency_high_ms,

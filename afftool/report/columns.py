@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +35,9 @@ BACKEND: Column[Record] = Column("backend", "backend")
 ALLOCATOR: Column[Record] = Column("allocator", "freed memory")
 """What became of freed memory while a row was timed; what takes no time has none."""
 
+Keys = Sequence[Column[Record]]
+"""The columns that tell a table's rows apart."""
+
 
 def alike(records: Iterable[Record]) -> dict[str, Any]:
     """The settings that all rows share, by the column's name."""
@@ -46,6 +49,19 @@ def alike(records: Iterable[Record]) -> dict[str, Any]:
 def setting_of(record: Record) -> tuple[Any, ...]:
     """What must be equal for two rows to be compared, the backend aside."""
     return tuple(column.value(record) for column in SETTING)
+
+
+def keys_of(records: Sequence[Record]) -> Keys:
+    """Fusion, backend and the settings that differ between the rows; the others are said once, above the table."""
+    shared = alike(records)
+    varying = [column for column in SETTING if column.name not in shared] if records else []
+    regimes = {ALLOCATOR.value(r) for r in records} - {None}
+    return (FUSION, *varying, BACKEND, *([ALLOCATOR] if len(regimes) > 1 else []))
+
+
+def row_name(record: Record, keys: Keys, *, between: str = " ") -> str:
+    """What these columns say of a row, as `add eager`."""
+    return between.join(str(value) for column in keys if (value := column.value(record)) is not None)
 
 
 def _groups(record: Record) -> str | None:

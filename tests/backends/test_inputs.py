@@ -27,7 +27,7 @@ from afftool.measure.memory import peak as memory
 from afftool.measure.time.contestant import Timed
 from afftool.profile.capture import capture
 from afftool.record import Record
-from afftool.report.bench import caveats
+from afftool.report.caveats import caveats
 from afftool.report.lines import one_line
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 

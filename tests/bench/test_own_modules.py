@@ -11,7 +11,7 @@ from made_up_runs import bench_run
 
 from afftool.bench import Options, bench
 from afftool.record import Record
-from afftool.report.bench import caveats
+from afftool.report.caveats import caveats
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
 MODULES = """

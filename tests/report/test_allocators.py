@@ -7,7 +7,8 @@ from made_up_runs import ENVIRONMENT, record
 from afftool.allocator import TO_KEEP
 from afftool.record import Record, Run
 from afftool.report import bench_report
-from afftool.report.bench import caveats, compact_table
+from afftool.report.bench import compact_table
+from afftool.report.caveats import caveats
 from afftool.report.comparison import comparison
 from afftool.tables import Report, Table
 

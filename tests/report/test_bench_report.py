@@ -10,8 +10,9 @@ from afftool.errors import SpecError
 from afftool.formats import renderer
 from afftool.record import Record, Run
 from afftool.report import Table, bench_report, comparison, frame
-from afftool.report.bench import caveats, compact_table
+from afftool.report.bench import compact_table
 from afftool.report.breakdown import causes_table, saved_table
+from afftool.report.caveats import caveats
 from afftool.report.columns import alike
 from afftool.report.lines import one_line, setting_line
 
