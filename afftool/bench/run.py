@@ -9,38 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from afftool import stats, units
 from afftool.backends.compile import forget_compiled
-from afftool.backends.workload import devices_random_state_kept
-from afftool.bench.child import Isolated, Patience
+from afftool.bench.child import Patience
+from afftool.bench.costs import Costs
 from afftool.bench.place import Here, Place
-from afftool.bench.rows import Group, Row, blank, by_setting, compare, lacking, with_global_state
+from afftool.bench.rows import Group, Row, by_setting
+from afftool.bench.timing import Timing
 from afftool.console import Follow, nobody
-from afftool.errors import LoadError, Rejected, SpecError
-from afftool.failure import FailedError, Failure
-from afftool.global_state import kept
-from afftool.measure.cost.count import count, reached
+from afftool.errors import SpecError
 from afftool.measure.cost.own_formulas import own_formulas
-from afftool.measure.cost.reading import CUT_BY, Reach
-from afftool.measure.time.conditions import Disturbance, Watch, told
-from afftool.measure.time.contestant import Clock, Contestant
-from afftool.measure.time.processes import Pooled, pooled
-from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
+from afftool.measure.time.contestant import Clock
 from afftool.process import POSSIBLE
 from afftool.record import Record
-from afftool.spec import MODULE, CaseSpec
+from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
 HEAT_ROWS = 12
 """About as many rows are ready at a time; in processes of their own half as many, since each holds a whole torch."""
-FEWEST_ROUNDS_EACH = 24
-"""Rounds of each of several processes before precision may stop it, as `FEWEST_ROUNDS` is for one."""
 
 
 def bench(
@@ -86,8 +75,10 @@ class _Bench:
     follow: Follow
     done: int = 0
     ready: int = 0
-    spent_s: float = 0.0
-    _counted: dict[str, Record] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._costs = Costs(self.options.measures, before_backends=bool(self.backends))
+        self._timing = Timing(self.options, self.place, self.clock, self._tell)
 
     @property
     def total(self) -> int:
@@ -110,7 +101,7 @@ class _Bench:
 
     def records(self) -> Iterator[Record]:
         for group in self.groups:
-            for record in self._group(group) if self.backends else self._costs(group):
+            for record in self._group(group) if self.backends else self._counted(group):
                 self.done += 1
                 yield record
                 self._tell("")
@@ -119,39 +110,10 @@ class _Bench:
         waiting = max(0, self.ready - self.done)
         self.follow(min(self.total, self.done + waiting / 2), self.total, doing)
 
-    def _costs(self, group: Group) -> Iterator[Record]:
+    def _counted(self, group: Group) -> Iterator[Record]:
         for spec in group.specs:
             self._tell(f"counting {spec.fusion}")
-            yield self._cost(spec)
-
-    def _cost(self, spec: CaseSpec) -> Record:
-        """The record of a case before any backend: what it costs, if that is asked for and can be counted."""
-        if spec.identity not in self._counted:
-            row = Row(spec, blank(spec))
-            if "cost" in self.options.measures:
-                try:
-                    with kept(spec.own_targets, "while it ran"):
-                        reading = count(spec)
-                    row.record = self._reached(spec, replace(row.record, **reading.fields), reading.reached)
-                except (Exception, SystemExit) as error:
-                    row.fail(error)
-                    if self.backends and isinstance(error, LoadError):
-                        # what runs neither on the meta device nor on the CPU may still run on this one
-                        row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
-            elif spec.mode == "train":
-                with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):
-                    row.record = self._reached(spec, row.record, reached(spec))
-            self._counted[spec.identity] = with_global_state(spec, row.record)
-        return self._counted[spec.identity]
-
-    def _reached(self, spec: CaseSpec, record: Record, found: Reach) -> Record:
-        """The record, failed where nothing can be trained, with what a gradient does not reach where only part can."""
-        if spec.mode != "train":
-            return record
-        if cut := found.cut(input_gradients=spec.host == MODULE):
-            return replace(record, status="failed", reason=Failure.of(Rejected(cut, hint=CUT_BY)).reason)
-        ignored = found.ignored_inputs if spec.host == MODULE else found.ignored_parameters
-        return lacking(record, f"no gradient reaches {ignored}" if ignored else None)
+            yield self._costs.of(spec)
 
     def _group(self, group: Group) -> Iterator[Record]:
         """The group's rows, heat by heat.
@@ -179,7 +141,7 @@ class _Bench:
                             (base if stays else rows).append(row)
                     together = [*base, *rows]
                     untimed = [row for row in together if not row.timed]
-                    self._race(together, group.baseline)
+                    self._time(together, group.baseline)
                     for row in untimed:
                         if row.record.status == "oom" and len(together) > 1:
                             alone.append(row)
@@ -206,7 +168,7 @@ class _Bench:
         (again,) = self._enter(row.spec, (row.backend,), (row.known.allocator,))
         try:
             if not again.failed and self._races:
-                self._race([again], None)
+                self._time([again], None)
             return again.record
         finally:
             again.close()
@@ -228,7 +190,7 @@ class _Bench:
     def _enter(self, spec: CaseSpec, backends: Iterable[str], regimes: Sequence[str | None]) -> Iterator[Row]:
         """A row a backend and regime, ready to be timed or failed."""
         self._tell(f"counting {spec.fusion}")
-        cost = self._cost(spec)
+        cost = self._costs.of(spec)
         if cost.status != "ok":  # the case itself cannot be, and every backend would say the same
             for backend in backends:
                 yield from (Row(spec, replace(cost, backend=backend, allocator=regime)) for regime in regimes)
@@ -250,140 +212,5 @@ class _Bench:
             self.ready += len(rows)
             yield from rows
 
-    def _race(self, rows: Sequence[Row], baseline: CaseSpec | None) -> None:
-        """Time the rows in turns; those not timed before get their times, all their ratio to the baseline's.
-
-        If this process loses the device on the way, none of them is to blame yet: all are made ready again, each in a
-        process of its own, and timed anew.
-        """
-        self.place.enter_lost(rows)
-        spent_s = self.spent_s
-        failed = self._time(rows)
-        if failed:
-            self.place.recover(rows[0].spec.device)
-            if self.place.enter_lost(rows):
-                self.spent_s = spent_s
-                failed = self._time(rows)
-        for row, error in failed:
-            row.fail(error)
-            row.close()
-        if baseline is not None:
-            compare(rows, baseline)
-
-    def _time(self, rows: Sequence[Row]) -> list[tuple[Row, FailedError]]:
-        """Time those of the rows that are ready; the ones that failed, with why."""
-        here = [row for row in rows if row.entrant is not None]
-        fresh = [row for row in rows if row.fresh and row.ready]
-        budget_s = max(0.0, self.options.budget_s - self.spent_s) / max(1, self.total - self.done)
-        failed = []
-        for row, result, disturbed in (
-            *(self._time_fresh(fresh, budget_s * _untimed(fresh)) if fresh else ()),
-            *(self._time_here(here, budget_s * _untimed(here)) if here else ()),
-        ):
-            if isinstance(result, Exception):
-                failed.append((row, self.place.failure(row, result)))
-                continue
-            row.samples_s = result.samples_s
-            if not row.timed:
-                isolated = row.fresh or (row.entrant is not None and row.entrant.pid is not None)
-                row.record = replace(
-                    row.record,
-                    **told(result.instability(self.options.precision, self.options.cache) | disturbed),
-                    cache=self.options.cache,
-                    isolation="process" if isolated else "none",
-                    **result.fields(row.spec.batch),
-                )
-        return failed
-
-    def _time_here(self, rows: Sequence[Row], budget_s: float) -> Iterator[_Timing]:
-        """Time rows that are ready, in turns."""
-        self._tell("timing " + _names(rows))
-        entrants = [row.entrant for row in rows if row.entrant is not None]
-        with devices_random_state_kept(*{row.spec.device for row in rows if row.entrant and row.entrant.pid is None}):
-            results, disturbed = self._take_turns(
-                rows[0].spec.device,
-                [entrant.contestant for entrant in entrants],
-                [entrant.pid for entrant in entrants if entrant.pid],
-                budget_s,
-            )
-        for row, result in zip(rows, results, strict=True):
-            yield row, pooled([result]), disturbed
-
-    def _time_fresh(self, rows: Sequence[Row], budget_s: float) -> Iterator[_Timing]:
-        """Time each row in several fresh processes, the first of all in turns, then the second of all, and so on."""
-        times = self.options.processes
-        found: list[list[LatencyReading | Exception]] = [[] for _ in rows]
-        disturbances: dict[str, Disturbance] = {}
-        for number in range(1, times + 1):
-            told = "; ".join(
-                f"{row.spec.fusion} {row.backend} {_so_far(of)}" for row, of in zip(rows, found, strict=True) if of
-            )
-            self._tell(f"process {number} of {times} of {_names(rows)}" + (f" ({told} so far)" if told else ""))
-            live = [
-                (row, of)
-                for row, of in zip(rows, found, strict=True)
-                if not any(isinstance(reading, Exception) for reading in of)
-            ]
-            with self.place.fresh([row for row, _ in live]) as started:
-                running: list[tuple[list[LatencyReading | Exception], Isolated]] = []
-                for (_, of), child in zip(live, started, strict=True):
-                    if isinstance(child, Isolated):
-                        running.append((of, child))
-                    else:
-                        of.append(child)
-                if not running:
-                    break
-                results, disturbed = self._take_turns(
-                    rows[0].spec.device,
-                    [child for _, child in running],
-                    [child.pid for _, child in running],
-                    budget_s / times,
-                    fewest_rounds=max(FEWEST_ROUNDS_EACH, FEWEST_ROUNDS // times),
-                    moving=False,  # the next process lies elsewhere, and this one is to be as a user's is
-                )
-            disturbances |= disturbed
-            for (of, _), result in zip(running, results, strict=True):
-                of.append(result)
-        for row, readings in zip(rows, found, strict=True):
-            yield row, pooled(readings), disturbances
-
-    def _take_turns(
-        self, device: str, contestants: Sequence[Contestant], pids: Sequence[int], budget_s: float, **how: Any
-    ) -> tuple[list[LatencyReading | Exception], dict[str, Disturbance]]:
-        """Race the contestants; their readings or errors, and what disturbed all of them."""
-        started = self._now()
-        watch = Watch(device, pids)
-        results = race(
-            contestants,
-            now=self._now,
-            budget_s=budget_s,
-            precision=self.options.precision,
-            each_round=watch.look,
-            **how,
-        )
-        self.spent_s += self._now() - started
-        return results, watch.findings()
-
-    def _now(self) -> float:
-        """Seconds of wall time, without those that were spent waiting for a process that hung: they are nobody's."""
-        now = self.clock.now if self.clock else time.perf_counter
-        return now() - self.place.patience.lost_s
-
-
-_Timing = tuple[Row, "Pooled | Exception", dict[str, Disturbance]]
-"""A row, what its processes say together or what went wrong, and what disturbed all that were timed with it."""
-
-
-def _untimed(rows: Sequence[Row]) -> int:
-    """How many have no times yet: the others run along, and have had their share of the budget."""
-    return sum(not row.timed for row in rows)
-
-
-def _names(rows: Sequence[Row]) -> str:
-    return ", ".join(dict.fromkeys(str(row.spec.fusion) for row in rows))
-
-
-def _so_far(readings: Sequence[LatencyReading | Exception]) -> str:
-    """What the processes so far say, as it is shown while the next are started."""
-    times = (stats.median(reading.samples_s) for reading in readings if isinstance(reading, LatencyReading))
-    return ", ".join(units.milliseconds(1e3 * time) for time in times) or "failed"
+    def _time(self, rows: Sequence[Row], baseline: CaseSpec | None) -> None:
+        self._timing.time(rows, baseline, rows_left=self.total - self.done)

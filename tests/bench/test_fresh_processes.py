@@ -7,7 +7,8 @@ import pytest
 
 from afftool.allocator import name_of_allocator
 from afftool.bench import Options, bench
-from afftool.bench.run import FEWEST_ROUNDS_EACH, processes_to_start
+from afftool.bench.run import processes_to_start
+from afftool.bench.timing import FEWEST_ROUNDS_EACH
 from afftool.errors import SpecError
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
