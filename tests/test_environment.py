@@ -10,7 +10,7 @@ import pytest
 import torch
 from fake_nvml import FakeNvml, play
 
-from afftool import environment
+from afftool import doctor, environment
 from afftool.cli import main
 from afftool.free_cores import Room
 from afftool.measure.ceilings.bounds import Bounds
@@ -190,12 +190,12 @@ def answered(
 
 @pytest.mark.usefixtures("_two_kinds")
 def test_the_doctor_names_every_kind_of_gpu_there_is() -> None:
-    check = next(check for check in environment.checks() if check.name == "CUDA")
+    check = next(check for check in doctor.checks() if check.name == "CUDA")
     assert check.found.endswith("1 x NVIDIA H200, 1 x NVIDIA T400")
 
 
 def test_every_check_that_is_not_fine_says_what_to_do() -> None:
-    checks = list(environment.checks())
+    checks = list(doctor.checks())
     assert {"torch", "C++ compiler", "CUDA", "triton", "threads"} <= {check.name for check in checks}
     for check in checks:
         assert check.found
@@ -208,7 +208,7 @@ def test_a_compiler_named_in_cxx_that_is_not_there_is_told(monkeypatch: pytest.M
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     try:
         assert environment.cpp_compiler() is None
-        check = next(check for check in environment.checks() if check.name == "C++ compiler")
+        check = next(check for check in doctor.checks() if check.name == "C++ compiler")
         assert check.state == "missing"
         assert "no-such-compiler" in check.found
     finally:
@@ -219,14 +219,14 @@ def test_a_compiler_named_in_cxx_that_is_not_there_is_told(monkeypatch: pytest.M
 def test_a_loaded_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afftool.free_cores.room", lambda: None)
     monkeypatch.setattr(environment, "load_per_core", lambda: 3.0)
-    check = next(check for check in environment.checks() if check.name == "load")
+    check = next(check for check in doctor.checks() if check.name == "load")
     assert (check.state, "spread" in check.advice) == ("warn", True)
 
 
 def test_a_core_that_is_busy_now_is_named_whatever_the_last_minute_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "load_per_core", lambda: 0.1)
     monkeypatch.setattr("afftool.free_cores.room", lambda: Room(cores=2, others=1.0))
-    check = next(check for check in environment.checks() if check.name == "load")
+    check = next(check for check in doctor.checks() if check.name == "load")
     assert check.state == "warn"
     assert check.found == "other processes keep 1 of 2 cores busy; 0.1 per core in the last minute"
 

@@ -17,7 +17,8 @@ from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
 from afftool.formats import refuse_unwritable
 from afftool.gate import config as configs
-from afftool.gate.check import Checking, against_ref, against_reference, write_reference
+from afftool.gate.against_ref import against_ref
+from afftool.gate.check import Checking, against_reference, write_reference
 from afftool.gate.config import GateConfig
 from afftool.gate.judge import Judgement, Missing
 from afftool.gate.listeners import Checked, Listener, listeners_for

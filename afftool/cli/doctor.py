@@ -31,6 +31,7 @@ def doctor(
     """Tell what this machine can measure and what is missing."""
     check_device(device)
     from afftool import environment
+    from afftool.doctor import checks as all_checks
     from afftool.measure.ceilings.roofline import CeilingsFile
 
     kept = CeilingsFile.beside(store)
@@ -38,7 +39,7 @@ def doctor(
     if threads:
         use_threads(threads, place)
     machine = environment.read(place)
-    checks = list(environment.checks())
+    checks = list(all_checks())
     if calibrate:
         from afftool.measure.ceilings.calibrate import calibrate as measure_ceilings
 

@@ -1,4 +1,4 @@
-"""The ways to check: against a baseline file, against a git ref, against oneself; and the writing of a baseline."""
+"""A check of the working tree: its measuring, the comparison with a baseline file, and the writing of one."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from afftool.console import Follow
-from afftool.errors import BaselineError, NothingMeasured, Unavailable, UserError
+from afftool.errors import BaselineError, NothingMeasured, UserError
 from afftool.gate import reference as files
 from afftool.gate.config import GateCase, GateConfig
 from afftool.gate.judge import Judgement, Missing, Pair, Verdict, judge
-from afftool.gate.reading import METRICS, Reading, of_kind
+from afftool.gate.reading import METRICS, of_kind
 from afftool.gate.reference import Reference
 from afftool.gate.side import (
-    CaseError,
     Readings,
     Side,
     add_instructions,
     add_times_apart,
-    case_fields,
     failed_reasons,
-    question,
     read_environment,
     read_exact,
     read_exact_shared,
-    without_time,
 )
-from afftool.gate.times import Result, compete, ratio_apart
-from afftool.gate.worktree import find_repository, plan_here, plan_worktree, targets
+from afftool.gate.times import ratio_apart
+from afftool.gate.worktree import plan_here, targets
 from afftool.global_state import sentence
 from afftool.record import Environment
-from afftool.stats import Interval, median_interval
 
 _WORTH_SHARING = 6
 """From so many cases on, a second process saves more than the seconds it needs to start."""
@@ -102,19 +97,19 @@ def measure(checking: Checking, accept: Callable[[Environment], None] = _anywher
     """
     with checking.here_side() as side:
         environment = read_environment(side, checking.cases)
-        with _graver_first(checking):
+        with graver_first(checking):
             accept(environment)
         readings = _read_exact_here(checking, side, environment)
         if "instructions" in checking.metrics:
             add_instructions([side], checking.cases, [readings], checking.follow)
         if checking.timed:
             add_times_apart(side, checking.cases, readings, budget_s=checking.budget_s, follow=checking.follow)
-    _refuse_nothing(readings, checking.config)
+    refuse_nothing(readings, checking.config)
     return Measured(readings, environment)
 
 
 @contextmanager
-def _graver_first(checking: Checking) -> Iterator[None]:
+def graver_first(checking: Checking) -> Iterator[None]:
     """A baseline that is refused in the block is so only once the working tree's own cases were tried.
 
     What they are refused for goes before: of two faults the same one is told, whichever is found first. Raises
@@ -131,7 +126,7 @@ def _try_cases(checking: Checking) -> None:
     """Build every case and run it as little as tells whether it runs. Raises `UserError` and `NothingMeasured`."""
     with checking.here_side() as side:
         (readings,) = read_exact([side], checking.cases, ["params"], checking.follow)
-    _refuse_nothing(readings, checking.config)
+    refuse_nothing(readings, checking.config)
 
 
 def _read_exact_here(checking: Checking, side: Side, environment: Environment) -> Readings:
@@ -157,7 +152,7 @@ def write_reference(checking: Checking, path: Path) -> Measured:
 def against_reference(checking: Checking, path: Path, on_missing: Missing) -> Judgement:
     """Compare with a baseline file. Raises `BaselineError` for one that is missing or not comparable."""
     notes: list[str] = []
-    with _graver_first(checking):
+    with graver_first(checking):
         found = _read_reference(path, on_missing)
         if found is not None:
             checking, notes = _comparable(checking, found, path)
@@ -170,9 +165,9 @@ def against_reference(checking: Checking, path: Path, on_missing: Missing) -> Ju
     notes += [f"in the baseline, no longer checked: {', '.join(gone)}"] if gone else []
     if on_missing == "create" and any(pair.before is None for pair in pairs):
         notes.append(_create(path, known, measured, other))
-    notes += _global_state_notes(checking, measured.readings)
+    notes += global_state_notes(checking, measured.readings)
     verdicts = judge(pairs, checking.config.rules, checking.metrics)
-    return _judgement(checking.config, verdicts, f"baseline {path.name}", "working tree", notes)
+    return judged(checking.config, verdicts, f"baseline {path.name}", "working tree", notes)
 
 
 def _read_reference(path: Path, on_missing: Missing) -> Reference | None:
@@ -246,91 +241,14 @@ def _create(path: Path, known: Reference, measured: Measured, other: str | None)
     return f"written to {path.name}: {', '.join(added) or 'nothing'}"
 
 
-def against_ref(checking: Checking, ref: str) -> Judgement:
-    """Compare the working tree with a commit of its repository, both built and measured in this job.
-
-    Raises `UserError` where there is no such commit, and `BaselineError` if no case exists there.
-    """
-    repository = find_repository(checking.here)
-    commit = repository.resolve(ref)
-    packages = targets(checking.cases)
-    with repository.worktree(commit) as tree:
-        there = tree / repository.here.relative_to(repository.root)
-        if not there.is_dir():
-            with _graver_first(checking):
-                raise BaselineError(
-                    f"{repository.here.name}/ does not exist at {ref}", hint="start the check in a directory that does"
-                )
-        imports = plan_worktree(packages, repository.root, repository.here, tree)
-        with Side(there, imports, threads=checking.threads) as before, checking.here_side() as after:
-            readings, results = _measure_both(checking, before, after)
-    notes = _same_code_notes(checking, imports.packages, ref)
-    old, new = readings
-    notes += _global_state_notes(checking, new)
-    pairs = [_contested(case, old[case.name], new[case.name], results.get(case.name), ref) for case in checking.cases]
-    if not any(pair.before for pair in pairs) and not any(new[case.name].status == "failed" for case in checking.cases):
-        reasons = "; ".join(dict.fromkeys(pair.absent for pair in pairs))
-        raise BaselineError(f"no case can be compared with {ref}: {reasons}", hint="compare with a newer ref")
-    verdicts = judge(pairs, checking.config.rules, checking.metrics)
-    return _judgement(checking.config, verdicts, f"{ref} ({commit[:12]})", "working tree", notes)
-
-
-def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[Readings], dict[str, Result]]:
-    sides = [before, after]
-    with _graver_first(checking):
-        readings = read_exact(sides, checking.cases, checking.metrics, checking.follow)
-    _refuse_nothing(readings[1], checking.config)
-    if "instructions" in checking.metrics:
-        add_instructions(sides, checking.cases, readings, checking.follow)
-    results: dict[str, Result] = {}
-    if not checking.timed:
-        return readings, results
-    for number, case in enumerate(checking.cases):
-        if any(found[case.name].status != "ok" for found in readings):
-            continue
-        checking.follow(number, len(checking.cases), f"time of {case.name}, before and after in turns")
-        wanted = question(checking.config.rules, case, checking.metrics)
-        try:
-            result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s, cores=checking.cores)
-        except (CaseError, Unavailable) as error:
-            for side in sides:
-                side.stop()
-            readings[1][case.name] = without_time(readings[1][case.name], error)
-            continue
-        results[case.name] = result
-        for found, times in zip(readings, (result.before_ms, result.after_ms), strict=True):
-            found[case.name] = replace(found[case.name], times_ms=times)
-    return readings, results
-
-
-def _contested(case: GateCase, before: Reading, after: Reading, result: Result | None, ref: str) -> Pair:
-    known = before.status == "ok"
-    own: Interval | None = median_interval(result.after_ms) if result else None
-    return Pair(
-        case=case.name,
-        before=before if known else None,
-        after=after,
-        ratio=result.ratio if result else None,
-        after_ms=(own.low, own.high) if own else None,
-        absent=f"at {ref} it does not run: {before.reason}",
-    )
-
-
-def _same_code_notes(checking: Checking, packages: Sequence[str], ref: str) -> list[str]:
-    """Which cases are the same code on both sides, because nothing of them lies in the repository."""
-    if "afftool" in packages:
-        return []
-    same = [case.name for case in checking.cases if not targets([case])]
-    return [f"the same code at {ref} and now, afftool's own: {', '.join(same)}"] if same else []
-
-
-def _global_state_notes(checking: Checking, readings: Readings) -> list[str]:
+def global_state_notes(checking: Checking, readings: Readings) -> list[str]:
     """What files of the working tree set for the whole process, once a file."""
     told = {case.spec.own_targets: found for case in checking.cases if (found := readings[case.name].global_state)}
     return [sentence(targets, found) for targets, found in told.items()]
 
 
-def _refuse_nothing(readings: Readings, config: GateConfig) -> None:
+def refuse_nothing(readings: Readings, config: GateConfig) -> None:
+    """Raise `NothingMeasured` if no case could be measured."""
     if any(reading.status == "ok" for reading in readings.values()):
         return
     reasons = failed_reasons(readings)
@@ -340,9 +258,10 @@ def _refuse_nothing(readings: Readings, config: GateConfig) -> None:
     )
 
 
-def _judgement(
+def judged(
     config: GateConfig, verdicts: tuple[Verdict, ...], before: str, after: str, notes: Sequence[str]
 ) -> Judgement:
+    """The verdicts and what was skipped before. Raises `NothingMeasured` if nothing was judged."""
     if all(verdict.outcome == "skipped" for verdict in verdicts):
         reasons = dict.fromkeys(str(verdict.reason) for verdict in verdicts)
         raise NothingMeasured(
