@@ -65,7 +65,7 @@ def copy_of(case: Case) -> nn.Module:
     files), and a function among its attributes would still see the module it was made in. Raises whatever
     `copy.deepcopy` raises where neither can be done.
     """
-    made = _built_again(case) if case.spec.fusion.target or case.spec.host.target else None
+    made = _built_again(case) if case.spec.own_targets else None
     if made is not None and alike(made, case.module, values=True):
         return made
     try:
@@ -145,7 +145,7 @@ def check_buildable(cases: Iterable[CaseSpec]) -> None:
     widths: dict[tuple[str, str], dict[int | None, AfftoolError | None]] = {}
     for case in cases:
         tried = widths.setdefault((case.fusion.text, case.host.text), {})
-        if (case.fusion.target or case.host.target) and case.channels not in tried:
+        if case.own_targets and case.channels not in tried:
             tried[case.channels] = _refusal(case)
     for tried in widths.values():
         refusals = [error for error in tried.values() if error]

@@ -200,7 +200,7 @@ def _ready(planned: Sweep, device: str, threads: str | None, *, timed: bool) -> 
 
     Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored.
     """
-    for target in dict.fromkeys(t for case in planned.cases for t in (case.fusion.target, case.host.target) if t):
+    for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
         load(target)
     placed = planned.on_device(resolve_device(device))
     from afftool.build import check_buildable

@@ -152,15 +152,14 @@ def targets(cases: Iterable[GateCase]) -> tuple[str, ...]:
     added = entry_points("afftool.fusions")
     found: dict[str, None] = {}
     for case in cases:
-        for target in (case.spec.fusion.target, case.spec.host.target):
-            if target is not None:
-                path = added.get(target, target)
-                if file := file_of(path):
-                    raise UserError(
-                        f"{file} has no name that both sides could import it by",
-                        hint="run the check in the folder above it, or rename it, so that pkg.mod:Class names it",
-                    )
-                found[top_level(path)] = None
+        for target in case.spec.own_targets:
+            path = added.get(target, target)
+            if file := file_of(path):
+                raise UserError(
+                    f"{file} has no name that both sides could import it by",
+                    hint="run the check in the folder above it, or rename it, so that pkg.mod:Class names it",
+                )
+            found[top_level(path)] = None
     return tuple(found)
 
 

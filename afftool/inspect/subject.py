@@ -13,7 +13,7 @@ from afftool.console import quiet
 from afftool.errors import LoadError
 from afftool.fusion import build_fusion
 from afftool.lazy import settle
-from afftool.spec import FusionSpec
+from afftool.spec import FusionSpec, targets_of
 
 SEED = 20210101
 RAISED = (Exception, SystemExit)
@@ -123,5 +123,5 @@ def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batc
         inputs=fusion.inputs,
         fusion=fusion,
         known=fusion.grammar is not None,
-        targets=(fusion.target,) if fusion.target else (),
+        targets=targets_of(fusion),
     )

@@ -100,7 +100,7 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[Capt
         failure = Failure.of(error)
         if failure.out_of_memory:
             raise FailedError(replace(failure, hint="use a smaller --batch or --size")) from error
-        if spec.fusion.target is None and spec.host.target is None:
+        if not spec.own_targets:
             raise FailedError(failure) from error
         raise LoadError(
             f"{spec.fusion} failed while it ran: {failure.reason}",

@@ -5,7 +5,7 @@ The text form is `name[:key=value]...`, for example `iaff`, `aff:reduction=16`, 
 answered at once.
 """
 
-from afftool.spec.case import CaseSpec, Dtype, MemoryFormat, Mode
+from afftool.spec.case import CaseSpec, Dtype, MemoryFormat, Mode, targets_of
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.grammar import Grammar, Scale
 from afftool.spec.host import MODULE, HostSpec
@@ -24,4 +24,5 @@ __all__ = [
     "parse_size",
     "show_size",
     "split_list",
+    "targets_of",
 ]

@@ -19,6 +19,11 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 
+def targets_of(*specs: FusionSpec | HostSpec) -> tuple[str, ...]:
+    """The objects of the user's own that these are made of, `pkg.mod:Name` each; none where all is ours."""
+    return tuple(spec.target for spec in specs if spec.target)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaseSpec:
     """A fusion in a host with its input and the way it runs: what one row of a bench is about.
@@ -113,7 +118,7 @@ class CaseSpec:
     @property
     def own_targets(self) -> tuple[str, ...]:
         """The objects of the user's own that it is built of, `pkg.mod:Name` each; none where all is ours."""
-        return tuple(target for target in (self.fusion.target, self.host.target) if target)
+        return targets_of(self.fusion, self.host)
 
     def fields(self) -> dict[str, Any]:
         """Every field in plain form, as it is hashed and sent to other processes; `from_fields` reads it back."""

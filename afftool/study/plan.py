@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from afftool import catalog, registry
 from afftool.data import load
 from afftool.data.splits import Splits
-from afftool.errors import AfftoolError, LoadError, SpecError
-from afftool.global_state import kept, sentence, set_by
-from afftool.measure.cost.count import count
+from afftool.errors import SpecError
+from afftool.global_state import sentence, set_by
 from afftool.registry import need
-from afftool.spec import CaseSpec, HostSpec
+from afftool.spec import targets_of
 from afftool.study.arrays import Arrays, arrays
-from afftool.study.cells import CellSpec, Facts, StoredPlan, Task
+from afftool.study.cells import CellSpec, Facts, StoredPlan
 from afftool.study.code import Origin, origin_of
-from afftool.study.gradients import unreached
-from afftool.study.network import Network, Start, build_network, probe
 from afftool.study.opened import watched
 from afftool.study.recipe import Recipe
 from afftool.study.spec import StudySpec, Variant
 from afftool.study.train import TRAINING
+from afftool.study.trial import check_same_start, sample_of, task_of, tried
 
 Compile = Literal["auto", "always", "never"]
-PROBE_IMAGES = 4
-
 COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.25}
 """Share of a training's time that torch.compile is taken to save. On the CPU its code for small maps is no faster."""
 COMPILE_COST_S = 60.0
@@ -110,22 +103,22 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
     for variant in study.variants:
         _check_batch(study.recipe_of(variant), len(splits.train), splits.name)
     with watched(_targets(study)):
-        task = _task(study, splits)
+        task = task_of(study, splits)
     data = arrays(splits, task)
-    sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
+    sample = sample_of(splits)
     # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
     # would otherwise be found after hours.
     with watched(_targets(study)):
-        tried = {v.name: _try(study, v, data, sample) for v in study.variants}
-    facts = {name: found for name, (found, _, _) in tried.items()}
-    _check_same_start(facts, {name: start for name, (_, start, _) in tried.items()})
+        trials = {v.name: tried(study, v, data, sample) for v in study.variants}
+    facts = {name: trial.facts for name, trial in trials.items()}
+    check_same_start(trials)
     if not any(fact.fuses for fact in facts.values()):
         raise SpecError(
             f"no variant's fusion is ever run in {study.host}, so none can differ from another",
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    origins = {v.name: origin_of(v.fusion_spec.target, study.host_of(v).target) for v in study.variants}
+    origins = {v.name: origin_of(*targets_of(v.fusion_spec, study.host_of(v))) for v in study.variants}
     codes = {name: origin.code for name, origin in origins.items()}
     cells = tuple(
         (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
@@ -133,7 +126,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
         for variant in study.variants
     )
     _refuse_twins(cells)
-    warnings = [warning for _, _, warning in tried.values() if warning] + _global_state(study)
+    warnings = [trial.warning for trial in trials.values() if trial.warning] + _global_state(study)
     return Plan(
         study=study,
         cells=cells,
@@ -148,8 +141,8 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
 
 
 def _targets(study: StudySpec) -> list[str]:
-    specs = [spec for v in study.variants for spec in (v.fusion_spec, study.host_of(v))]
-    return [spec.target for spec in specs if spec.target]
+    """The objects of the user's own that its variants are made of, each once."""
+    return list(dict.fromkeys(t for v in study.variants for t in targets_of(v.fusion_spec, study.host_of(v))))
 
 
 def _trust(origins: Mapping[str, Origin]) -> tuple[str, ...]:
@@ -184,27 +177,6 @@ def check_budget(study: StudySpec, params: Mapping[str, int]) -> None:
     )
 
 
-def with_classes(host: HostSpec, classes: int) -> HostSpec:
-    """The host with as many outputs as the data has classes, where it takes `classes`.
-
-    Raises `SpecError` if another number was asked for.
-    """
-    asked = host.changed.get("classes")
-    if asked is not None and str(asked) != str(classes):
-        raise SpecError(f"{host} asks for {asked} classes, the data has {classes}", hint="leave the key classes out")
-    return host.with_settings(classes=classes) if "classes" in _knobs(host) else host
-
-
-def _knobs(host: HostSpec) -> Collection[str]:
-    """The keys that a host takes; none where a callable of the user's own does not tell."""
-    if host.target is None:
-        return catalog.HOSTS[host.name].knobs
-    try:
-        return inspect.signature(registry.load(host.target)).parameters
-    except (TypeError, ValueError):
-        return ()
-
-
 def pays_to_compile(device: str, macs: int | None, images: int) -> bool:
     """Whether torch.compile saves more time than it takes, by rule and not by a stopwatch, so that all runs agree.
 
@@ -214,66 +186,9 @@ def pays_to_compile(device: str, macs: int | None, images: int) -> bool:
     return COMPILE_GAIN[device] * seconds > COMPILE_COST_S
 
 
-def _task(study: StudySpec, splits: Splits) -> Task:
-    """Whether the host classifies images or pixels: by its output, which is right for a user's host too."""
-    classes = len(splits.classes or splits.mask_classes)
-    host = with_classes(study.host_of(study.variants[0]), classes)
-    sample = torch.from_numpy(splits.train.images[:PROBE_IMAGES]).float() / 255
-    network = build_network(host, study.variants[0].fusion_spec, seed=0, size=tuple(sample.shape[2:]))
-    output, _ = probe(network, sample)
-    return "segment" if output.ndim == 4 else "classify"
-
-
 def _global_state(study: StudySpec) -> list[str]:
     """What files of the user's set for the whole process while the variants were tried, once a file."""
-    targets = dict.fromkeys(t for v in study.variants for t in (v.fusion_spec.target, study.host_of(v).target) if t)
-    return [f"{sentence([target], found)}." for target in targets if (found := set_by(target))]
-
-
-def _try(study: StudySpec, variant: Variant, data: Arrays, sample: Tensor) -> tuple[Facts, Start, str | None]:
-    host = with_classes(study.host_of(variant), data.classes)
-    targets = [target for target in (variant.fusion_spec.target, host.target) if target]
-    with kept(targets, "while it ran"):
-        return _try_in(host, study, variant, data, sample)
-
-
-def _try_in(
-    host: HostSpec, study: StudySpec, variant: Variant, data: Arrays, sample: Tensor
-) -> tuple[Facts, Start, str | None]:
-    network = build_network(host, variant.fusion_spec, seed=0, init=study.recipe_of(variant).init, size=data.size)
-    start = network.host_start()
-    output, fused = probe(network, sample)
-    if output.shape[1] != data.classes:
-        raise LoadError(
-            f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
-            hint="let the host take `classes`, or leave its `classes` key out",
-        )
-    warning = unreached(network, sample)
-    macs = _macs(network, variant, host, data)
-    return Facts(host=host.text, params=network.params, macs=macs, fuses=fused > 0), start, warning
-
-
-def _check_same_start(facts: Mapping[str, Facts], starts: Mapping[str, Start]) -> None:
-    """Refuse a host whose own weights depend on the fusion it carries: its variants would differ by luck as well."""
-    first: dict[str, str] = {}
-    for name, fact in facts.items():
-        other = first.setdefault(fact.host, name)
-        for weight, digest in starts[name].items():
-            if starts[other].get(weight, digest) != digest:
-                raise SpecError(
-                    f"{fact.host} starts with other weights ({weight}) around {name} than around {other}: "
-                    "its constructor draws again after its fusions were built",
-                    hint="--recipe short:init=kaiming draws every weight by its name",
-                )
-
-
-def _macs(network: Network, variant: Variant, host: HostSpec, data: Arrays) -> int | None:
-    """Multiply-adds of one image; None for a module that cannot be counted on the meta device."""
-    case = CaseSpec(fusion=variant.fusion_spec, host=host, channels=None, size=data.size, batch=1, device="meta")
-    try:
-        return int(count(case).macs)
-    except (AfftoolError, RuntimeError, NotImplementedError):
-        return None
+    return [f"{sentence([target], found)}." for target in _targets(study) if (found := set_by(target))]
 
 
 def _cell(
@@ -342,6 +257,3 @@ def _refuse_twins(cells: tuple[tuple[str, int, CellSpec], ...]) -> None:
                 f"variants {other!r} and {name!r} are the same fusion in the same host, trained alike",
                 hint='leave one out; for an A/A study give them different draws, as draw = "a"',
             )
-
-
-__all__ = ["Conditions", "Plan", "check_budget", "pays_to_compile", "plan", "with_classes"]

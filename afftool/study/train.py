@@ -21,7 +21,7 @@ from afftool.device_health import answers, free_memory
 from afftool.errors import DeviceLost
 from afftool.failure import Failure
 from afftool.global_state import kept
-from afftool.spec import FusionSpec, HostSpec
+from afftool.spec import FusionSpec, HostSpec, targets_of
 from afftool.study.arrays import Arrays, Batch, batches
 from afftool.study.cells import CellRecord, CellSpec, Checkpoint
 from afftool.study.evaluate import Scores, evaluate
@@ -83,20 +83,13 @@ def train(
     `cell.device`'s kind to use, for example `cuda:1`.
     """
     where = torch.device(device or cell.device)
-    with kept((*_targets(cell),), "while it ran"):
+    with kept(targets_of(FusionSpec.parse(cell.fusion), HostSpec.parse(cell.host)), "while it ran"):
         record = _tried(cell, data, where, checkpoint, report)
     if record.status == "failed":
         free_memory()
         if not answers(str(where)):
             raise DeviceLost(f"{where} no longer answers after {record.reason}")
     return replace(record, gpu=torch.cuda.get_device_name(where) if where.type == "cuda" else None)
-
-
-def _targets(cell: CellSpec) -> Iterator[str]:
-    """The objects of the user's own that a cell trains."""
-    for target in (FusionSpec.parse(cell.fusion).target, HostSpec.parse(cell.host).target):
-        if target:
-            yield target
 
 
 def _tried(

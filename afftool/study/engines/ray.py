@@ -18,7 +18,7 @@ from afftool.device import count_gpus
 from afftool.environment import cores
 from afftool.errors import DeviceLost, LoadError
 from afftool.registry import need
-from afftool.spec import FusionSpec, HostSpec
+from afftool.spec import FusionSpec, HostSpec, targets_of
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
@@ -158,7 +158,7 @@ class RayEngine:
 def own_paths(cells: Sequence[CellSpec]) -> list[str]:
     """Files and packages of the user's own that the cells need and that are installed nowhere: sent to the workers."""
     specs = [s for cell in cells for s in (FusionSpec.parse(cell.fusion), HostSpec.parse(cell.host))]
-    found = own_modules({spec.target for spec in specs if spec.target})
+    found = own_modules(set(targets_of(*specs)))
     return [str(root) for module in found for root in module.roots]
 
 
