@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -28,16 +28,26 @@ def written_inputs(
     """
     own = [x.detach().clone().requires_grad_(gradients and x.is_floating_point()) for x in inputs]
     given = [as_in_network(x) if x.requires_grad else x for x in own]
-    versions = [x._version for x in given]
+    before = versions(given)
     with torch.inference_mode(not training):
         module(*given)
-    names = input_names(module, len(inputs))
+    names, told = input_names(module, len(inputs)), written_since(before, given)
     return {
         place: names[place]
-        for place, (x, version) in enumerate(zip(given, versions, strict=True))
+        for place, (x, was) in enumerate(zip(given, inputs, strict=True))
         # writing through `.data`, or from a kernel of one's own, is in no version
-        if x._version != version or not (x.is_meta or torch.equal(x.detach(), inputs[place]))
+        if place in told or not (x.is_meta or torch.equal(x.detach(), was))
     }
+
+
+def versions(inputs: Iterable[object]) -> list[int | None]:
+    """How often each was written into so far, as autograd counts; None for what is no tensor."""
+    return [x._version if isinstance(x, torch.Tensor) else None for x in inputs]
+
+
+def written_since(before: Sequence[int | None], inputs: Iterable[object]) -> set[int]:
+    """The places of those that were written into after they had these `versions`."""
+    return {place for place, (was, now) in enumerate(zip(before, versions(inputs), strict=True)) if was != now}
 
 
 def input_names(module: nn.Module, count: int) -> list[str]:

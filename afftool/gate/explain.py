@@ -8,6 +8,7 @@ from afftool import units
 from afftool.gate.reading import Metric, Reading, newcomers
 from afftool.gate.rules import Rule
 from afftool.stats import Interval
+from afftool.words import some_of
 
 _SHOWN = 3
 _WHY = {
@@ -107,7 +108,5 @@ def _percent(was: float, now: float) -> str:
 
 
 def _listed(what: Mapping[str, int], amounts: bool) -> str:
-    named = [(name or "forward itself", grown) for name, grown in list(what.items())[:_SHOWN]]
-    shown = [f"{name} +{units.count(grown)}" if amounts else name for name, grown in named]
-    rest = len(what) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+    named = [(name or "forward itself", grown) for name, grown in what.items()]
+    return some_of([f"{name} +{units.count(grown)}" if amounts else name for name, grown in named], _SHOWN)

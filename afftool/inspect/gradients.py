@@ -13,6 +13,7 @@ from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.sizes import Size, at_size, far_sizes, is_within, other_sizes, outermost, spoken, spoken_list
 from afftool.inspect.subject import RAISED, Subject, call, precise, rms
+from afftool.measure.cost.reading import input_names
 
 DRAWS = 3
 """Inputs and weights tried: a gradient that is 0 in all of them is 0 for a reason."""
@@ -248,7 +249,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
                 measured=measured,
             )
         ]
-    names = [*"xy"[: len(leaves)], *(f"input {i + 1}" for i in range(2, len(leaves)))]
+    names = input_names(len(leaves))
     ignored = [name for name, share in zip(names, shares, strict=True) if share <= IGNORED]
     if ignored:
         return [

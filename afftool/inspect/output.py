@@ -9,8 +9,8 @@ import torch
 from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, Subject, call, dtype_name, first_line, first_map, rms
-from afftool.measure.cost.reading import CUT_BY
+from afftool.inspect.subject import RAISED, Subject, as_given, call, dtype_name, first_line, first_map, rms
+from afftool.measure.cost.reading import CUT_BY, input_names
 
 
 def output(subject: Subject) -> list[Finding]:
@@ -192,7 +192,7 @@ def _one_image_trains(subject: Subject) -> list[Finding]:
 
 
 def _train(subject: Subject, batch: int) -> torch.Tensor:
-    out = call(subject.module(training=True), [x.requires_grad_().clone() for x in subject.maps(batch=batch)])
+    out = call(subject.module(training=True), as_given(subject.maps(batch=batch)))
     if out.requires_grad:
         out.sum().backward()  # type: ignore[no-untyped-call]
     return out
@@ -255,7 +255,8 @@ def state_in_eval(subject: Subject) -> list[Finding]:
         fresh = call(subject.module(), [x.clone() for x in kept])
     after = _state(module)
     changed = [name for name in after if name not in before or not _same(before[name], after[name])]
-    spoilt = [i for i, (x, was) in enumerate(zip(maps, kept, strict=True)) if not _same(x, was)]
+    names = input_names(len(maps))
+    spoilt = [name for name, x, was in zip(names, maps, kept, strict=True) if not _same(x, was)]
     findings = []
     if changed:
         findings.append(
@@ -271,7 +272,7 @@ def state_in_eval(subject: Subject) -> list[Finding]:
         findings.append(
             Finding(
                 severity="fault",
-                what=f"it writes into its inputs ({', '.join('xy'[i] if i < 2 else str(i + 1) for i in spoilt)})",
+                what=f"it writes into its inputs ({', '.join(spoilt)})",
                 why="The skip connection that still needs the map gets another one.",
                 do="Replace the in-place operation on the input by one that makes a new tensor.",
             )

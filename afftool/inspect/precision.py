@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ import torch
 from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, SEED, Subject, call, dtype_name, rms
+from afftool.inspect.subject import RAISED, SEED, Subject, as_given, call, dtype_name, rms
+from afftool.words import all_of
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def sixteen_bits(subject: Subject) -> list[Finding]:
         return findings
     modes = ", in eval and in training" if trains else ""
     apart = f"; its output is {max(differences.values()):.2%} off float32's at most" if steady else ""
-    return [Finding(severity="ok", what=f"runs {_listed(fine)}{modes}{apart}", measured=measured)]
+    return [Finding(severity="ok", what=f"runs {all_of(fine)}{modes}{apart}", measured=measured)]
 
 
 def _trains(subject: Subject) -> bool:
     try:
-        call(subject.module(training=True), [x.requires_grad_().clone() for x in subject.maps()])
+        call(subject.module(training=True), as_given(subject.maps()))
     except RAISED:  # told by the check of the output
         return False
     return True
@@ -145,7 +145,7 @@ def _not_finite(odd: list[str], measured: dict[str, object]) -> Finding:
 
 
 def _fails(fails: dict[str, list[str]], measured: dict[str, object]) -> Finding:
-    told = "; ".join(f"{_listed(ways)}: {reason}" for reason, ways in fails.items())
+    told = "; ".join(f"{all_of(ways)}: {reason}" for reason, ways in fails.items())
     return Finding(
         severity="warning",
         what=f"does not run {told}",
@@ -183,8 +183,3 @@ def _lacking(way: str, reason: str) -> Finding:
         what=f"{way} it could not be looked at: this CPU lacks the operator ({reason})",
         measured={"lacks": reason},
     )
-
-
-def _listed(ways: Sequence[str]) -> str:
-    *most, last = ways
-    return f"{', '.join(most)} and {last}" if most else last

@@ -12,8 +12,9 @@ from torch import nn
 
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, Subject, call
+from afftool.inspect.subject import RAISED, Subject, as_given, call
 from afftool.spec import show_size
+from afftool.words import all_of, some_of
 
 Size = tuple[int, ...]
 
@@ -60,8 +61,7 @@ def spoken(size: Size) -> str:
 
 def spoken_list(sizes: Iterable[Size]) -> str:
     """`7 x 7, 12 x 20 and 1 x 1`."""
-    *most, last = map(spoken, sizes)
-    return f"{', '.join(most)} and {last}" if most else last
+    return all_of([*map(spoken, sizes)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class _Pass:
         try:
             module = subject.module(training=training)
             with torch.set_grad_enabled(training):
-                out = call(module, [x.requires_grad_().clone() for x in maps] if training else maps)
+                out = call(module, as_given(maps) if training else maps)
                 if training and out.requires_grad:
                     out.sum().backward()  # type: ignore[no-untyped-call]
         except RAISED as error:
@@ -175,11 +175,10 @@ def _unused(
     named = subject.module().named_modules()
     wholly = [path for path, module in named if path and is_within(path, module, frozenset.union(*missing.values()))]
     groups = outermost(wholly, sorted(frozenset.union(*missing.values())))
-    told = ", ".join(groups[:4]) + (f" and {len(groups) - 4} more" if len(groups) > 4 else "")
     return [
         Finding(
             severity="note",
-            what=f"{told}: used at {spoken(subject.size)}, not at {spoken_list(missing)}",
+            what=f"{some_of(groups, 4)}: used at {spoken(subject.size)}, not at {spoken_list(missing)}",
             why="What it computes, costs and learns depends on the size: numbers of one do not hold at another.",
             do="Measure each size that it will meet, and train on all of them.",
             measured=measured | {"not_used": {show_size(size): sorted(names) for size, names in missing.items()}},

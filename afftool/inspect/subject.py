@@ -64,6 +64,11 @@ def call(module: nn.Module, maps: list[torch.Tensor]) -> torch.Tensor:
     return first_map(module(*maps))
 
 
+def as_given(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The maps as a network gives them in training: they have a gradient and are no leaves, so may be written into."""
+    return [x.requires_grad_().clone() for x in maps]
+
+
 def first_map(out: object) -> torch.Tensor:
     """The first tensor of what a module returned. Raises `TypeError` where there is none."""
     parts = out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else (out,)

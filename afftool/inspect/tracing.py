@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import nn
 from afftool.console import quiet
 from afftool.inspect.finding import Finding
 from afftool.inspect.sizes import at_size, other_sizes
-from afftool.inspect.subject import RAISED, SEED, Subject, call, first_line, rms
+from afftool.inspect.subject import RAISED, SEED, Subject, as_given, call, first_line, rms
+from afftool.words import all_of
 
 
 def graph_breaks(subject: Subject) -> list[Finding]:
@@ -64,7 +65,7 @@ def graph_breaks(subject: Subject) -> list[Finding]:
 def _explain(subject: Subject, *, training: bool) -> tuple[int, int, list[str]]:
     module, maps = subject.module(training=training), subject.maps()
     if training:
-        maps = [x.requires_grad_().clone() for x in maps]
+        maps = as_given(maps)
     dynamo: Any = torch._dynamo
     dynamo.reset()
     try:
@@ -134,7 +135,7 @@ def export(subject: Subject) -> list[Finding]:
         findings.append(_partly(names, kept, reasons, measured))
     if findings:
         return findings
-    what = f"exports with a dynamic {_and(kept)}, and gives the same at {' x '.join(map(str, other[0].shape))}"
+    what = f"exports with a dynamic {all_of(kept)}, and gives the same at {' x '.join(map(str, other[0].shape))}"
     return [Finding(severity="ok", what=what, measured=measured)]
 
 
@@ -205,18 +206,13 @@ def _reason(error: BaseException, axes: Mapping[str, int]) -> str:
     return re.sub(r"\b(\w+) = \1\b", r"\1", said)
 
 
-def _and(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _partly(names: Mapping[str, int], kept: list[str], reasons: dict[str, str], measured: dict[str, object]) -> Finding:
     refused = [name for name in names if name not in kept]
     told = "; ".join(reason.rstrip(".") for reason in dict.fromkeys(reasons.values()))
-    what = f"exports with a dynamic {_and(kept)}, but not with a dynamic {_and(refused)}: {told}"
+    what = f"exports with a dynamic {all_of(kept)}, but not with a dynamic {all_of(refused)}: {told}"
     if _BATCH in refused:
-        only = f", only with a dynamic {_and(kept)}" if kept else ", only at the shape of the example"
-        what = f"cannot be exported with a dynamic {_and(refused)}{only}: {told}"
+        only = f", only with a dynamic {all_of(kept)}" if kept else ", only at the shape of the example"
+        what = f"cannot be exported with a dynamic {all_of(refused)}{only}: {told}"
     return Finding(
         severity="warning",
         what=what,

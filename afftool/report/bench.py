@@ -18,6 +18,7 @@ from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
 from afftool.report.usable import as_told
 from afftool.tables import Bar, Chart, Column, Report, Table
+from afftool.words import some_of
 
 if TYPE_CHECKING:
     import pandas
@@ -76,7 +77,7 @@ def compact_table(run: Run) -> Table:
 
 def _title(run: Run) -> str:
     fusions = [f for f in dict.fromkeys(r.fusion for r in run.records) if f != run.baseline]
-    named = ", ".join(fusions[:4]) + (f" and {len(fusions) - 4} more" if len(fusions) > 4 else "")
+    named = some_of(fusions, 4)
     if not named:
         return f"afftool bench: {run.baseline or 'nothing'}"
     return f"afftool bench: {named}" + (f" against {run.baseline}" if run.baseline else "")

@@ -10,6 +10,7 @@ from afftool.report.allocators import freed_memory
 from afftool.report.columns import Keys, keys_of, row_name, share
 from afftool.report.usable import advice, as_told, unusable
 from afftool.tables import Column, Table
+from afftool.words import some_of
 
 NAMED = 6
 """So many rows are named where something concerns several; of more, the others are counted."""
@@ -141,5 +142,4 @@ def _not_measured(records: Sequence[Record], keys: Keys) -> Table | None:
 def _all_or_some(names: Sequence[str], total: int) -> str:
     if len(names) == total:
         return f"all {total}"
-    hidden = len(names) - NAMED
-    return ", ".join(names) if hidden <= 1 else f"{', '.join(names[:NAMED])} and {hidden} more"
+    return some_of(names, NAMED if len(names) > NAMED + 1 else len(names))

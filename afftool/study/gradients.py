@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from afftool.errors import LoadError
 from afftool.measure.cost.reach import Edge, edge_of, edges_reached
-from afftool.measure.cost.reading import CUT_BY, input_names
+from afftool.measure.cost.reading import CUT_BY, input_names, none_get_one
 from afftool.study.network import Network
 from afftool.study.seeding import seeded
+from afftool.words import some_of
 
 SHOWN = 4
 """So many names are told, and of more how many there are."""
@@ -53,19 +54,20 @@ def _of_fusions(network: Network, calls: dict[str, _Call]) -> Iterator[str]:
         dead = [f"{place}.{name}" for name, edge in own.items() if edge not in seen]
         asked = sum(edge is not None for edge in call.wanted)
         if (asked or own) and len(ignored) == asked and len(dead) == len(own):
-            held = [what for what, some in (("parameters", own), ("inputs", asked)) if some]
-            whose = "neither its parameters nor its inputs" if len(held) > 1 else f"none of its {held[0]}"
+            none_of = none_get_one(parameters=bool(own), inputs=bool(asked))
             raise LoadError(
-                f"no gradient passes {network.fusion} in {network.host} (at {place}): {whose} get one",
+                f"no gradient passes {network.fusion} in {network.host} (at {place}): {none_of}",
                 hint=f"nothing before it would be trained through it. {CUT_BY}",
             )
         parameters += dead
         for name in ignored:
             inputs.setdefault(name, []).append(place)
     for name, places in inputs.items():
-        yield f"no gradient passes to {name} (at {_listed(places)}), so what makes it is not trained through the fusion"
+        where = some_of(places, SHOWN)
+        yield f"no gradient passes to {name} (at {where}), so what makes it is not trained through the fusion"
     if parameters:
-        yield f"the fusion's own parameters {_listed(parameters)} get no gradient and stay as they were initialised"
+        named = some_of(parameters, SHOWN)
+        yield f"the fusion's own parameters {named} get no gradient and stay as they were initialised"
 
 
 def _of_host(network: Network, output: Any) -> Iterator[str]:
@@ -78,7 +80,7 @@ def _of_host(network: Network, output: Any) -> Iterator[str]:
     own = _trainable(network.module, without=inside)
     dead = [name for name, edge in own.items() if edge not in seen]
     if dead:
-        yield f"{len(dead)} of the host's own {len(own)} parameters get no gradient: {_listed(dead)}"
+        yield f"{len(dead)} of the host's own {len(own)} parameters get no gradient: {some_of(dead, SHOWN)}"
 
 
 def _trainable(module: nn.Module, without: Collection[int] = ()) -> dict[str, Edge]:
@@ -108,8 +110,3 @@ def _calls(network: Network) -> Iterator[dict[str, _Call]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

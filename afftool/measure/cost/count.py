@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from afftool.build import build_case, build_on_meta
 from afftool.copying import meta_copy, real_copy
 from afftool.errors import AfftoolError, LoadError
-from afftool.inputs import as_in_network
+from afftool.inputs import as_in_network, versions, written_since
 from afftool.measure.cost.counter import Counter
 from afftool.measure.cost.reach import reach
 from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Reach, Totals
@@ -180,31 +180,23 @@ def _reached(device: str, fresh: Callable[[str], Copy]) -> tuple[frozenset[str],
     doubled = tree_map(_doubled, inputs)
     with _as_written():
         # Without a gradient of the inputs first: there are operators (`out=`) that run so alone.
-        before = _versions(inputs)
+        before = versions(tree_leaves(inputs))
         found = reach(module.eval(), inputs, input_gradients=False)
-        live, written = found.parameters, _changed(before, inputs)
+        live, written = found.parameters, written_since(before, tree_leaves(inputs))
         for input_gradients in (False, True):
             given = tree_map(_copied, doubled)
-            before = _versions(given)
+            before = versions(tree_leaves(given))
             try:
                 found = reach(module.train(), given, input_gradients=input_gradients)
             except (Exception, SystemExit):  # a module that cannot train on this input can be reached in eval at most
                 break
             live |= found.parameters
-            written |= _changed(before, given)
+            written |= written_since(before, tree_leaves(given))
     return live, found, written
 
 
 def _copied(x: Any) -> Any:
     return x.clone() if isinstance(x, torch.Tensor) else x
-
-
-def _versions(inputs: Any) -> list[int | None]:
-    return [x._version if isinstance(x, torch.Tensor) else None for x in tree_leaves(inputs)]
-
-
-def _changed(before: list[int | None], inputs: Any) -> set[int]:
-    return {number for number, pair in enumerate(zip(before, _versions(inputs), strict=True)) if pair[0] != pair[1]}
 
 
 def _as_written() -> AbstractContextManager[None]:

@@ -58,10 +58,9 @@ class Reach:
             return None
         if not self.trainable and not input_gradients:
             return "no gradient passes: all of its parameters are frozen, so there is nothing to train"
-        held = [name for name, some in (("parameters", self.trainable), ("inputs", input_gradients)) if some]
-        whose = f"neither its {held[0]} nor its {held[1]}" if len(held) > 1 else f"none of its {held[0]}"
+        none_of = none_get_one(parameters=bool(self.trainable), inputs=input_gradients)
         how = "its output is cut from autograd" if not self.connected else "its output hangs on something else"
-        return f"no gradient passes: {how}, and {whose} get one"
+        return f"no gradient passes: {how}, and {none_of}"
 
     @property
     def ignored_inputs(self) -> str | None:
@@ -74,6 +73,13 @@ class Reach:
         """How many of the parameters that are to be trained no gradient reaches, and the first; None for none."""
         dead = sorted(self.trainable - self.parameters)
         return f"{len(dead)} of {len(self.trainable)} parameters, {dead[0]} among them" if dead else None
+
+
+def none_get_one(*, parameters: bool, inputs: bool) -> str:
+    """That no gradient reaches the parameters and the inputs, where there are any."""
+    if parameters and inputs:
+        return "neither its parameters nor its inputs get one"
+    return f"none of its {'parameters' if parameters else 'inputs'} get one"
 
 
 def input_names(count: int) -> list[str]:
