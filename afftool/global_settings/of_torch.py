@@ -1,31 +1,13 @@
-"""What a file can set for the whole process, one `Setting` each: what it is called, how it is read and written.
-
-Nothing here imports torch: its settings are read where it is loaded already.
-"""
+"""What torch holds for the whole process; read where it is loaded already, and never imported here."""
 
 from __future__ import annotations
 
-import gc
-import os
-import random
-import signal
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-VARIABLES = (
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "DNNL_", "ONEDNN_", "MALLOC_", "LD_PRELOAD"),
-    *("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "TRITON_", "PYTHONHASHSEED"),
-)
-"""Environment variables that begin so decide how torch and what it calls compute, here or in a child process."""
-
-_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Torch sets them itself when its compiler is loaded, to what it would use anyway."""
+from afftool.global_settings.setting import Setting, attribute, some, word
 
 _BESIDE = {
     *("tracing_state", "value_trace", "graph_exec_group", "thread_name", "tensor_metadata", "dispatch_mode"),
@@ -46,77 +28,9 @@ _PRECISIONS = (
 _CONFIGS = ("torch._dynamo.config", "torch._inductor.config", "torch._functorch.config")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One thing that holds for the whole process. `read` gives a value that later changes leave alone."""
-
-    name: str
-    read: Callable[[], Any]
-    write: Callable[[Any], object]
-    show: Callable[[Any], str] | None = None
-    """A value in words, where its own are none."""
-
-    def said(self, before: Any, now: Any) -> str:
-        """What became of it: `off instead of on`."""
-        show = self.show or _word
-        if isinstance(now, Mapping):
-            keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-            return ", ".join(f"{key} {_word(now.get(key))} instead of {_word(before.get(key))}" for key in keys)
-        return f"{show(now)} instead of {show(before)}"
-
-
-def settings() -> list[Setting]:
-    """All settings of this process, torch's among them once it is loaded, in the order in which they are put back."""
-    return [*(torchs() if "torch" in sys.modules else ()), *_pythons()]
-
-
 def torchs() -> list[Setting]:
     """Torch's settings alone: what code that runs, and is not only loaded, may leave behind as well."""
     return [setting for part in (_autograds, _tensors, _kernels, _hooks, _compilers) for setting in part()]
-
-
-def generators() -> list[Setting]:
-    """The random generators that everybody draws from, by whose they are; read as their whole state."""
-    found = [Setting("Python's random numbers", random.getstate, random.setstate, _drawn)]
-    if numpy := sys.modules.get("numpy"):
-        state = numpy.random.mtrand._rand
-        found.append(Setting("NumPy's random numbers", partial(_numpy_state, state), state.set_state, _drawn))
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        found.append(Setting("torch's random numbers", partial(_torch_state, torch), partial(_set_torch_state, torch)))
-    return found
-
-
-def torch_seed() -> int | None:
-    """What torch's generator was seeded with last; None before torch is loaded."""
-    torch = sys.modules.get("torch")
-    return torch.initial_seed() if torch is not None else None
-
-
-def mark_torch_seed() -> int | None:
-    """Seed torch's generator with a number that no file would, so that any seed of a file's own shows; that number."""
-    torch = sys.modules.get("torch")
-    return torch.default_generator.manual_seed(_NOBODYS_SEED).initial_seed() if torch is not None else None
-
-
-_NOBODYS_SEED = 6_028_318_530_717_958
-
-
-def _numpy_state(generator: Any) -> tuple[Any, ...]:
-    kind, keys, *rest = generator.get_state()
-    return (kind, tuple(keys.tolist()), *rest)  # an array would be compared element by element
-
-
-def _torch_state(torch: Any) -> tuple[bytes, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return tuple(bytes(state.numpy()) for state in (torch.get_rng_state(), *cuda))
-
-
-def _set_torch_state(torch: Any, states: tuple[bytes, ...]) -> None:
-    cpu, *cuda = (torch.tensor(list(state), dtype=torch.uint8, device="cpu") for state in states)
-    torch.set_rng_state(cpu)
-    for index, state in enumerate(cuda):
-        torch.cuda.set_rng_state(state, index)
 
 
 def _autograds() -> Iterator[Setting]:
@@ -128,18 +42,18 @@ def _autograds() -> Iterator[Setting]:
         "anomaly detection",
         lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         lambda both: torch.set_anomaly_enabled(*both),
-        lambda both: _word(both[0]),
+        lambda both: word(both[0]),
     )
     if hasattr(torch._C, "_is_multithreading_enabled"):
         yield Setting("threads of autograd", torch._C._is_multithreading_enabled, torch._C._set_multithreading_enabled)
     autograd = torch._C._autograd
-    yield Setting("hooks on saved tensors", partial(_saved_hooks, autograd), partial(_set_saved_hooks, autograd), _some)
+    yield Setting("hooks on saved tensors", partial(_saved_hooks, autograd), partial(_set_saved_hooks, autograd), some)
     for device in ("cpu", "cuda"):
         yield Setting(
             f"autocast on {device}",
             partial(_autocast, torch, device),
             partial(_set_autocast, torch, device),
-            lambda both: f"to {_word(both[1])}" if both[0] else "off",
+            lambda both: f"to {word(both[1])}" if both[0] else "off",
         )
     yield Setting("autocast cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled)
 
@@ -183,7 +97,7 @@ def _tensors() -> Iterator[Setting]:
     dispatch = sys.modules.get("torch.utils._python_dispatch")
     if dispatch is not None:
         yield Setting(
-            "dispatch modes of torch", partial(_dispatch_modes, dispatch), partial(_drop_modes, dispatch), _some
+            "dispatch modes of torch", partial(_dispatch_modes, dispatch), partial(_drop_modes, dispatch), some
         )
     yield Setting("default dtype", torch.get_default_dtype, torch.set_default_dtype)
     yield Setting("threads", torch.get_num_threads, torch.set_num_threads)
@@ -270,7 +184,7 @@ def _kernels() -> Iterator[Setting]:
     backends = torch.backends
     yield Setting("fast path of attention", backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled)
     for what in ("enabled", "strategy"):
-        yield _attribute(backends.opt_einsum, what, f"opt_einsum {what}")
+        yield attribute(backends.opt_einsum, what, f"opt_einsum {what}")
 
 
 def _read_or_none(read: Callable[[], Any]) -> Any:
@@ -301,9 +215,9 @@ def _hooks() -> Iterator[Setting]:
             if name.startswith("_global_") and isinstance(held, dict):
                 words = name.removeprefix("_global_").replace("_", " ")
                 of = "every module" if where.startswith("torch.nn") else "every optimizer"
-                yield Setting(f"{words} of {of}", partial(_items, held), partial(_refill, held), _some)
+                yield Setting(f"{words} of {of}", partial(_items, held), partial(_refill, held), some)
         if holder is not None and hasattr(holder, "_global_is_full_backward_hook"):
-            yield _attribute(holder, "_global_is_full_backward_hook", "backward hooks of every module")
+            yield attribute(holder, "_global_is_full_backward_hook", "backward hooks of every module")
 
 
 def _items(held: dict[Any, Any]) -> tuple[Any, ...]:
@@ -347,79 +261,3 @@ def _set_options(name: str, wanted: Mapping[str, Any]) -> None:
     config: Any = sys.modules[name]
     for key in {*_options(name), *wanted}:
         setattr(config, key, wanted[key] if key in wanted else config._config[key].default)
-
-
-def _pythons() -> Iterator[Setting]:
-    yield Setting("environment variables", _variables, _set_variables)
-    yield Setting("current directory", _directory, os.chdir)
-    yield Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
-    yield Setting("garbage collection's thresholds", gc.get_threshold, lambda three: gc.set_threshold(*three))
-    yield Setting("Python's switch interval", sys.getswitchinterval, sys.setswitchinterval)
-    yield Setting("tracing of Python's calls", sys.gettrace, sys.settrace, _some)
-    yield Setting("profiling of Python's calls", sys.getprofile, sys.setprofile, _some)
-    yield Setting("warnings that raise", _raising, _set_raising, lambda filters: str(len(filters)))
-    if hasattr(os, "sched_getaffinity"):
-        yield Setting(
-            "cores it may use", lambda: os.sched_getaffinity(0), lambda some: os.sched_setaffinity(0, some), _cores
-        )
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            yield Setting(
-                f"handler of {number.name}", partial(signal.getsignal, number), partial(signal.signal, number)
-            )
-    if numpy := sys.modules.get("numpy"):
-        yield Setting("NumPy's errors", numpy.geterr, lambda how: numpy.seterr(**how))
-    if processes := sys.modules.get("multiprocessing"):
-        start = partial(processes.get_start_method, allow_none=True)
-        yield Setting("how processes start", start, partial(processes.set_start_method, force=True))
-    if torch_processes := sys.modules.get("torch.multiprocessing"):
-        put = torch_processes.set_sharing_strategy
-        yield Setting("how tensors are shared", torch_processes.get_sharing_strategy, put)
-
-
-def _variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES) and name not in _CACHES}
-
-
-def _set_variables(wanted: Mapping[str, str]) -> None:
-    for name in _variables():
-        if name not in wanted:
-            del os.environ[name]
-    os.environ.update(wanted)
-
-
-def _directory() -> str | None:
-    with suppress(OSError):  # it was removed
-        return os.getcwd()
-    return None
-
-
-def _raising() -> tuple[Any, ...]:
-    return tuple(entry for entry in warnings.filters if entry[0] == "error")
-
-
-def _set_raising(wanted: tuple[Any, ...]) -> None:
-    warnings.filters[:] = [e for e in warnings.filters if e[0] != "error" or e in wanted]  # type: ignore[index]
-    warnings._filters_mutated()  # type: ignore[attr-defined]
-
-
-def _attribute(holder: Any, name: str, words: str) -> Setting:
-    return Setting(words, lambda: getattr(holder, name, None), partial(setattr, holder, name))
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "unset" if value is None else str(value).removeprefix("torch.")
-
-
-def _some(value: Any) -> str:
-    return "some" if value else "none"
-
-
-def _drawn(_state: Any) -> str:
-    return "drawn from or seeded"
-
-
-def _cores(some: Any) -> str:
-    return f"{len(some)} ({', '.join(map(str, sorted(some)))})"
