@@ -18,6 +18,11 @@ def as_in_network(leaf: torch.Tensor) -> torch.Tensor:
     return given
 
 
+def copy_in_network(leaf: torch.Tensor) -> torch.Tensor:
+    """A copy of `leaf` as the output of an operator: to be written into, with a gradient that flows on into `leaf`."""
+    return leaf.requires_grad_().clone()
+
+
 def written_inputs(
     module: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool, gradients: bool
 ) -> dict[int, str]:

@@ -12,7 +12,7 @@ from torch import nn
 from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.sizes import Size, at_size, far_sizes, is_within, other_sizes, outermost, spoken, spoken_list
-from afftool.inspect.subject import RAISED, Subject, call, precise, rms
+from afftool.inspect.subject import RAISED, Subject, as_given, call, precise, rms
 from afftool.measure.cost.reading import input_names
 
 DRAWS = 3
@@ -226,8 +226,8 @@ def x_and_y(subject: Subject) -> list[Finding]:
         # maps of unequal shapes have one order only
         swapped = plain if lone else call(make(), [x.clone() for x in (maps[1], maps[0], *maps[2:])])
     change = rms(plain - swapped) / (rms(plain) or 1.0)
-    leaves = [x.clone().requires_grad_() for x in maps]
-    out = call(make(), [x.clone() for x in leaves])
+    leaves = [x.clone() for x in maps]
+    out = call(make(), as_given(leaves))
     # The gradient of the output in a random direction has, squared and on average, the size of the whole Jacobian; a
     # few directions tell each input's share of it, where the Jacobian itself would take a backward pass an element.
     pulls = [0.0] * len(leaves)

@@ -75,9 +75,9 @@ def _like_its_inputs(out: torch.Tensor, maps: list[torch.Tensor]) -> list[Findin
 
 def _training(subject: Subject) -> list[Finding]:
     """Whether it runs in training, and whether its output still hangs on what came in."""
-    leaves = [x.requires_grad_() for x in subject.maps()]
+    maps = as_given(subject.maps())
     try:
-        out = call(subject.module(training=True), [x.clone() for x in leaves])
+        out = call(subject.module(training=True), maps)
     except RAISED as error:
         return [
             Finding(

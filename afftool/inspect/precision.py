@@ -35,8 +35,8 @@ class _Way:
             maps = [x.float() for x in maps]
         else:
             module = module.to(self.dtype)
-        leaves = [x.requires_grad_() for x in maps] if training else []
-        maps = [x.clone() for x in leaves] if training else maps
+        leaves = maps if training else []
+        maps = as_given(leaves) if training else maps
         cast = torch.autocast("cpu", self.dtype) if self.autocast else contextlib.nullcontext()
         with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(training):
             torch.manual_seed(SEED)

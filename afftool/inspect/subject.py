@@ -12,6 +12,7 @@ from torch import nn
 from afftool.console import quiet
 from afftool.errors import LoadError
 from afftool.fusion import build_fusion
+from afftool.inputs import copy_in_network
 from afftool.lazy import settle
 from afftool.spec import FusionSpec, targets_of
 
@@ -66,7 +67,7 @@ def call(module: nn.Module, maps: list[torch.Tensor]) -> torch.Tensor:
 
 def as_given(maps: list[torch.Tensor]) -> list[torch.Tensor]:
     """The maps as a network gives them in training: they have a gradient and are no leaves, so may be written into."""
-    return [x.requires_grad_().clone() for x in maps]
+    return [copy_in_network(x) for x in maps]
 
 
 def first_map(out: object) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from afftool.inputs import copy_in_network
 from afftool.measure.cost.reading import Reach
 
 Edge = tuple[Any, int]
@@ -58,4 +59,4 @@ def reach(module: nn.Module, inputs: Sequence[Any], *, input_gradients: bool = T
 def _given(x: Any) -> Any:
     if not isinstance(x, torch.Tensor) or not (x.is_floating_point() or x.is_complex()):
         return x
-    return x.detach().requires_grad_().clone()
+    return copy_in_network(x.detach())
