@@ -4,6 +4,7 @@ A module's own settings come from its tests. What the shell, the CI runner or `n
 here, once, before torch is imported and for every process that a test starts.
 """
 
+import gc
 import os
 import re
 import signal
@@ -29,6 +30,21 @@ def pytest_configure() -> None:
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)
+
+
+def pytest_collection_finish() -> None:
+    _keep_what_is_there()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap() -> None:
+    _keep_what_is_there()
+
+
+def _keep_what_is_there() -> None:
+    """Modules and tests live to the end: every bench collects garbage, and need not look among them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

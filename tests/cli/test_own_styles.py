@@ -55,7 +55,7 @@ class SE(nn.Module):
         return x * self.fc((x + y).mean((2, 3)))[:, :, None, None] + y
 """
 COST = ["bench", "--measure", "cost", "--size", "8", "--batch", "1", "--device", "cpu"]
-TIMED = ["bench", "--backend", "eager", "--threads", "1", "--budget", "0.2", "--device", "cpu"]
+TIMED = ["bench", "--backend", "eager", "--threads", "1", "--budget", "0.2", "--device", "cpu", "--allocator", "kept"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """Run it in this process, on next to nothing; its exit code."""
-    small = ["bench", "-f", "aff", "-c", "4", "-s", "4", "-b", "1", "--device", "cpu"]
-    timed = [] if "-m" in words else ["-m", "latency", "--budget", "0.01", "--backend", "eager"]
+    small = ["bench", "-f", "aff", "-c", "4", "-s", "4", "-b", "1", "--device", "cpu", "--baseline", "none"]
+    timed = [] if "-m" in words else ["-m", "latency", "--budget", "0.01", "--backend", "eager", "--allocator", "kept"]
     monkeypatch.setattr(sys, "argv", ["afftool", *small, *timed, *words])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -1,5 +1,7 @@
 """Compiled fusions give what eager ones give, forward and backward, over the whole catalog."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,8 +24,16 @@ def run(function, module, inputs):
     return [fused.detach(), *(x.grad for x in inputs)], grads
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("name", FUSIONS)
+TELLING = ("sa", "iaff", "eres2net-aff")
+"""A gate of a concatenation, one gate after another, and a tanh."""
+
+
+def now_or_long(ndim: int, name: str) -> Any:
+    """Every fusion of maps now, those of one and three dimensions where they tell most."""
+    return pytest.param(name, ndim, marks=[] if ndim == 2 or name in TELLING else [pytest.mark.long])
+
+
+@pytest.mark.parametrize(("name", "ndim"), [now_or_long(ndim, name) for name in FUSIONS for ndim in (1, 2, 3)])
 def test_a_fusion_traces_into_one_graph_and_back(name, ndim):
     """Dynamo and AOTAutograd in full, inductor's code generation left out to keep this fast.
 
@@ -43,7 +53,13 @@ def test_a_fusion_traces_into_one_graph_and_back(name, ndim):
     torch.testing.assert_close(dict(module.named_buffers()), buffers)
 
 
-@pytest.mark.parametrize("group", [list(FUSIONS)[i::4] for i in range(4)], ids=lambda g: g[0])
+GROUPS = [list(FUSIONS)[i::4] for i in range(4)]
+"""The last is telling: gates of one map and of both, iterated, concatenated, with a tanh."""
+
+
+@pytest.mark.parametrize(
+    "group", [*(pytest.param(group, marks=pytest.mark.long) for group in GROUPS[:-1]), GROUPS[-1]], ids=lambda g: g[0]
+)
 def test_fusions_compiled_by_inductor_equal_eager_ones(group):
     """Several fusions in one graph: inductor's fixed cost is paid once a group."""
     torch._dynamo.reset()
@@ -66,10 +82,6 @@ def test_a_fusion_exports_with_a_dynamic_batch_and_size():
     )
     x, y = torch.randn(2, 3, 8, 7, 7).unbind(0)
     torch.testing.assert_close(exported.module()(x, y), module(x, y))
-
-
-TELLING = ("add", "sa", "sk", "iaff", "eres2net-aff")
-"""What is compiled otherwise: no gate, one of a concatenation, two that add up to one, one after another, a tanh."""
 
 
 @pytest.mark.long

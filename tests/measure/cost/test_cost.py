@@ -124,10 +124,10 @@ def test_addition_reads_two_maps_and_writes_one() -> None:
 @pytest.mark.parametrize(
     ("host", "fusion", "params"),
     [
-        ("resnet50:stages=3-4", "aff:reduction=16", 30_373_192),
+        pytest.param("resnet50:stages=3-4", "aff:reduction=16", 30_373_192, marks=pytest.mark.long),
         ("resnet50:stages=3-4", "iaff:reduction=16", 35_170_120),
         ("resnext50:stages=3-4", "aff:reduction=16", 29_953_704),
-        ("resnext50:stages=3-4", "iaff:reduction=16", 34_750_632),
+        pytest.param("resnext50:stages=3-4", "iaff:reduction=16", 34_750_632, marks=pytest.mark.long),
     ],
 )
 def test_parameters_of_table_5(host: str, fusion: str, params: int) -> None:
