@@ -68,7 +68,7 @@ def test_both_regimes_are_rows_of_their_own_made_ready_once() -> None:
 
 
 def test_a_row_that_dies_in_a_process_of_its_own_fails_and_its_neighbours_do_not() -> None:
-    options = Options(**QUICK, processes=2, baseline=None)
+    options = Options(**QUICK, processes=1, baseline=None)
     fine, dead = bench([case("planted:Plain"), case("planted:DiesElsewhere")], options)
     assert fine.status == "ok", fine.reason
     assert dead.status == "failed"

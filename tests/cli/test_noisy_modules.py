@@ -28,7 +28,7 @@ class Gate(nn.Module):
         return x + y * self.local(x).sigmoid()
 """
 SMALL = ["--channels", "4", "--size", "4", "--batch", "2"]
-BRIEF = ["--budget", "0.05", "--processes", "1"]
+BRIEF = ["--budget", "0.05", "--processes", "1", "--baseline", "none"]
 CELLS = ["--data", "digits", "--train-images", "96", "--batch", "32", "--epochs", "1", "--seeds", "1", "--workers", "0"]
 
 
