@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,9 +95,17 @@ class Isolated:
         )
         return Record.from_dict(answer["record"])
 
-    def prepare(self, spec: CaseSpec, backend: str, *, cache: Cache, threads: int) -> None:
-        """Tell it to build the case and make it ready, and nothing else, without waiting for that."""
-        self._child.send("prepare", spec=spec.fields(), backend=backend, cache=cache, threads=threads, path=sys.path)
+    def prepare(self, spec: CaseSpec, backend: str, *, writes: Sequence[str], cache: Cache, threads: int) -> None:
+        """Tell it to build the case, which `writes` into these inputs, and make it ready, without waiting for that."""
+        self._child.send(
+            "prepare",
+            spec=spec.fields(),
+            backend=backend,
+            writes=list(writes),
+            cache=cache,
+            threads=threads,
+            path=sys.path,
+        )
 
     def wait(self) -> None:
         """Wait until what it was told is done."""

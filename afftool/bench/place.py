@@ -104,7 +104,13 @@ class Place:
                 ended.callback(child.close)
                 begun.append(child)
                 try:
-                    child.prepare(row.spec, row.backend, cache=self.options.cache, threads=torch.get_num_threads())
+                    child.prepare(
+                        row.spec,
+                        row.backend,
+                        writes=row.record.writes_inputs or (),
+                        cache=self.options.cache,
+                        threads=torch.get_num_threads(),
+                    )
                 except ChildEnded as error:
                     begun[-1] = error
             yield [_once_ready(child) for child in begun]

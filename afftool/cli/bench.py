@@ -259,9 +259,12 @@ def _foretell(placed: Sweep, asked: Options) -> None:
     if starts:
         # each does what this one did so far: it starts Python and loads torch
         seconds = units.seconds(starts * time.process_time() / min(cores(), starts))
+        compiled = any(name.startswith("compile") for name in asked.backends)
+        more = ", more for each that compiles," if compiled or not asked.backends else ""
+        processes = f"{asked.processes} fresh process{'es' if asked.processes > 1 else ''}"
         console.note(
-            f"each row is timed in {asked.processes} fresh process{'es' if asked.processes > 1 else ''}, as a script "
-            f"of yours would run; starting {starts} takes about {seconds} beside the budget (--allocator kept: none)"
+            f"each row is timed in {processes}, as a script of yours would run; starting {starts} takes about "
+            f"{seconds}{more} beside the budget (--allocator kept: none)"
         )
 
 

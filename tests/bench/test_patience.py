@@ -102,7 +102,7 @@ def test_a_row_that_is_not_ready_in_time_says_what_to_do_and_its_process_is_ende
 def test_a_process_that_only_times_has_as_long_to_get_ready_and_is_told_the_same(child: PlayedChild) -> None:
     child.takes_s = 601.0
     row = Isolated(Patience(600.0, now=child.clock.now))
-    row.prepare(CASE, "eager", cache="warm", threads=1)
+    row.prepare(CASE, "eager", writes=(), cache="warm", threads=1)
     with pytest.raises(ChildSilent) as silent:
         row.wait()
     assert "--timeout" in silent.value.failure.reason
