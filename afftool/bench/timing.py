@@ -13,7 +13,7 @@ from afftool.bench.child import Isolated
 from afftool.bench.place import Place
 from afftool.bench.rows import Row, compare
 from afftool.failure import FailedError
-from afftool.measure.time.conditions import Disturbance, Watch, told
+from afftool.measure.time.conditions import Disturbance, Watch, told, worst_of
 from afftool.measure.time.contestant import Clock, Contestant
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import FEWEST_ROUNDS, LatencyReading, race
@@ -131,7 +131,7 @@ class Timing:
                     fewest_rounds=max(FEWEST_ROUNDS_EACH, FEWEST_ROUNDS // times),
                     moving=False,  # the next process lies elsewhere, and this one is to be as a user's is
                 )
-            disturbances |= disturbed
+            disturbances = worst_of((disturbances, disturbed))
             for (of, _), result in zip(running, results, strict=True):
                 of.append(result)
         for row, readings in zip(rows, found, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,15 @@ class Disturbance:
 
     text: str
     figure: float = 0.0
+
+
+def worst_of(several: Iterable[Mapping[str, Disturbance]]) -> dict[str, Disturbance]:
+    """What disturbed any of several, by name: where several were, as the one it disturbed most."""
+    worst: dict[str, Disturbance] = {}
+    for found in several:
+        for kind, one in found.items():
+            worst[kind] = max(worst.get(kind, one), one, key=lambda disturbance: disturbance.figure)
+    return worst
 
 
 def told(found: Mapping[str, Disturbance]) -> dict[str, Any]:

@@ -172,6 +172,7 @@ class Timed:
         self._flush = flush
         self._step_s = 0.0
         self._faults: int | None = None
+        self._on_cpu = not isinstance(clock, CudaClock)
         self._empty_s: deque[float] = deque(maxlen=EMPTY_CALLS)
 
     def sample(self, steps: int) -> Sample:
@@ -184,7 +185,7 @@ class Timed:
         return Sample(self._step_s, compilations, self._overhead_s(), self._faults_per(steps))
 
     def _faults_per(self, steps: int) -> float | None:
-        return None if self._faults is None else self._faults / steps
+        return self._faults / steps if self._on_cpu and self._faults is not None else None
 
     def _together(self, steps: int) -> float:
         repeat = self.prepared.repeat

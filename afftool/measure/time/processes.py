@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from afftool import stats
-from afftool.measure.time.conditions import Disturbance, instability
+from afftool.measure.time.conditions import Disturbance, instability, worst_of
 from afftool.measure.time.race import LatencyReading
 from afftool.record import Cache
 
@@ -53,11 +53,7 @@ class Pooled:
 
     def instability(self, precision: float, cache: Cache) -> dict[str, Disturbance]:
         """What disturbed any of them, by name: where several were, as the one it disturbed most."""
-        found: dict[str, Disturbance] = {}
-        for reading in self.readings:
-            for name, disturbance in instability(reading, precision, cache).items():
-                found[name] = max(found.get(name, disturbance), disturbance, key=lambda one: one.figure)
-        return found
+        return worst_of(instability(reading, precision, cache) for reading in self.readings)
 
     def _together(self) -> LatencyReading:
         first, *_ = readings = self.readings

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from afftool.errors import Rejected
+from afftool.measure.time.conditions import Disturbance, worst_of
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import LatencyReading
 
@@ -61,3 +62,8 @@ def test_a_row_is_as_unfinished_as_the_worst_of_its_processes() -> None:
 def test_a_row_of_which_one_process_fails_has_failed() -> None:
     error = Rejected("it crashed")
     assert pooled([reading(0.01), error]) is error
+
+
+def test_of_what_disturbed_several_processes_the_worst_is_told() -> None:
+    mild, bad = Disturbance("a little", 0.1), Disturbance("a lot", 0.9)
+    assert worst_of(({"spread": mild}, {"spread": bad, "drift": mild}, {})) == {"spread": bad, "drift": mild}
