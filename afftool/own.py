@@ -53,7 +53,7 @@ def build_own(
         if wanted and not (offer.keeps_default and default is not inspect.Parameter.empty):
             arguments.setdefault(key, offer.value)
     try:
-        with global_state.kept(target, "when it was built"), _warned_once():
+        with _warned_once(), global_state.kept(target, "when it was built"):  # filters it sets are seen within
             module = make(*first, **arguments)
     except AfftoolError:
         raise
