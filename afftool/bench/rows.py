@@ -54,6 +54,11 @@ class Group:
         return cls((found, *(spec for spec in specs if spec is not found)), found)
 
     @property
+    def device(self) -> str:
+        """Where all of them run."""
+        return self.specs[0].device
+
+    @property
     def challengers(self) -> list[CaseSpec]:
         """All but the baseline."""
         return [spec for spec in self.specs if spec is not self.baseline]

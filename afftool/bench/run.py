@@ -47,22 +47,23 @@ def bench(
     options = options or Options()
     if "cost" in options.measures:
         own_formulas()
-    groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
-    devices = [group.specs[0].device for group in groups]
-    isolation = options.isolation_on(devices)
-    if isolation == "process" and clock is not None:
-        raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
-    place = Place(options, isolation, clock, Patience(options.timeout_s))
-    return _Bench(options, groups, options.backends_on(devices), place, clock, follow).records()
+    return _planned(cases, options, clock, follow).records()
 
 
 def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
     """How many fresh processes a bench of these cases will start for rows to be timed in."""
+    planned = _planned(cases, options, None, nobody)
+    return sum(planned.starts(group) for group in planned.groups)
+
+
+def _planned(cases: Iterable[CaseSpec], options: Options, clock: Clock | None, follow: Follow) -> _Bench:
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
-    backends = options.backends_on([group.specs[0].device for group in groups])
-    place = Place(options, options.isolation_on([group.specs[0].device for group in groups]), None, Patience(1.0))
-    planned = _Bench(options, groups, backends, place, None, nobody)
-    return sum(planned.starts(group) for group in groups)
+    devices = [group.device for group in groups]
+    isolation = options.isolation_on(devices)
+    if isolation == "process" and clock is not None:
+        raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
+    place = Place(options, isolation, clock, Patience(options.timeout_s))
+    return _Bench(options, groups, options.backends_on(devices), place, clock, follow)
 
 
 @dataclass
@@ -82,22 +83,21 @@ class _Bench:
 
     @property
     def total(self) -> int:
-        return sum(
-            len(group.specs) * len(self.options.regimes_on(group.specs[0].device)) for group in self.groups
-        ) * max(1, len(self.backends))
+        rows = sum(len(group.specs) * len(self.options.regimes_on(group.device)) for group in self.groups)
+        return rows * max(1, len(self.backends))
 
     def starts(self, group: Group) -> int:
         """How many fresh processes its rows are timed in, the baseline's in each heat."""
-        if "system" not in self.options.regimes_on(group.specs[0].device) or not self._fresh:
+        if not self._fresh(group.device):
             return 0
         heats = list(self._heats(group))
         cases = sum(map(len, heats)) + (len(heats) - 1 if group.baseline else 0)
         return cases * len(self.backends) * self.options.processes
 
-    @property
-    def _fresh(self) -> bool:
+    def _fresh(self, device: str) -> bool:
         """Whether rows under the system's allocator have processes of their own; a clock cannot be handed to them."""
-        return POSSIBLE and self.clock is None and self.options.isolate != "none"
+        possible = POSSIBLE and self.clock is None and self.options.isolate != "none"
+        return possible and "system" in self.options.regimes_on(device)
 
     def records(self) -> Iterator[Record]:
         for group in self.groups:
@@ -159,7 +159,7 @@ class _Bench:
         """The group's cases in heats, the baseline in front of the first; it takes a place in each."""
         others, base = group.challengers, [group.baseline] if group.baseline else []
         while base or others:
-            alone = self.place.isolation == "process" or self._fresh
+            alone = self.place.isolation == "process" or self._fresh(group.device)
             size = max(1, (HEAT_ROWS // 2 if alone else HEAT_ROWS) // len(self.backends) - 1)
             yield [*base, *others[:size]]
             others, base = others[size:], []
@@ -199,7 +199,11 @@ class _Bench:
         for backend in backends:
             self._tell(f"preparing {spec.fusion} under {backend}")
             rows = [
-                Row(spec, replace(cost, backend=backend, allocator=regime), fresh=self._fresh and regime == "system")
+                Row(
+                    spec,
+                    replace(cost, backend=backend, allocator=regime),
+                    fresh=regime == "system" and self._fresh(spec.device),
+                )
                 for regime in regimes
             ]
             entered: Row | None = None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cut_modules import CUT
 from fake_time import TickingClock
 from made_up_runs import bench_run
 
@@ -14,26 +15,7 @@ from afftool.record import Record
 from afftool.report.caveats import caveats
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
-MODULES = """
-import torch
-from torch import nn
-
-class Plain(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.fc = nn.Conv2d(channels, channels, 1)
-    def forward(self, x, y):
-        return self.fc(x + y)
-
-class NoGrad(Plain):
-    @torch.no_grad()
-    def forward(self, x, y):
-        return self.fc(x + y)
-
-class Detached(Plain):
-    def forward(self, x, y):
-        return self.fc((x + y).detach()).detach()
-
+MODULES = f"""{CUT}
 class OwnLeaf(Plain):
     def forward(self, x, y):
         return (self.fc(x + y).detach()).requires_grad_()

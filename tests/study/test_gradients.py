@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut_modules import CUT
 from small_cells import planned, small
 
 from afftool.errors import LoadError
@@ -12,26 +13,7 @@ from afftool.spec import FusionSpec, HostSpec
 from afftool.study.gradients import unreached
 from afftool.study.network import build_network
 
-MODULES = """
-import torch
-from torch import nn
-
-class Plain(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.fc = nn.Conv2d(channels, channels, 1)
-    def forward(self, x, y):
-        return self.fc(x + y)
-
-class NoGrad(Plain):
-    @torch.no_grad()
-    def forward(self, x, y):
-        return self.fc(x + y)
-
-class Detached(Plain):
-    def forward(self, x, y):
-        return self.fc((x + y).detach()).detach()
-
+MODULES = f"""{CUT}
 class DetachedY(Plain):
     def forward(self, x, y):
         return self.fc(x + y.detach())
