@@ -98,6 +98,15 @@ def test_the_processes_to_start_are_known_before_with_the_baseline_in_each_heat(
     assert processes_to_start([case("aff")], Options(measures=("cost",))) == 0
 
 
+def test_rows_that_need_no_process_of_their_own_are_ready_together() -> None:
+    told: list[str] = []
+    seven = [case(f"aff:reduction={n}", channels=56) for n in (1, 2, 4, 7, 8, 14, 28)]
+    options = Options(**QUICK, allocator="kept")
+    records = list(bench(seven, options, follow=lambda done, total, doing: told.append(doing)))
+    assert [record.status for record in records] == ["ok"] * 8
+    assert sum(doing.startswith("timing ") for doing in told) == 1, "one heat, in which the baseline runs once"
+
+
 def test_there_is_at_least_one_process() -> None:
     with pytest.raises(SpecError, match="--processes must be at least 1"):
         Options(processes=0)
