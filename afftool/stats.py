@@ -18,7 +18,7 @@ FEWEST = 6
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95% interval around an estimate."""
+    """An interval around an estimate, of 95% unless it is said otherwise."""
 
     estimate: float
     low: float
@@ -99,11 +99,11 @@ def series_interval(samples: Sequence[float]) -> Interval | None:
 
 
 @lru_cache(maxsize=4096)
-def _quantile(freedom: float) -> float:
-    """Student's t beyond which 2.5% lie."""
+def _quantile(freedom: float, tail: float = 0.025) -> float:
+    """Student's t beyond which a share of `tail` lies."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.975))
+    return float(stdtrit(freedom, 1 - tail))
 
 
 @lru_cache(maxsize=4096)
@@ -136,6 +136,21 @@ def paired_ratio(
         math.sqrt(samples[i] / baseline[i] * samples[i + 1] / baseline[i + 1]) for i in range(0, len(samples) - 1, 2)
     ]
     return bootstrap_median(units, seed=seed, resamples=resamples)
+
+
+def of_processes(values: Sequence[float], *, tail: float = 0.025) -> Interval | None:
+    """The geometric mean of one positive value a process, with Student's interval of its logarithm; None below two.
+
+    What a process does once and for all (its heap, its place in memory) is drawn anew in each, so processes are the
+    sample, and what varies within one only adds to how far its value lies from the next (Kalibera and Jones 2013). A
+    share of `tail` may lie beyond either end: 2.5% for an interval of 95%.
+    """
+    if len(values) < 2:
+        return None
+    logs = list(map(math.log, values))
+    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+    reach = _quantile(len(logs) - 1, tail) * error
+    return Interval(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
 
 
 def spanned(intervals: Sequence[Interval | None]) -> Interval | None:

@@ -171,3 +171,20 @@ def test_two_levels_are_told_from_one_wide_or_skewed_one() -> None:
 
 def test_one_far_sample_is_an_outlier_and_no_second_level() -> None:
     assert stats.modes([*normal(60, 1), 30.0]) is None
+
+
+def test_the_interval_of_processes_is_students_on_logarithms_and_wider_for_a_smaller_tail() -> None:
+    logs = [0.01, 0.03, -0.02, 0.04]
+    interval = stats.of_processes([math.exp(x) for x in logs])
+    assert interval is not None
+    reach = 3.18245 * statistics.stdev(logs) / 2  # Student's t with 3 degrees of freedom, 97.5%
+    assert math.log(interval.estimate) == pytest.approx(0.015)
+    assert math.log(interval.high) == pytest.approx(0.015 + reach, rel=1e-4)
+    assert math.log(interval.low) == pytest.approx(0.015 - reach, rel=1e-4)
+    wider = stats.of_processes([math.exp(x) for x in logs], tail=0.001)
+    assert wider is not None
+    assert wider.low < interval.low < interval.high < wider.high
+
+
+def test_one_process_has_no_interval() -> None:
+    assert stats.of_processes([1.0]) is None

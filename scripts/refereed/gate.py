@@ -1,0 +1,7 @@
+"""Verdicts on time, as `check` gives them."""
+
+from __future__ import annotations
+
+from refereed.trial import Trial
+
+TRIALS: tuple[Trial, ...] = ()
