@@ -18,8 +18,10 @@ from afftool.errors import AfftoolError, UserError
 from afftool.formats import refuse_unwritable
 from afftool.gate import config as configs
 from afftool.gate.against_ref import against_ref
-from afftool.gate.check import Checking, against_reference, write_reference
+from afftool.gate.against_reference import against_reference
+from afftool.gate.check import Checking, write_reference
 from afftool.gate.config import GateConfig
+from afftool.gate.jobs import add_job, job_advice
 from afftool.gate.judge import Judgement, Missing
 from afftool.gate.listeners import Checked, Listener, listeners_for
 from afftool.gate.reading import DEFAULT, METRICS, choose
@@ -43,7 +45,11 @@ def check(
     ] = None,
     write: Annotated[bool, typer.Option("--write-baseline", help="Measure, and write the baseline file.")] = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compare the code with itself: what can this runner see?")
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Compare the code with itself: what can this runner see? With --write-baseline, add this job's times.",
+        ),
     ] = False,
     init: Annotated[bool, typer.Option("--init", help="Write a commented afftool.toml to start from.")] = False,
     metric: Annotated[
@@ -52,7 +58,9 @@ def check(
             "--metric", "-m", help="exact, time, instructions or a metric's name [default: exact,time]. Lists."
         ),
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds of timing a case, at most.")] = 20.0,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Seconds of timing a case, at most; a first answer is waited for.")
+    ] = 20.0,
     on_missing: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +97,13 @@ def check(
 ) -> None:
     """Fail where a fusion got more expensive: the gate for continuous integration.
 
-    Exact metrics may not grow; a time regresses only if its whole interval lies beyond the rule. Exits with 0 if all
+    Exact metrics may not grow; a time regresses only if its whole interval lies beyond the rule. With --against REF
+    that is the interval over pairs of fresh processes, of 95% for all cases of the check together: 4 pairs where the
+    runner is quiet, more until the answer is known or the --budget ends, which then says how much more it would take.
+    Times of a baseline file are another job's: they only advise until it holds 3 jobs of the same code and machine, of
+    which `--calibrate --write-baseline` adds one.
+
+    Exits with 0 if all
     is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a baseline that is
     missing or not comparable, 6 if nothing could be measured, 130 if interrupted. Where several are so, it is the
     first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be imported is 2
@@ -104,8 +118,11 @@ def check(
     started = time.monotonic()
     listeners = listeners_for(junit, as_json=as_json)
     with _errors_told(listeners, started):
-        if sum((against is not None, write, calibrate)) > 1:
-            raise UserError("--against, --write-baseline and --calibrate exclude each other", hint="give one of them")
+        if against is not None and (write or calibrate):
+            raise UserError(
+                "--against compares with a commit; --write-baseline and --calibrate compare with none",
+                hint="leave one of them out",
+            )
         if file and baseline:
             raise UserError("the baseline file is given twice", hint="leave --baseline out, or the argument")
         if on_missing is not None and on_missing not in _MISSING:
@@ -137,11 +154,15 @@ def check(
                     threads=threads,
                 )
                 if calibrate:
+                    added = add_job(checking, path) if write else None
                     _show_noise(checking, as_json=as_json)
+                    console.note(job_advice(path) if added is None else added.told(path))
                     return
                 if write:
                     measured = write_reference(checking, path)
                     console.note(f"wrote {path}: {len(measured.readings)} cases; commit it")
+                    if checking.timed:
+                        console.note(job_advice(path))
                     return
                 judgement, missing = _judged(checking, path, against, on_missing)
         except KeyboardInterrupt:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from afftool.errors import BaselineError, Unavailable
+from afftool.errors import AfftoolError, BaselineError
 from afftool.gate.check import Checking, global_state_notes, graver_first, judged, refuse_nothing
 from afftool.gate.config import GateCase
+from afftool.gate.contest import Result, compete, entrant
 from afftool.gate.judge import Judgement, Pair, judge
 from afftool.gate.reading import Reading
 from afftool.gate.side import (
-    CaseError,
     Readings,
     Side,
     add_instructions,
-    case_fields,
-    question,
     read_exact,
     without_time,
 )
-from afftool.gate.times import Result, compete
 from afftool.gate.worktree import find_repository, plan_worktree, targets
-from afftool.stats import Interval, median_interval
 
 
 def against_ref(checking: Checking, ref: str) -> Judgement:
@@ -64,34 +60,46 @@ def _measure_both(checking: Checking, before: Side, after: Side) -> tuple[list[R
     results: dict[str, Result] = {}
     if not checking.timed:
         return readings, results
-    for number, case in enumerate(checking.cases):
-        if any(found[case.name].status != "ok" for found in readings):
+    running = [case for case in checking.cases if all(found[case.name].status == "ok" for found in readings)]
+
+    def told(done: float, name: str, pair: int) -> None:
+        checking.follow(done, len(running), f"time of {name}, before and after in turns, pair {pair}")
+
+    came = compete(
+        before,
+        after,
+        [entrant(checking.config.rules, case, checking.metrics) for case in running],
+        budget_s=checking.budget_s,
+        cores=checking.cores,
+        told=told,
+    )
+    for name, result in came.items():
+        if isinstance(result, AfftoolError):
+            readings[1][name] = without_time(readings[1][name], result)
             continue
-        checking.follow(number, len(checking.cases), f"time of {case.name}, before and after in turns")
-        wanted = question(checking.config.rules, case, checking.metrics)
-        try:
-            result = compete(before, after, case_fields(case), wanted, budget_s=checking.budget_s, cores=checking.cores)
-        except (CaseError, Unavailable) as error:
-            for side in sides:
-                side.stop()
-            readings[1][case.name] = without_time(readings[1][case.name], error)
-            continue
-        results[case.name] = result
+        results[name] = result
         for found, times in zip(readings, (result.before_ms, result.after_ms), strict=True):
-            found[case.name] = replace(found[case.name], times_ms=times)
+            found[name] = replace(found[name], times_ms=times)
     return readings, results
 
 
 def _contested(case: GateCase, before: Reading, after: Reading, result: Result | None, ref: str) -> Pair:
     known = before.status == "ok"
-    own: Interval | None = median_interval(result.after_ms) if result else None
-    return Pair(
+    pair = Pair(
         case=case.name,
         before=before if known else None,
         after=after,
-        ratio=result.ratio if result else None,
-        after_ms=(own.low, own.high) if own else None,
         absent=f"at {ref} it does not run: {before.reason}",
+    )
+    if result is None:
+        return pair
+    return replace(
+        pair,
+        ratio=result.ratio,
+        after_ms=(result.after.low, result.after.high) if result.after else None,
+        pairs=result.pairs,
+        pairs_needed=result.pairs_needed,
+        budget_s=result.budget_s,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from afftool import units
 from afftool.gate.reading import Metric, Reading, newcomers
 from afftool.gate.rules import Rule
+from afftool.gate.times import FEWEST_JOBS
 from afftool.stats import Interval
 from afftool.words import some_of
 
@@ -80,9 +82,36 @@ def slower(metric: Metric, ratio: Interval, before: float, after: float) -> str:
 def open_answer(ratio: Interval, limit: float) -> str:
     """Why a time is inconclusive."""
     return (
-        f"{100 * (ratio.low - 1):+.1f}% to {100 * (ratio.high - 1):+.1f}% holds the limit of "
-        f"{100 * (limit - 1):+.1f}%: give it a longer --budget or a quieter machine"
+        f"{100 * (ratio.low - 1):+.1f}% to {100 * (ratio.high - 1):+.1f}% holds the limit of {100 * (limit - 1):+.1f}%"
     )
+
+
+def more_pairs(pairs: int, needed: int | None, budget_s: float | None) -> str:
+    """What would give an answer that so many pairs of processes do not."""
+    timed = f"{pairs} pairs of processes were timed"
+    if needed is None or budget_s is None:
+        return f"{timed}, and what they saw lies too near the limit to say how many would tell: give a longer --budget"
+    return f"{timed}, about {needed} would tell: --budget {_budget(budget_s)}, or a quieter machine"
+
+
+def _budget(seconds: float) -> str:
+    """Two digits, rounded up, since a budget that is a little short gives a pair less."""
+    step = 10 ** max(0, math.floor(math.log10(seconds)) - 1)
+    return f"{math.ceil(seconds / step) * step}"
+
+
+def more_jobs() -> str:
+    """What would give an answer that the jobs in a baseline do not."""
+    return "more jobs in the baseline would tell (--calibrate --write-baseline in each), or use --against REF"
+
+
+def unknown_jobs(jobs: int) -> str:
+    """Why times of so few jobs in a baseline only advise."""
+    known = f"{jobs} job{'' if jobs == 1 else 's'} of this code"
+    return f"the baseline holds {known}, and by how much jobs of this machine differ takes {FEWEST_JOBS} to tell"
+
+
+HOW_TO_ADD_JOBS = "`afftool check --calibrate --write-baseline` adds a job's times to it"
 
 
 def below_floor(metric: Metric, change: float, rule: Rule) -> str:

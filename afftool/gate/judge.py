@@ -41,6 +41,10 @@ class Verdict:
     reason: str | None = None
     advisory: bool = False
     source: str | None = None
+    pairs: int | None = None
+    """Of processes, that its time comes from."""
+    pairs_needed: int | None = None
+    """About how many would give an answer, where these do not and any number does."""
 
     @property
     def fails(self) -> bool:
@@ -87,9 +91,16 @@ class Pair:
     ratio: Interval | None = None
     after_ms: tuple[float, float] | None = None
     """Interval of the candidate's own time, for rules with `max` or `min`."""
+    pairs: int | None = None
+    """Of processes that were timed in turns; None where the sides were not."""
+    pairs_needed: int | None = None
+    budget_s: float | None = None
+    """Seconds of timing that give the pairs that are needed."""
     absent: str = "the baseline does not have this case"
     advisory: Mapping[str, str] = field(default_factory=dict)
     """Metrics that may not decide here, with the reason."""
+    ratio_advises: str | None = None
+    """Why the ratio of times may not decide here, though limits of the candidate's own time may; None where it may."""
 
 
 def judge(pairs: Iterable[Pair], rules: RuleBook, metrics: Sequence[str]) -> tuple[Verdict, ...]:
@@ -116,9 +127,15 @@ def _judge_pair(pair: Pair, rules: RuleBook, metrics: Sequence[str]) -> Iterable
             continue
         verdict = _judge_metric(replace(blank, metric=name, rule=rule.text), METRICS[name], pair, rule)
         if name in pair.advisory:
-            reason = "; ".join(filter(None, [pair.advisory[name], verdict.reason]))
-            verdict = replace(verdict, advisory=True, reason=reason)
+            verdict = _advising(verdict, pair.advisory[name])
         yield verdict
+
+
+def _advising(verdict: Verdict, why: str | None) -> Verdict:
+    """The verdict, which may not decide where there is a reason for that."""
+    if why is None:
+        return verdict
+    return replace(verdict, advisory=True, reason="; ".join(filter(None, [why, verdict.reason])))
 
 
 def _judge_values(blank: Verdict, pair: Pair) -> Verdict:
@@ -193,17 +210,17 @@ def _judge_time(blank: Verdict, metric: Metric, pair: Pair, rule: Rule) -> Verdi
         return replace(blank, outcome="inconclusive", before=before, reason=f"{metric.name} was not measured")
     ratio = pair.ratio
     shown = _inverse(ratio) if ratio and metric.higher_is_better else ratio
-    blank = replace(blank, before=before, after=after, ratio=shown)
+    blank = replace(blank, before=before, after=after, ratio=shown, pairs=pair.pairs)
     if limited := _judge_limits(blank, metric, pair, rule):
         return limited
     if not rule.compares:
         return blank
     if before is None or ratio is None:
         return _without_before(blank, pair, rule)
-    return _judge_ratio(blank, metric, ratio, rule)
+    return _advising(_judge_ratio(blank, metric, pair, ratio, rule), pair.ratio_advises)
 
 
-def _judge_ratio(blank: Verdict, metric: Metric, ratio: Interval, rule: Rule) -> Verdict:
+def _judge_ratio(blank: Verdict, metric: Metric, pair: Pair, ratio: Interval, rule: Rule) -> Verdict:
     """`ratio` is of times, so above 1 is worse whatever the metric."""
     assert blank.before is not None
     assert blank.after is not None
@@ -217,7 +234,11 @@ def _judge_ratio(blank: Verdict, metric: Metric, ratio: Interval, rule: Rule) ->
         return replace(blank, reason=explain.below_floor(metric, change, rule))
     if sure:
         return replace(blank, outcome="regression", reason=explain.slower(metric, ratio, blank.before, blank.after))
-    return replace(blank, outcome="inconclusive", reason=explain.open_answer(ratio, limit))
+    more = (
+        explain.more_jobs() if pair.pairs is None else explain.more_pairs(pair.pairs, pair.pairs_needed, pair.budget_s)
+    )
+    reason = f"{explain.open_answer(ratio, limit)}: {more}"
+    return replace(blank, outcome="inconclusive", reason=reason, pairs_needed=pair.pairs_needed)
 
 
 def _judge_limits(blank: Verdict, metric: Metric, pair: Pair, rule: Rule) -> Verdict | None:

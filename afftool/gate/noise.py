@@ -1,29 +1,25 @@
-"""What this runner can see: the code against itself, so that every difference that shows is noise."""
+"""What this runner can see in one job: the code against itself, so that every difference that shows is noise."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from afftool import units
-from afftool.errors import NothingMeasured, Unavailable
+from afftool.errors import AfftoolError, NothingMeasured
 from afftool.gate.check import Checking
 from afftool.gate.config import GateCase
-from afftool.gate.side import CaseError, Side, case_fields
-from afftool.gate.times import Question, compete
+from afftool.gate.contest import Entrant, Result, compete
+from afftool.gate.side import case_fields
 from afftool.stats import Interval, median
 from afftool.tables import Column, Table
-
-PAIRS = 3
-"""Pairs of fresh processes a case; the noise between processes is as real as that between rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What was seen of one case. Shares of its time; `floor` is the largest that noise alone has shown.
+    """What was seen of one case. Shares of its time; `floor` is how far from no change its interval reaches.
 
     `visible` is the smallest slowdown that would have stood out from no change at all, `fails_from` the smallest
     that would have failed the case's rule.
@@ -31,6 +27,7 @@ class Noise:
 
     case: str
     step_ms: float
+    pairs: int
     rounds: int
     floor: float
     rule: str
@@ -60,55 +57,39 @@ class Noise:
 
 
 def read(checking: Checking) -> list[Noise]:
-    """Time every case against itself, in `PAIRS` pairs of fresh processes. Raises `NothingMeasured`.
+    """Time every case against itself, in as many pairs of fresh processes as its budget gives.
 
-    All pairs of a case share its budget.
+    The intervals are those of a check of these cases. Raises `NothingMeasured`.
     """
+
+    def told(done: float, name: str, pair: int) -> None:
+        checking.follow(done, len(checking.cases), f"{name} against itself, pair {pair}")
+
+    entrants = [Entrant(case.name, case_fields(case), lambda before_ms: math.nan) for case in checking.cases]
+    with checking.here_side() as one, checking.here_side() as other:
+        came = compete(one, other, entrants, budget_s=checking.budget_s, cores=checking.cores, told=told)
     found: list[Noise] = []
     failed: list[str] = []
-    total = PAIRS * len(checking.cases)
-    with checking.here_side() as one, checking.here_side() as other:
-        for number, case in enumerate(checking.cases):
-
-            def told(pair: int, number: int = number, case: GateCase = case) -> None:
-                checking.follow(PAIRS * number + pair, total, f"{case.name} against itself")
-
-            try:
-                found.append(_read_case(checking, case, one, other, told))
-            except (CaseError, Unavailable) as error:
-                failed.append(f"{case.name}: {error.message}")
+    for case in checking.cases:
+        result = came[case.name]
+        if isinstance(result, AfftoolError):
+            failed.append(f"{case.name}: {result.message}")
+        elif result.ratio is not None:
+            found.append(_noise(checking, case, result, result.ratio))
     if not found:
         raise NothingMeasured(f"no case could be timed: {'; '.join(failed)}")
     return found
 
 
-def _read_case(checking: Checking, case: GateCase, one: Side, other: Side, told: Callable[[int], None]) -> Noise:
-    never_answered = Question(lambda before_ms: math.nan)
-    ratios: list[Interval] = []
-    times: list[float] = []
-    for pair in range(PAIRS):
-        told(pair)
-        one.stop()
-        other.stop()
-        sides = (one, other) if pair % 2 == 0 else (other, one)
-        result = compete(
-            *sides,
-            case_fields(case),
-            never_answered,
-            budget_s=checking.budget_s / PAIRS,
-            cores=checking.cores[pair % max(1, len(checking.cores)) :][:1],
-            confirm=False,
-        )
-        times += result.before_ms
-        if result.ratio is not None:
-            ratios.append(result.ratio)
+def _noise(checking: Checking, case: GateCase, result: Result, ratio: Interval) -> Noise:
     rule = checking.config.rules.find(case.name, "latency_ms")
-    step_ms = median(times)
+    step_ms = median(result.before_ms)
     return Noise(
         case=case.name,
         step_ms=step_ms,
-        rounds=len(times),
-        floor=max(max(abs(ratio.low - 1), abs(ratio.high - 1)) for ratio in ratios),
+        pairs=result.pairs,
+        rounds=result.rounds,
+        floor=max(abs(ratio.low - 1), abs(ratio.high - 1)),
         rule=rule.text,
         allowed=rule.allowed(step_ms) / step_ms if rule.compares else math.inf,
         least=rule.floor / step_ms,
@@ -120,6 +101,7 @@ def table(noises: list[Noise]) -> Table:
     columns: tuple[Column[Noise], ...] = (
         Column("case", "case"),
         Column("step_ms", "a step", units.milliseconds, numeric=True),
+        Column("pairs", "pairs", numeric=True),
         Column("rounds", "rounds", numeric=True),
         Column("floor", "noise floor", lambda share: f"±{units.percent(share)}", numeric=True),
         Column("visible", "smallest visible change", units.percent, numeric=True),

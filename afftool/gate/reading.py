@@ -8,6 +8,7 @@ from typing import Literal
 
 from afftool.plain import Plain
 from afftool.registry import unknown
+from afftool.stats import median
 
 Detail = Mapping[str, int]
 """A breakdown of a metric, for example parameter name -> number of elements."""
@@ -18,16 +19,17 @@ class Reading(Plain):
     """The numbers of one case on one side.
 
     `values` holds exact metrics and instruction counts; `details` breaks a metric down by name; `times_ms` are
-    medians, one a fresh process (baseline) or one a round (against); `unread` says why a metric has no value,
-    `inapplicable` why the case can have none whatever is done. `batch` inputs are worked on in one step. `source` is
-    `file:line` of the fusion's class, relative to where the check was started. `global_state` names what the case's own
-    files set for the whole process, as in a record. `nonfinite_share` of the values of a step's outputs and gradients
-    are infinite or NaN; None where that is not known.
+    medians, one a fresh process, and `jobs_ms` medians of further jobs that timed the same code (a baseline's alone);
+    `unread` says why a metric has no value, `inapplicable` why the case can have none whatever is done. `batch` inputs
+    are worked on in one step. `source` is `file:line` of the fusion's class, relative to where the check was started.
+    `global_state` names what the case's own files set for the whole process, as in a record. `nonfinite_share` of the
+    values of a step's outputs and gradients are infinite or NaN; None where that is not known.
     """
 
     values: Mapping[str, int | float] = field(default_factory=dict)
     details: Mapping[str, Detail] = field(default_factory=dict)
     times_ms: tuple[float, ...] = ()
+    jobs_ms: tuple[float, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     inapplicable: Mapping[str, str] = field(default_factory=dict)
     status: Literal["ok", "skipped", "failed"] = "ok"
@@ -36,6 +38,11 @@ class Reading(Plain):
     batch: int = 1
     global_state: Mapping[str, str] = field(default_factory=dict)
     nonfinite_share: float | None = None
+
+    @property
+    def jobs(self) -> tuple[float, ...]:
+        """What a step took in each job that timed this code, in ms, the baseline's own first; none without times."""
+        return (median(self.times_ms), *self.jobs_ms) if self.times_ms else ()
 
 
 def newcomers(before: Detail, after: Detail) -> dict[str, int]:

@@ -137,8 +137,8 @@ def _to_json(reading: Reading) -> dict[str, Any]:
     fields: dict[str, Any] = dict(reading.values)
     if any(reading.details.values()):
         fields["details"] = {name: dict(detail) for name, detail in reading.details.items() if detail}
-    if reading.times_ms:
-        fields["times_ms"] = [float(f"{time:.{_DIGITS}g}") for time in reading.times_ms]
+    for name, times in (("times_ms", reading.times_ms), ("jobs_ms", reading.jobs_ms)):
+        fields |= {name: [float(f"{time:.{_DIGITS}g}") for time in times]} if times else {}
     fields |= {} if reading.nonfinite_share is None else {"nonfinite_share": reading.nonfinite_share}
     return fields | ({"batch": reading.batch} if reading.batch != 1 else {})
 
@@ -146,17 +146,27 @@ def _to_json(reading: Reading) -> dict[str, Any]:
 def _from_json(fields: Mapping[str, Any]) -> Reading:
     values = {name: fields[name] for name in METRICS if name in fields}
     details = {name: dict(detail) for name, detail in fields.get("details", {}).items()}
-    times = tuple(fields.get("times_ms", ()))
+    times, jobs = tuple(fields.get("times_ms", ())), tuple(fields.get("jobs_ms", ()))
     share = fields.get("nonfinite_share")
     for number in (
         *values.values(),
         *times,
+        *jobs,
         share or 0.0,
         *(n for detail in details.values() for n in detail.values()),
     ):
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"{number!r} is no number")
-    return Reading(values=values, details=details, times_ms=times, batch=fields.get("batch", 1), nonfinite_share=share)
+    if any(time <= 0 for time in (*times, *jobs)):
+        raise ValueError("a time is not above 0")
+    return Reading(
+        values=values,
+        details=details,
+        times_ms=times,
+        jobs_ms=jobs,
+        batch=fields.get("batch", 1),
+        nonfinite_share=share,
+    )
 
 
 def _environment(environment: Environment) -> dict[str, Any]:

@@ -25,9 +25,8 @@ from afftool.errors import (
 )
 from afftool.failure import Failure
 from afftool.gate.config import GateCase
-from afftool.gate.reading import METRICS, Reading, of_kind
-from afftool.gate.rules import RuleBook, slowdown_limit
-from afftool.gate.times import PROCESSES, Question, times_apart
+from afftool.gate.reading import Reading, of_kind
+from afftool.gate.times import PROCESSES, times_apart
 from afftool.gate.worktree import ImportPlan
 from afftool.process import Answer, Child, ChildEnded, ChildFailed, ChildSilent
 from afftool.record import Environment
@@ -60,6 +59,7 @@ class Side:
         self._imports = imports
         self._threads = threads
         self._child: Child | None = None
+        self._greeted = False
 
     def __enter__(self) -> Self:
         return self
@@ -79,9 +79,10 @@ class Side:
 
     def send(self, question: str, **fields: Any) -> None:
         """Send a question; `answer` waits for the answer. Two sides can so work at the same time."""
-        child = self._child or self._start()
+        self.wait()
+        assert self._child is not None
         try:
-            child.send(question, **fields)
+            self._child.send(question, **fields)
         except ChildEnded as ended:
             raise self._crashed(f"the process died ({ended.how})") from ended
 
@@ -103,7 +104,9 @@ class Side:
         if child is not None:
             child.stop()
 
-    def _start(self) -> Child:
+    def start(self) -> None:
+        """Start a fresh process, without waiting until it can be asked: two sides can so start at the same time."""
+        self.stop()
         paths = [*map(str, self._imports.paths), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             "PYTHONPATH": os.pathsep.join(paths),
@@ -112,6 +115,15 @@ class Side:
             "MKL_NUM_THREADS": str(self._threads),
         }
         self._child = Child("afftool.gate.worker", directory=self.directory, environment=environment)
+        self._greeted = False
+
+    def wait(self) -> None:
+        """Wait until the process can be asked, starting it if it does not run. Raises `BaselineError` if it cannot."""
+        if self._child is None:
+            self.start()
+        if self._greeted:
+            return
+        self._greeted = True
         tree = None if self._imports.tree is None else str(self._imports.tree)
         try:
             hello = self.ask("hello", packages=list(self._imports.packages), tree=tree)
@@ -125,7 +137,6 @@ class Side:
                 f"the afftool of {self.directory} speaks another protocol ({hello['protocol']}, not {PROTOCOL})",
                 hint="compare with a newer ref, or use --baseline",
             )
-        return self._child
 
     def _crashed(self, how: str) -> CrashError:
         self.stop()
@@ -260,23 +271,6 @@ def without_time(reading: Reading, error: AfftoolError) -> Reading:
     """The reading of a case that could not be timed, with the reason."""
     reasons = dict.fromkeys(of_kind("time"), error.message)
     return replace(reading, unread={**reading.unread, **reasons})
-
-
-def question(rules: RuleBook, case: GateCase, metrics: Iterable[str]) -> Question:
-    """What a contest over this case has to find out: the tightest of its rules on time."""
-    judged = [
-        (METRICS[name], rule) for name in of_kind("time", metrics) if (rule := rules.find(case.name, name)).compares
-    ]
-    batch = case.spec.batch
-
-    def limit(before_ms: float) -> float:
-        limits = [
-            slowdown_limit(metric, rule, 1000 * batch / before_ms if metric.higher_is_better else before_ms)
-            for metric, rule in judged
-        ]
-        return min(limits, default=float("inf"))
-
-    return Question(limit)
 
 
 def failed_reasons(readings: Mapping[str, Reading]) -> list[str]:

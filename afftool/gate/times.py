@@ -1,36 +1,32 @@
-"""Times of a case on two sides: taken in turns, until the answer is known or the budget is spent; or taken apart.
+"""What a side is asked to be timed, and times that are taken apart: in another job, and perhaps on another day.
 
-In turns, both sides are processes that sleep unless asked. A round times a block of steps on each, in an order that
-turns with every round, so that drift and neighbours hit both alike. A slowdown (or a speed-up) is only believed if a
-second pair of fresh processes, started in the opposite order, shows it too: where memory happens to lie can make one
-process a few percent slower for all its life. If the two disagree, further pairs are asked, while the budget lasts,
-until two say the same. The interval that decides covers those of the pairs that agree, or of all where none do.
-
-Apart, in another job and perhaps on another day, nothing can be interleaved, so each number is the median of a process
-of its own, and processes are what is compared: their spread is the spread that two jobs see.
+There nothing can be interleaved, so each number is the median of a process of its own. Processes of two jobs say by how
+much the two differ, and nothing of how much any two jobs differ: machines of one kind, their neighbours and their
+clocks do, by percents. Only further jobs of the same code tell that, and make a difference between two a claim.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Protocol
 
-from afftool.gate.rules import TimeChange, change_of
-from afftool.stats import Interval, median, paired_ratio
+from afftool.stats import Interval, median, of_processes
 
-ROUNDS_FIRST = 24
-ROUNDS_GROW = 1.5
-"""The answer is looked at after 24 rounds, then after half as many again: few looks, so that none is a lucky one."""
 BLOCK_MS = 20.0
 """A block is long beside the clock and the switch of processes, short beside what drifts."""
 WARM_S = 2.0
 PROCESSES = 5
-"""Five against five is the least that can tell two machines' jobs apart at 99%: one order in 252."""
+"""Five against five is the least that can tell two jobs' processes apart at 99%: one order in 252."""
+FEWEST_JOBS = 3
+"""Jobs of the same code that tell how far jobs lie apart; two have one difference, which says nothing of the next."""
 _BLOCKS = 24
+
+
+def block_steps(step_ms: float) -> int:
+    """How many steps make a block."""
+    return max(1, round(BLOCK_MS / step_ms))
 
 
 class TimedSide(Protocol):
@@ -45,165 +41,14 @@ class TimedSide(Protocol):
     def ask(self, question: str, **fields: Any) -> dict[str, Any]:
         """Both."""
 
+    def start(self) -> None:
+        """Start a fresh process, without waiting until it can be asked."""
+
+    def wait(self) -> None:
+        """Wait until it can be."""
+
     def stop(self) -> None:
         """End the process; the next question starts a fresh one."""
-
-
-@dataclass
-class Pairing:
-    """The rounds of one pair of processes, in the order they were taken."""
-
-    before_ms: list[float] = field(default_factory=list)
-    after_ms: list[float] = field(default_factory=list)
-
-    def ratio(self) -> Interval | None:
-        """After over before."""
-        return paired_ratio(self.after_ms, self.before_ms)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is to be known: whether the ratio lies beyond a limit, or below the limit's mirror image.
-
-    `limit` gives it for a time before, in ms: a rule may be a share of that time or an amount.
-    """
-
-    limit: Callable[[float], float]
-
-    def answer(self, rounds: Pairing) -> TimeChange:
-        """What these rounds say by themselves."""
-        return change_of(rounds.ratio(), self.limit(median(rounds.before_ms)))
-
-
-@dataclass(frozen=True)
-class Result:
-    """Paired times, a number a round on each side, and what they say. `pairs` of processes were used."""
-
-    before_ms: tuple[float, ...]
-    after_ms: tuple[float, ...]
-    ratio: Interval | None
-    pairs: int
-    seconds: float
-
-
-def compete(
-    before: TimedSide,
-    after: TimedSide,
-    case: Mapping[str, Any],
-    question: Question,
-    *,
-    budget_s: float,
-    cores: Sequence[int] = (),
-    confirm: bool = True,
-    clock: Callable[[], float] = time.monotonic,
-) -> Result:
-    """Time `case` on both sides, in turns, for about `budget_s` seconds at most; a first answer is waited for.
-
-    Each pair of processes shares one of `cores`, where given: a busy neighbour on it then disturbs both sides alike.
-    Without `confirm` one pair has to do. `clock` gives seconds. Raises what the sides raise.
-    """
-    started = clock()
-
-    def in_time() -> bool:
-        return clock() - started < budget_s
-
-    # The rounds of one pair share where its processes happen to lie in memory, so their interval knows nothing of that
-    # luck, however many rounds there are: only another pair draws anew. It starts in the opposite order and on another
-    # core, so that being first, and that core's neighbours, are drawn anew too. Pairs that do not agree are not
-    # averaged: one of them had luck, and a third tells which.
-    sides = (before, after)
-    pairings: list[Pairing] = []
-    while True:
-        turned = len(pairings) % 2 == 1
-        core = cores[len(pairings) % len(cores)] if cores else None
-        pairings.append(
-            _play(*(sides[::-1] if turned else sides), case, question, in_time, budget_s, core, turned=turned)
-        )
-        agreeing = _agreeing(question, pairings)
-        if not confirm or _settled(question, pairings, agreeing) or (len(pairings) > 1 and not in_time()):
-            break
-        before.stop()
-        after.stop()
-    return Result(
-        before_ms=tuple(t for p in agreeing for t in p.before_ms),
-        after_ms=tuple(t for p in agreeing for t in p.after_ms),
-        ratio=covering([p.ratio() for p in agreeing]),
-        pairs=len(pairings),
-        seconds=clock() - started,
-    )
-
-
-def _agreeing(question: Question, pairings: Sequence[Pairing]) -> Sequence[Pairing]:
-    """Two pairs that say the same, if there are; all of them until then."""
-    for kind in ("slower", "faster", "same"):
-        alike = [pairing for pairing in pairings if question.answer(pairing) == kind]
-        if len(alike) > 1:
-            return alike
-    return pairings
-
-
-def _settled(question: Question, pairings: Sequence[Pairing], agreeing: Sequence[Pairing]) -> bool:
-    """Whether no further pair is needed: nobody is accused or praised by one alone, and no answer is disputed."""
-    first = question.answer(pairings[0])
-    if len(pairings) == 1:  # "same" blames nobody, and a pair that stayed open has spent the budget already
-        return first in ("same", "open")
-    return len(agreeing) > 1 and len({question.answer(pairing) for pairing in agreeing}) == 1
-
-
-def _play(
-    one: TimedSide,
-    other: TimedSide,
-    case: Mapping[str, Any],
-    question: Question,
-    in_time: Callable[[], bool],
-    budget_s: float,
-    core: int | None,
-    *,
-    turned: bool,
-) -> Pairing:
-    """Rounds of one pair of processes until they have an answer or the time is over.
-
-    `one` starts first; it is the side before the change unless `turned`.
-    """
-    steps = _ready(one, other, case, budget_s=min(WARM_S, budget_s / 4), core=core)
-    times: dict[int, list[float]] = {id(one): [], id(other): []}
-    pairing = Pairing(times[id(other if turned else one)], times[id(one if turned else other)])
-    done = 0
-    # To stop as soon as the interval leaves the limit would be to look until noise has it leave: every look is one more
-    # chance for that. Looks that lie apart by a factor are few within any budget, and a second pair has to agree.
-    for look in _looks():
-        while done < look and (done < ROUNDS_FIRST or in_time()):
-            for side in (one, other) if done % 2 == 0 else (other, one):  # ABBA: a steady drift cancels in two rounds
-                times[id(side)].append(side.ask("time", case=case, steps=steps)["step_ms"])
-            done += 1
-        if not in_time() or question.answer(pairing) != "open":
-            break
-    return pairing
-
-
-def _looks() -> Iterator[int]:
-    """After how many rounds the answer is looked at."""
-    look = float(ROUNDS_FIRST)
-    while True:
-        yield round(look)
-        look *= ROUNDS_GROW
-
-
-def _ready(one: TimedSide, other: TimedSide, case: Mapping[str, Any], *, budget_s: float, core: int | None) -> int:
-    """Build and warm up both sides at once, and choose how many steps make a block."""
-    for side in (one, other):
-        side.send("warm", case=case, budget_s=budget_s, core=core)
-    # as many on both sides, so that what a block costs at its ends weighs alike
-    slowest: float = max(side.answer()["step_ms"] for side in (one, other))
-    return max(1, round(BLOCK_MS / slowest))
-
-
-def covering(intervals: list[Interval | None]) -> Interval | None:
-    """The narrowest interval that covers all of them, around the median of their estimates; None if one is unknown."""
-    known = [interval for interval in intervals if interval is not None]
-    if len(known) < len(intervals):
-        return None
-    return Interval(median([i.estimate for i in known]), min(i.low for i in known), max(i.high for i in known))
 
 
 def times_apart(
@@ -219,10 +64,25 @@ def times_apart(
         for position, case in enumerate(cases):
             told(process, position)
             step_ms = side.ask("warm", case=case, budget_s=min(WARM_S, budget_s / PROCESSES / 2))["step_ms"]
-            steps = max(1, round(BLOCK_MS / step_ms))
+            steps = block_steps(step_ms)
             blocks = max(5, min(_BLOCKS, int(1000 * budget_s / PROCESSES / 2 / (steps * step_ms))))
             times = [side.ask("time", case=case, steps=steps)["step_ms"] for _ in range(blocks)]
             yield position, median(times)
+
+
+def ratio_of_jobs(before: Sequence[float], after: float, *, tail: float = 0.025) -> Interval | None:
+    """How many times the jobs `before`, one number each, another job's `after` is; None below three jobs.
+
+    Student's prediction interval in logarithms: what the jobs before differ by is also the luck of the one that is
+    compared with them. A share of `tail` may lie beyond either end where nothing changed.
+    """
+    known = of_processes(before, tail=tail) if len(before) >= FEWEST_JOBS else None
+    if known is None:
+        return None
+    ratio = after / known.estimate
+    # its own interval is t s / sqrt(n) wide to either side, and what one more job adds makes it t s sqrt(1 + 1 / n)
+    reach = (known.high / known.estimate) ** math.sqrt(len(before) + 1)
+    return Interval(ratio, ratio / reach, ratio * reach)
 
 
 def ratio_apart(before: Sequence[float], after: Sequence[float]) -> Interval | None:

@@ -30,6 +30,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._watches: dict[str, Stopwatch] = {}
+        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
     def hello(self, packages: Sequence[str], tree: str | None) -> Answer:
         """Make sure that the project's packages come from the tree this side stands for. Raises `BaselineError`."""
@@ -61,6 +62,9 @@ class Worker:
         """Build a case and run it until its times are stable, on one core if told; answers what a step takes."""
         key = json.dumps(case)
         spec = spec_from(case)
+        self._watches = {}  # the case before it is gone, and its memory free, wherever this one comes in the order
+        if core is not None:
+            os.sched_setaffinity(0, self._cores)  # to build, all cores are there
         with kept(spec.own_targets, "while it ran"):
             self._watches = {key: Stopwatch(spec, case["backend"])}
         if core is not None:

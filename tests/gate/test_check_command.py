@@ -43,6 +43,8 @@ EXTRA = (
 )
 CONFIG = '[[case]]\nfusion = "mypkg.gates:Gate"\nchannels = 8\nsize = 4\nbatch = 2\n'
 CASE = "mypkg.gates:Gate channels=8 size=4x4 batch=2"
+TIMES, TWICE = (1.0, 1.01, 1.02, 1.03, 1.04), (2.0, 2.01, 2.02, 2.03, 2.04)
+"""Of five processes of a job, in ms."""
 HERE = Environment(afftool="1", python="3.11", torch="2.13.0", cpu="this one")
 
 
@@ -87,7 +89,7 @@ def put(monkeypatch, found):
         accept(found.environment)
         return found
 
-    monkeypatch.setattr("afftool.gate.check.measure", measure)
+    monkeypatch.setattr("afftool.gate.against_reference.measure", measure)
 
 
 def stored(folder, *, environment=HERE, **fields):
@@ -128,11 +130,13 @@ def test_a_slowdown_against_a_ref_is_a_regression_and_the_tree_stays_as_it_is(pr
     git(project, "rm", "-q", "--cached", "afftool.toml")
     (project / "mypkg" / "gates.py").write_text(GATE.replace("return", "time.sleep(0.02)\n        return"))
     before = git(project, "status", "--porcelain=v2")
+    monkeypatch.setattr("afftool.gate.contest.FIRST_PAIRS", 2)  # four take twice as long, and say it no plainer
     assert check(monkeypatch, "--against", "HEAD~1", "--metric", "params,time", "--budget", "3", "--json") == 3
     verdicts = {verdict["metric"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
     assert verdicts["params"]["outcome"] == "fine"
     assert verdicts["latency_ms"]["outcome"] == "regression"
     assert verdicts["latency_ms"]["ratio"]["low"] > 2
+    assert verdicts["latency_ms"]["pairs"] == 2
     assert git(project, "status", "--porcelain=v2") == before
     assert git(project, "worktree", "list").count("\n") == 1
 
@@ -159,6 +163,7 @@ def test_exit_2_is_the_user_s_input(project, monkeypatch, capsys):
     assert "afftool check --init" in capsys.readouterr().err
     for wrong in (
         ["--against", "HEAD", "--write-baseline"],
+        ["--against", "HEAD", "--calibrate"],
         ["--metric", "speed"],
         ["--on-missing-baseline", "ignore"],
         ["--budget", "0"],
@@ -289,10 +294,12 @@ def test_exit_1_is_a_crash_of_ours(project, monkeypatch, capsys):
 
 
 def test_exit_4_is_inconclusive_and_only_with_strict(project, monkeypatch, capsys):
-    stored(project, times_ms=(1.0, 1.1, 1.2, 1.3, 1.4))
-    measured(monkeypatch, times_ms=(1.0, 1.1, 1.2, 1.3, 1.4))
+    stored(project, times_ms=(1.2,) * 5, jobs_ms=(1.1, 1.3))
+    measured(monkeypatch, times_ms=(1.2,) * 5)
     assert check(monkeypatch, "--metric", "params,time") == 0
-    assert "inconclusive: latency_ms" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "inconclusive: latency_ms" in out
+    assert "more jobs in the baseline would tell" in out
     assert check(monkeypatch, "--metric", "params,time", "--strict") == 4
 
 
@@ -344,11 +351,45 @@ def test_exit_5_is_another_machine_if_there_are_only_times_to_judge(project, mon
     assert "--against REF" in capsys.readouterr().err
 
 
-def test_on_this_machine_times_of_the_baseline_are_judged(project, monkeypatch, capsys):
-    stored(project, times_ms=(1.0, 1.01, 1.02, 1.03, 1.04))
-    measured(monkeypatch, times_ms=(2.0, 2.01, 2.02, 2.03, 2.04))
+def test_three_jobs_of_this_machine_in_a_baseline_let_times_decide(project, monkeypatch, capsys):
+    stored(project, times_ms=TIMES, jobs_ms=(1.01, 1.03))
+    measured(monkeypatch, times_ms=TWICE)
     assert check(monkeypatch, "--metric", "time") == 3
-    measured(monkeypatch, times_ms=(1.0, 1.01, 1.02, 1.03, 1.04))
+    out = capsys.readouterr().out
+    assert "regression: latency_ms" in out
+    assert "times are compared with 3 jobs in the baseline" in out
+    measured(monkeypatch, times_ms=(0.95, 0.96, 0.97, 0.98, 0.99))
+    assert check(monkeypatch, "--metric", "time", "--strict") == 0
+
+
+def test_fewer_jobs_only_advise_and_say_how_to_add_some(project, monkeypatch, capsys):
+    stored(project, times_ms=TIMES, jobs_ms=(1.01,))
+    measured(monkeypatch, times_ms=TWICE)
+    assert check(monkeypatch, "--metric", "params,time", "--strict") == 0
+    out = capsys.readouterr().out
+    assert "regression (advisory): latency_ms" in out
+    assert "the baseline holds 2 jobs of this code" in out
+    assert "note: times only advise" in out
+    assert "--calibrate --write-baseline" in out
+
+
+def test_exit_5_is_too_few_jobs_if_there_are_only_times_to_judge(project, monkeypatch, capsys):
+    all_run(monkeypatch)
+    stored(project, times_ms=TIMES)
+    measured(monkeypatch, times_ms=TWICE)
+    assert check(monkeypatch, "--metric", "time") == 5
+    told = capsys.readouterr().err
+    assert "the baseline holds 1 job of this code" in told
+    assert "--against REF" in told
+
+
+def test_a_limit_of_a_time_needs_no_further_job_and_decides(project, monkeypatch, capsys):
+    (project / "afftool.toml").write_text(CONFIG + "[rules]\nlatency_ms = { max = 1.5 }\n")
+    stored(project, times_ms=TIMES)
+    measured(monkeypatch, times_ms=TWICE)
+    assert check(monkeypatch, "--metric", "time") == 3
+    assert "above the limit of 1.5" in capsys.readouterr().out
+    measured(monkeypatch, times_ms=TIMES)
     assert check(monkeypatch, "--metric", "time") == 0
 
 
@@ -471,8 +512,8 @@ def test_exit_6_is_a_judgement_without_a_verdict(project, monkeypatch, capsys):
 
 def test_a_throughput_rule_is_judged_among_times(project, monkeypatch, capsys):
     (project / "afftool.toml").write_text(CONFIG + '[rules]\nlatency_ms = "off"\nthroughput_per_s = "5%"\n')
-    stored(project, times_ms=(1.0, 1.01, 1.02, 1.03, 1.04))
-    measured(monkeypatch, times_ms=(2.0, 2.01, 2.02, 2.03, 2.04))
+    stored(project, times_ms=TIMES, jobs_ms=(1.01, 1.03))
+    measured(monkeypatch, times_ms=TWICE)
     assert check(monkeypatch, "--metric", "time") == 3
     assert "regression: throughput_per_s" in capsys.readouterr().out
 

@@ -126,6 +126,34 @@ def test_a_change_below_the_floor_is_never_held_against_anyone():
     assert "below the floor" in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pairs": 12, "pairs_needed": 40, "budget_s": 63.2}, "12 pairs of processes were timed, about 40 would tell"),
+        ({"pairs": 12, "pairs_needed": 40, "budget_s": 63.2}, "--budget 64"),
+        ({"pairs": 12, "pairs_needed": 400, "budget_s": 631.0}, "--budget 640"),
+        ({"pairs": 4, "pairs_needed": 9, "budget_s": 2.1}, "--budget 3"),
+        ({"pairs": 12}, "too near the limit to say how many would tell"),
+        ({}, "more jobs in the baseline would tell"),
+    ],
+)
+def test_an_open_answer_says_what_would_give_one(fields, words):
+    verdict = timed(0.99, 1.07, **fields)
+    assert verdict.outcome == "inconclusive"
+    assert "-1.0% to +7.0% holds the limit of +5.0%" in verdict.reason
+    assert words in verdict.reason
+    assert (verdict.pairs, verdict.pairs_needed) == (fields.get("pairs"), fields.get("pairs_needed"))
+
+
+def test_a_ratio_that_may_only_advise_leaves_a_limit_its_say():
+    rules = rule("latency_ms", share=0.05, max=11.0)
+    why = {"ratio_advises": "one job"}
+    advised = timed(1.2, 1.3, before=1.0, rules=rules, **why)
+    assert (advised.outcome, advised.advisory, advised.fails) == ("regression", True, False)
+    assert advised.reason.startswith("one job; ")
+    assert timed(1.2, 1.3, after_ms=(12.0, 13.0), rules=rules, **why).fails
+
+
 def test_an_open_answer_is_fine_only_if_even_its_end_is_below_the_floor():
     assert timed(0.9, 1.15, before=0.02).outcome == "fine"
     assert timed(0.7, 1.3, before=1.0, after=1.0).outcome == "inconclusive"

@@ -35,8 +35,10 @@ class NoisySide:
     def ask(self, question, **_):
         return self.answer()
 
-    def stop(self):
+    def start(self):
         pass
+
+    stop = wait = start
 
 
 @pytest.fixture
@@ -73,15 +75,15 @@ def test_a_rule_below_what_a_noisy_runner_sees_warns(calibrated):
 
 
 def test_the_smallest_failing_change_takes_rule_noise_and_floor_into_account():
-    noise = Noise(case="a", step_ms=1.0, rounds=72, floor=0.02, rule="5%", allowed=0.05)
+    noise = Noise(case="a", step_ms=1.0, pairs=4, rounds=64, floor=0.02, rule="5%", allowed=0.05)
     assert noise.visible == pytest.approx(0.02 / 0.98)
     assert noise.fails_from == pytest.approx(1.05 / 0.98 - 1)
-    tiny = Noise(case="a", step_ms=0.02, rounds=72, floor=0.02, rule="5%", allowed=0.05, least=0.25)
+    tiny = Noise(case="a", step_ms=0.02, pairs=4, rounds=64, floor=0.02, rule="5%", allowed=0.05, least=0.25)
     assert tiny.fails_from == 0.25
     assert noises.table([noise]).values("floor") == [0.02]
 
 
 def test_a_rule_without_a_change_is_no_reason_to_warn():
-    noise = Noise(case="a", step_ms=1.0, rounds=72, floor=0.02, rule="max 3", allowed=float("inf"))
+    noise = Noise(case="a", step_ms=1.0, pairs=4, rounds=64, floor=0.02, rule="max 3", allowed=float("inf"))
     assert noise.warning is None
     assert noises.fields(noise)["fails_from"] is None

@@ -47,6 +47,26 @@ def test_the_file_is_sorted_numbered_one_value_a_line_and_the_same_every_time(fi
     assert len(list(file.parent.iterdir())) == 1
 
 
+def test_a_baseline_keeps_the_medians_of_further_jobs_and_a_file_without_them_reads_as_one_job(tmp_path):
+    path = tmp_path / "baseline.json"
+    reading = replace(READING, jobs_ms=(1.5, 1.7))
+    reference.write(path, Reference(readings={"a": reading, "b": READING}, environment=HERE))
+    found = reference.read(path).readings
+    assert found["a"].jobs == pytest.approx((1.6173, 1.5, 1.7))
+    assert found["b"].jobs == pytest.approx((1.6173,))
+    assert "jobs_ms" not in json.loads(path.read_text())["cases"]["b"]
+    assert Reading().jobs == ()
+
+
+@pytest.mark.parametrize("times", [{"times_ms": [0]}, {"jobs_ms": [1.0, -1.0]}, {"jobs_ms": ["1"]}])
+def test_a_time_that_cannot_be_one_is_refused(file, times):
+    document = json.loads(file.read_text())
+    document["cases"]["a"] |= times
+    file.write_text(json.dumps(document))
+    with pytest.raises(BaselineError, match="lacks what it should hold"):
+        reference.read(file)
+
+
 @pytest.mark.parametrize("share", [None, 0.0, 0.25])
 def test_a_baseline_keeps_how_much_was_not_finite_and_whether_that_is_known(tmp_path, share):
     path = tmp_path / "baseline.json"
