@@ -23,8 +23,8 @@ from typing import Any
 
 from afftool.errors import AfftoolError, Unavailable
 from afftool.gate.config import GateCase
-from afftool.gate.reading import METRICS, of_kind
-from afftool.gate.rules import RuleBook, change_of, slowdown_limit
+from afftool.gate.reading import METRICS, Metric, of_kind
+from afftool.gate.rules import Rule, RuleBook, change_of, slowdown_limit
 from afftool.gate.side import CaseError, case_fields
 from afftool.gate.times import TimedSide, block_steps
 from afftool.stats import Interval, median, of_processes
@@ -97,12 +97,14 @@ def entrant(rules: RuleBook, case: GateCase, metrics: Iterable[str]) -> Entrant:
     ]
     batch = case.spec.batch
 
+    def limit_of(metric: Metric, rule: Rule, before_ms: float) -> float:
+        if metric.higher_is_better:
+            return slowdown_limit(metric, rule, 1000 * batch / before_ms)
+        # what is below the floor passes whatever is found: no pairs are spent on it
+        return max(slowdown_limit(metric, rule, before_ms), 1 + rule.floor / before_ms)
+
     def limit(before_ms: float) -> float:
-        limits = [
-            slowdown_limit(metric, rule, 1000 * batch / before_ms if metric.higher_is_better else before_ms)
-            for metric, rule in judged
-        ]
-        return min(limits, default=float("inf"))
+        return min((limit_of(metric, rule, before_ms) for metric, rule in judged), default=math.inf)
 
     return Entrant(case.name, case_fields(case), limit)
 

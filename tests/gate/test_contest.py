@@ -6,9 +6,11 @@ import pytest
 from made_up_sides import Machine
 
 from afftool.errors import Unavailable
-from afftool.gate.contest import FEWEST_ROUNDS, FIRST_PAIRS, ROUNDS, TAIL, Entrant, compete, pairs_needed
-from afftool.gate.rules import change_of
+from afftool.gate.config import GateCase
+from afftool.gate.contest import FEWEST_ROUNDS, FIRST_PAIRS, ROUNDS, TAIL, Entrant, compete, entrant, pairs_needed
+from afftool.gate.rules import Rule, RuleBook, change_of
 from afftool.gate.side import CaseError, CrashError
+from afftool.spec import CaseSpec, FusionSpec
 from afftool.stats import of_processes
 
 ONE = ("a",)
@@ -170,6 +172,16 @@ def test_the_nearer_to_the_limit_and_the_more_cases_the_more_pairs_are_needed():
     assert pairs_needed(ratios, 1.05, 12) > far
     assert pairs_needed(ratios, 1.0001, 1) is None
     assert pairs_needed(ratios, math.inf, 1) is None
+
+
+def test_what_is_asked_is_the_tightest_rule_on_time_and_nothing_below_its_floor():
+    case = GateCase(name="a", spec=CaseSpec(fusion=FusionSpec.parse("add"), batch=8))
+    rules = RuleBook(common={"throughput_per_s": Rule(share=0.03), "latency_ms": Rule(share=0.05, floor=0.005)})
+    latency, both = entrant(rules, case, ["latency_ms"]), entrant(rules, case, ["latency_ms", "throughput_per_s"])
+    assert latency.limit(1.0) == pytest.approx(1.05)
+    assert latency.limit(0.01) == pytest.approx(1.5)
+    assert both.limit(1.0) == pytest.approx(1 / 0.97)
+    assert entrant(RuleBook(common={"latency_ms": Rule(max=3.0)}), case, ["latency_ms"]).limit(1.0) == math.inf
 
 
 def test_progress_is_told_and_never_goes_back():
