@@ -125,8 +125,9 @@ class _Standing:
     error: AfftoolError | None = None
 
     def share_done(self, budget_s: float) -> float:
-        """How much of it is done at least."""
-        return min(1.0, self.seconds / budget_s) if self.open else 1.0
+        """How much of it is done, as far as can be said while it is open."""
+        pairs = len(self.ratios)
+        return min(self.seconds / budget_s, pairs / max(FIRST_PAIRS, pairs + 1)) if self.open else 1.0
 
     @property
     def limit(self) -> float:

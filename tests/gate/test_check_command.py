@@ -126,17 +126,33 @@ def test_json_is_one_document_on_stdout(project, monkeypatch, capsys):
     assert data["verdicts"][0] | {"before": 72, "after": 72, "outcome": "fine"} == data["verdicts"][0]
 
 
+TIRED = GATE.replace("    def", "    calls = 0\n\n    def", 1).replace(
+    "return", "self.calls += 1\n        assert self.calls < 40, 'tired'\n        return"
+)
+"""Of a gate that runs, and fails while it is timed."""
+
+
 def test_a_slowdown_against_a_ref_is_a_regression_and_the_tree_stays_as_it_is(project, monkeypatch, capsys):
+    (project / "mypkg" / "tired.py").write_text(TIRED)
+    (project / "afftool.toml").write_text(
+        CONFIG.replace('"mypkg.gates:Gate"', '["mypkg.gates:Gate", "mypkg.tired:Gate"]')
+    )
     git(project, "rm", "-q", "--cached", "afftool.toml")
+    git(project, "add", "mypkg")
+    git(project, "commit", "--quiet", "-m", "three")
     (project / "mypkg" / "gates.py").write_text(GATE.replace("return", "time.sleep(0.02)\n        return"))
     before = git(project, "status", "--porcelain=v2")
     monkeypatch.setattr("afftool.gate.contest.FIRST_PAIRS", 2)  # four take twice as long, and say it no plainer
-    assert check(monkeypatch, "--against", "HEAD~1", "--metric", "params,time", "--budget", "3", "--json") == 3
-    verdicts = {verdict["metric"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert check(monkeypatch, "--against", "HEAD", "--metric", "params,time", "--budget", "3", "--json") == 3
+    told = json.loads(capsys.readouterr().out)["verdicts"]
+    verdicts = {verdict["metric"]: verdict for verdict in told if verdict["case"] == CASE}
     assert verdicts["params"]["outcome"] == "fine"
     assert verdicts["latency_ms"]["outcome"] == "regression"
     assert verdicts["latency_ms"]["ratio"]["low"] > 2
     assert verdicts["latency_ms"]["pairs"] == 2
+    [tired] = [each for each in told if each["case"] != CASE and each["metric"] == "latency_ms"]
+    assert tired["outcome"] == "inconclusive"
+    assert "tired" in tired["reason"]
     assert git(project, "status", "--porcelain=v2") == before
     assert git(project, "worktree", "list").count("\n") == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from afftool.errors import BaselineError
 from afftool.gate.config import GateCase
-from afftool.gate.side import CrashError, Side, read_environment
+from afftool.gate.side import CrashError, Side, case_fields, read_environment
 from afftool.gate.worker import Worker
 from afftool.gate.worktree import ImportPlan
 from afftool.record import Environment
@@ -49,6 +49,33 @@ def test_a_side_that_hangs_is_ended_and_its_case_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("afftool.gate.side.SILENT_S", 2.0)
     with side_of(tmp_path, HANGS) as side, pytest.raises(CrashError, match="did not answer for 2 s"):
         side.ask("environment")
+
+
+def test_a_side_that_is_started_is_fresh_and_is_not_waited_for(tmp_path):
+    with side_of(tmp_path, "import time\ntime.sleep(600)\n") as side:
+        side.start()
+        first = side._child.pid
+        side.start()
+        assert side._child.pid != first
+
+
+def test_a_case_is_built_on_all_cores_once_the_one_before_is_gone_and_timed_on_its_own(monkeypatch):
+    told = []
+
+    class Watch:
+        def __init__(self, spec, backend):
+            told.append(("built", len(worker._watches)))
+
+        def warm(self, budget_s):
+            return 1.0
+
+    worker = Worker()
+    monkeypatch.setattr("afftool.gate.worker.Stopwatch", Watch)
+    monkeypatch.setattr("os.sched_setaffinity", lambda process, cores: told.append(("cores", set(cores))))
+    for fusion in ("add", "concat"):
+        worker.warm(case_fields(GateCase(name="a", spec=CaseSpec(fusion=FusionSpec.parse(fusion)))), 1.0, core=0)
+    cores = os.sched_getaffinity(0)
+    assert told == [("cores", cores), ("built", 0), ("cores", {0})] * 2
 
 
 def test_a_path_of_python_is_kept_behind_the_side_s_own(monkeypatch, tmp_path):
