@@ -41,6 +41,7 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
             readings, results = _measure_both(checking, before, after)
     notes = _same_code_notes(checking, imports.packages, ref)
     old, new = readings
+    notes += _notes_on_times(list(results.values()))
     notes += global_state_notes(checking, new)
     pairs = [_contested(case, old[case.name], new[case.name], results.get(case.name), ref) for case in checking.cases]
     if not any(pair.before for pair in pairs) and not any(new[case.name].status == "failed" for case in checking.cases):
@@ -101,6 +102,18 @@ def _contested(case: GateCase, before: Reading, after: Reading, result: Result |
         pairs_needed=result.pairs_needed,
         budget_s=result.budget_s,
     )
+
+
+def _notes_on_times(results: Sequence[Result]) -> list[str]:
+    """On what times stand that were taken in turns."""
+    if not results:
+        return []
+    fewest, most = (choose(result.pairs for result in results) for choose in (min, max))
+    pairs = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    together = "" if len(results) == 1 else f" and all {len(results)} cases"
+    return [
+        f"times are of {pairs} pairs of fresh processes; their intervals are of 95%, for all looks{together} together"
+    ]
 
 
 def _same_code_notes(checking: Checking, packages: Sequence[str], ref: str) -> list[str]:

@@ -144,7 +144,12 @@ def test_a_slowdown_against_a_ref_is_a_regression_and_the_tree_stays_as_it_is(pr
     before = git(project, "status", "--porcelain=v2")
     monkeypatch.setattr("afftool.gate.contest.FIRST_PAIRS", 2)  # four take twice as long, and say it no plainer
     assert check(monkeypatch, "--against", "HEAD", "--metric", "params,time", "--budget", "3", "--json") == 3
-    told = json.loads(capsys.readouterr().out)["verdicts"]
+    document = json.loads(capsys.readouterr().out)
+    told = document["verdicts"]
+    assert (
+        "times are of 2 pairs of fresh processes; their intervals are of 95%, for all looks together"
+        in document["notes"]
+    )
     verdicts = {verdict["metric"]: verdict for verdict in told if verdict["case"] == CASE}
     assert verdicts["params"]["outcome"] == "fine"
     assert verdicts["latency_ms"]["outcome"] == "regression"
