@@ -12,7 +12,7 @@ from torch import nn
 from afftool import units
 from afftool.inspect.finding import Finding
 from afftool.inspect.sizes import Size, at_size, far_sizes, is_within, other_sizes, outermost, spoken, spoken_list
-from afftool.inspect.subject import RAISED, Subject, as_given, call, precise, rms
+from afftool.inspect.subject import EXACT, RAISED, Subject, as_given, call, precise, rms
 from afftool.measure.cost.reading import input_names
 
 DRAWS = 3
@@ -214,7 +214,7 @@ def _list(names: list[str]) -> str:
 
 PROBES = 4
 IGNORED = 1e-9
-"""A share of the sensitivity below this is rounding."""
+"""A share of the squared sensitivity below this is rounding: that of an input of the catalog is 0.2 or more."""
 
 
 def x_and_y(subject: Subject) -> list[Finding]:
@@ -267,7 +267,7 @@ def x_and_y(subject: Subject) -> list[Finding]:
         if len(leaves) == 1:
             what = "it takes one map, and its output depends on it"
         return [Finding(severity="ok", what=what, measured=measured)]
-    if change <= 1e-9:
+    if change <= EXACT:
         what = f"symmetric: swapping the inputs changes nothing (sensitivity: {told})"
         return [Finding(severity="ok", what=what, measured=measured)]
     return [

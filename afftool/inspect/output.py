@@ -9,7 +9,7 @@ import torch
 from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, Subject, as_given, call, dtype_name, first_line, first_map, rms
+from afftool.inspect.subject import RAISED, SAME, Subject, as_given, call, dtype_name, first_line, first_map, rms
 from afftool.measure.cost.reading import CUT_BY, input_names
 
 
@@ -112,10 +112,6 @@ def _not_finite(what: str, out: torch.Tensor) -> Finding:
         do="Look for a division or a logarithm of something that can be 0.",
         measured={"finite": False, "nonfinite_share": share},
     )
-
-
-SAME = 1e-3
-"""Relative; what differs by more than rounding, in single precision, differs by more than this."""
 
 
 def batch_of_1(subject: Subject) -> list[Finding]:
@@ -279,7 +275,7 @@ def state_in_eval(subject: Subject) -> list[Finding]:
         )
     if not changed and not _same(first, second):
         cause, do = "something random, dropout perhaps, is still on", "Draw random numbers only if self.training."
-        if rms(fresh - first) <= 1e-6 * rms(first):  # so a module that was not called before gives the first again
+        if rms(fresh - first) <= SAME * rms(first):  # so a module that was not called before gives the first again
             cause = "it remembers being called, in a Python attribute perhaps"
             do = "Let forward change nothing, or only if self.training."
         findings.append(

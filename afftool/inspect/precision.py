@@ -12,18 +12,22 @@ import torch
 from afftool.backends.outputs import nonfinite_share
 from afftool.failure import Failure
 from afftool.inspect.finding import Finding
-from afftool.inspect.subject import RAISED, SEED, Subject, as_given, call, dtype_name, rms
+from afftool.inspect.subject import RAISED, SAME, SEED, Subject, as_given, call, dtype_name, rms
 from afftool.words import all_of
 
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to run in 16 bits, and how far its output may be from float32's, relative and in root mean square."""
+    """A way to run in 16 bits."""
 
     spoken: str
     dtype: torch.dtype
     autocast: bool
-    near: float
+
+    @property
+    def near(self) -> float:
+        """How far its output may be from float32's, relative and in root mean square: `ROUNDINGS` of the number's."""
+        return ROUNDINGS * torch.finfo(self.dtype).eps / 2
 
     def run(self, subject: Subject, *, training: bool) -> tuple[torch.Tensor, float]:
         """The output, and what share of its values and in training of its gradients is infinite or NaN.
@@ -49,12 +53,17 @@ class _Way:
         return out.detach(), nonfinite_share([out.detach(), *gradients])
 
 
-WAYS = (
-    _Way("in bfloat16", torch.bfloat16, False, 0.1),
-    _Way("in float16", torch.float16, False, 0.02),
-    _Way("under autocast to bfloat16", torch.bfloat16, True, 0.1),
-)
+ROUNDINGS = 10
+"""Of the largest error of one rounding, 0.4% in bfloat16 and 0.05% in float16; ten are 3.9% and 0.49%.
 
+The whole catalog stays below one, and 175 of 176 random modules below one and a half. The last is 18 off: it norms
+what hardly varies.
+"""
+WAYS = (
+    _Way("in bfloat16", torch.bfloat16, False),
+    _Way("in float16", torch.float16, False),
+    _Way("under autocast to bfloat16", torch.bfloat16, True),
+)
 
 _WIDTHS = re.compile(r"(c10::)?(BFloat16|Half|bfloat16|float16)")
 """The same mistake is told of once, by its first reason."""
@@ -123,7 +132,7 @@ def _is_steady(subject: Subject) -> bool:
     """Whether float32 gives the same twice; the check of the state says where it does not."""
     with torch.no_grad():
         first, second = (call(subject.module(), subject.maps()) for _ in range(2))
-    return rms(first - second) <= 1e-3 * rms(first)
+    return rms(first - second) <= SAME * rms(first)
 
 
 def _difference(subject: Subject, way: _Way, out: torch.Tensor) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 from afftool.console import quiet
 from afftool.inspect.finding import Finding
 from afftool.inspect.sizes import at_size, other_sizes
-from afftool.inspect.subject import RAISED, SEED, Subject, as_given, call, first_line, rms
+from afftool.inspect.subject import RAISED, SAME, SEED, Subject, as_given, call, first_line, rms
 from afftool.words import all_of
 
 
@@ -129,7 +129,7 @@ def export(subject: Subject) -> list[Finding]:
     difference = rms(exported - eager) / (rms(eager) or 1.0)
     measured: dict[str, object] = {"difference": difference, "dynamic": kept, "reasons": reasons}
     findings = []
-    if not difference <= 1e-4:
+    if not difference <= SAME:
         findings.append(_differs(difference, measured))
     if reasons:
         findings.append(_partly(names, kept, reasons, measured))

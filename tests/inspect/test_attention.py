@@ -11,7 +11,7 @@ from planted_fusions import ours, planted
 from torch import nn
 from torch.nn import functional
 
-from afftool.inspect.attention import FAR_APART, attention_weights, statistics
+from afftool.inspect.attention import FAR_APART, TOO_MANY, attention_weights, statistics
 from afftool.inspect.subject import Subject
 
 Squash = Callable[[torch.Tensor], torch.Tensor]
@@ -99,7 +99,7 @@ def test_the_saturated_gate_of_a_modulation_is_warned_of(name: str) -> None:
     (finding,) = attention_weights(planted(name))
     assert finding.severity == "warning"
     assert "saturated" in finding.what
-    assert finding.measured["saturated"] > 0.5
+    assert finding.measured["saturated"] > TOO_MANY
 
 
 def test_the_spread_of_a_caught_gate_is_split_into_local_and_global() -> None:
