@@ -13,8 +13,9 @@ from afftool.errors import SpecError, StoreError
 from afftool.record import Run
 from afftool.report import comparison
 from afftool.store import Store
-from afftool.study.report.together import Told, together
+from afftool.study.report.together import together
 from afftool.study.stored import stored_results
+from afftool.study.together import Told
 
 compare = typer.Typer(rich_markup_mode=None, add_completion=False)
 

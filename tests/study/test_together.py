@@ -22,9 +22,10 @@ from afftool.formats import renderer
 from afftool.record import Run
 from afftool.store import Store
 from afftool.study.grids import study
-from afftool.study.report.together import Told, together
+from afftool.study.report.together import together
 from afftool.study.results import results
 from afftool.study.spec import StudySpec
+from afftool.study.together import Told
 from afftool.tables import Report
 
 GAINS = {"global-global": 0.0, "local-local": 0.01, "aff": 0.03, "add": -0.02}
@@ -83,7 +84,7 @@ def test_the_profile_falls_from_all_runs_to_none_and_the_exact_data_are_finer() 
         shares = [cell.value for cell in row[1:]]
         assert shares == sorted(shares, reverse=True)
     rows = [row for row in report.data.to_dict("records") if row["quantity"] == "profile" and row["variant"] == "aff"]
-    assert len(rows) > 3 * len(profile.columns)
+    assert len(rows) == 4 * (len(profile.columns) - 2) + 1
     assert 0.0 in [row["threshold"] for row in rows]
     assert [one["threshold"] for one in report.document["variants"]["aff"]["profile"]] == [r["threshold"] for r in rows]
 

@@ -34,8 +34,9 @@ def variance_note(results: Results) -> str:
     )
     if 1 < study.data_seeds < len(study.seeds):
         note += (
-            f" Seeds that share one of the {study.data_seeds} training subsets resemble each other, so the intervals "
-            f"hold that choice in part; --data-seeds {len(study.seeds)} gives each seed its own."
+            f" Seeds that share one of the {study.data_seeds} training subsets resemble each other, so that choice is "
+            "held in part, and what is claimed is of these subsets; "
+            f"--data-seeds {len(study.seeds)} gives each seed its own."
         )
     return note + _test_images(results)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from afftool import units
-from afftool.errors import SpecError
-from afftool.record import SCHEMA, Run
+from afftool.record import SCHEMA
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine
 from afftool.study.aggregates import RESAMPLES, Aggregate, Estimate, aggregate, middle
 from afftool.study.report.words import counted, percent, points
-from afftool.study.results import Results
 from afftool.study.significance import FEWEST
+from afftool.study.together import Member, Told, joined
 from afftool.tables import Bar, Chart, Column, Report, Table
 
 if TYPE_CHECKING:
@@ -29,47 +27,17 @@ _SCALE = 1e9
 """Thresholds are round numbers, also where they are added up from steps."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """A run of `ablate`, and what came out of its study."""
-
-    run: Run
-    results: Results
-
-
-@dataclass(frozen=True)
-class _Study:
-    """A study among others: the seeds that all shared variants have, and their scores; a failed run's is 0."""
-
-    label: str
-    told: Told
-    seeds: tuple[int, ...]
-    scores: Mapping[str, Sequence[float]]
-    failed: int
-
-    @property
-    def results(self) -> Results:
-        return self.told.results
-
-
 def together(told: Sequence[Told]) -> Report:
     """The studies' shared variants over all of them, against the first study's baseline.
 
-    Raises `SpecError` for fewer than two studies, for runs that hold the same cells, and where the studies share no
-    baseline, no other variant, or no seed of theirs has all scores.
+    Raises what `joined` does.
     """
-    if len(told) < 2:
-        raise SpecError(
-            "a comparison needs two studies", hint="for example `afftool compare -2 -1`; see `afftool runs`"
-        )
-    _refuse_the_same_cells(told)
-    shared, left = _variants(told)
-    baseline = told[0].results.study.baseline
-    studies = [_study(f"study {place}", one, shared) for place, one in enumerate(told, 1)]
+    shared = joined(told)
+    studies, baseline, left = shared.studies, shared.baseline, shared.left
     levels = [middle(study.scores[baseline]) for study in studies]
     thresholds = _thresholds(studies, levels)
     found = aggregate([study.scores for study in studies], baseline, thresholds)
-    others = [name for name in shared if name != baseline]
+    others = [name for name in shared.variants if name != baseline]
     chances = [(name, one) for name in others if (one := found[name].improvement)]
     return Report(
         title="afftool compare: " + " and ".join(f"run {one.run.id}" for one in told),
@@ -77,7 +45,7 @@ def together(told: Sequence[Told]) -> Report:
         tables=(
             _gains(found, others, baseline, studies),
             _each(studies, others, levels),
-            _profile(found, shared, thresholds, baseline),
+            _profile(found, shared.variants, thresholds, baseline),
         ),
         data=_data(found, thresholds, studies),
         document=_document(found, thresholds, studies, baseline, levels, left),
@@ -92,62 +60,12 @@ def together(told: Sequence[Told]) -> Report:
     )
 
 
-def _refuse_the_same_cells(told: Sequence[Told]) -> None:
-    """A cell that counts twice would make intervals of half as many runs."""
-    seen: dict[str, int] = {}
-    for place, one in enumerate(told):
-        for identity in {cell.identity for cell in one.results.cells.values()}:
-            if (other := seen.setdefault(identity, place)) != place:
-                raise SpecError(
-                    f"run {told[other].run.id} and run {one.run.id} hold the same trained cells, which count once",
-                    hint="give one of them, or a study on other data, another host, other seeds or another --data-seed",
-                )
-
-
-def _variants(told: Sequence[Told]) -> tuple[list[str], dict[str, str]]:
-    """The variants that all studies have, and why each of the others is left out."""
-    known = [{v.name: (v.fusion_spec.text, v.recipe) for v in one.results.study.variants} for one in told]
-    names = dict.fromkeys(name for variants in known for name in variants)
-    left = {}
-    for name in names:
-        absent = [place for place, variants in enumerate(known, 1) if name not in variants]
-        if absent:
-            left[name] = "not in " + " and ".join(f"study {place}" for place in absent)
-        elif any(variants[name] != known[0][name] for variants in known):
-            left[name] = "not the same fusion in all studies"
-    shared = [name for name in names if name not in left]
-    baseline = told[0].results.study.baseline
-    if baseline not in shared or len(shared) < 2:
-        what = f"the baseline {baseline}" if baseline not in shared else "any variant but the baseline"
-        raise SpecError(
-            f"the studies do not share {what} ({'; '.join(f'{name}: {why}' for name, why in left.items())})",
-            hint="train the same --variants with the same --baseline in each",
-        )
-    return shared, left
-
-
-def _study(label: str, told: Told, names: Sequence[str]) -> _Study:
-    scores = told.results.scores()
-    failed = {
-        name: {s for (n, s), c in told.results.cells.items() if n == name and c.status == "failed"} for name in names
-    }
-    seeds = [s for s in told.results.study.seeds if all(s in scores[name] or s in failed[name] for name in names)]
-    if not seeds:
-        raise SpecError(
-            f"no seed of run {told.run.id} has a score of every shared variant",
-            hint="finish it by its command, as `afftool runs` shows it",
-        )
-    rows = {name: [scores[name].get(seed, 0.0) for seed in seeds] for name in names}
-    lost = sum(seed in failed[name] for name in names for seed in seeds)
-    return _Study(label, told, tuple(seeds), rows, lost)
-
-
-def _thresholds(studies: Sequence[_Study], levels: Sequence[float]) -> list[float]:
-    """Round gains from the lowest 5% of all runs to the highest, 0 among them, for the exact data."""
+def _thresholds(studies: Sequence[Member], levels: Sequence[float]) -> list[float]:
+    """Round gains from the lowest tenth of all runs to the highest, 0 among them, for the exact data."""
     gains = sorted(
         v - level for study, level in zip(studies, levels, strict=True) for row in study.scores.values() for v in row
     )
-    low, high = gains[len(gains) // 20], gains[-1 - len(gains) // 20]
+    low, high = gains[len(gains) // 10], gains[-1 - len(gains) // 10]
     rough = max(high - low, 1e-4) / (SHOWN - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(times for times in (1, 2, 5, 10) if times * power >= rough * (1 - 1e-9))
@@ -156,7 +74,7 @@ def _thresholds(studies: Sequence[_Study], levels: Sequence[float]) -> list[floa
 
 
 def _facts(
-    studies: Sequence[_Study], baseline: str, levels: Sequence[float], left: Mapping[str, str]
+    studies: Sequence[Member], baseline: str, levels: Sequence[float], left: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
     facts = [
         ("compared", f"{counted(len(studies[0].scores), 'variant')} of {len(studies)} studies, against {baseline}")
@@ -175,7 +93,7 @@ def _facts(
     return (*facts, *([("left out", "; ".join(f"{name}, {why}" for name, why in left.items()))] if left else []))
 
 
-def _gains(found: Mapping[str, Aggregate], names: Sequence[str], baseline: str, studies: Sequence[_Study]) -> Table:
+def _gains(found: Mapping[str, Aggregate], names: Sequence[str], baseline: str, studies: Sequence[Member]) -> Table:
     """The aggregates, a row a variant."""
 
     def part(field: str, end: str, name: str) -> float | None:
@@ -202,7 +120,7 @@ def _gains(found: Mapping[str, Aggregate], names: Sequence[str], baseline: str, 
     return Table.of("All studies", names, columns, note).without_empty_columns()
 
 
-def _each(studies: Sequence[_Study], names: Sequence[str], levels: Sequence[float]) -> Table:
+def _each(studies: Sequence[Member], names: Sequence[str], levels: Sequence[float]) -> Table:
     """The gain in each study alone."""
 
     def gain(place: int, name: str) -> float:
@@ -239,7 +157,7 @@ def _band(share: Estimate) -> str:
     return f"{share.value:.0%}{interval}"
 
 
-def _notes(studies: Sequence[_Study], baseline: str) -> tuple[str, ...]:
+def _notes(studies: Sequence[Member], baseline: str) -> tuple[str, ...]:
     notes = []
     if few := [f"{study.label} has {len(study.seeds)}" for study in studies if len(study.seeds) < FEWEST]:
         notes.append(f"Intervals take {FEWEST} seeds in every study that all variants have: {', '.join(few)}.")
@@ -270,7 +188,7 @@ def _numbers(
     return rows
 
 
-def _data(found: Mapping[str, Aggregate], thresholds: Sequence[float], studies: Sequence[_Study]) -> pandas.DataFrame:
+def _data(found: Mapping[str, Aggregate], thresholds: Sequence[float], studies: Sequence[Member]) -> pandas.DataFrame:
     """One row an estimate; gains and thresholds are differences of scores, which are shares."""
     names = ("variant", "quantity", "threshold", "estimate", "low", "high", "studies", "runs")
     counts = (len(studies), sum(len(study.seeds) for study in studies))
@@ -284,7 +202,7 @@ def _data(found: Mapping[str, Aggregate], thresholds: Sequence[float], studies: 
 def _document(
     found: Mapping[str, Aggregate],
     thresholds: Sequence[float],
-    studies: Sequence[_Study],
+    studies: Sequence[Member],
     baseline: str,
     levels: Sequence[float],
     left: Mapping[str, str],
