@@ -124,10 +124,10 @@ def cost_table(results: Results, summaries: Mapping[str, Summary], places: Mappi
     )
     if any(found.on_front is not None for found in places.values()):
         note += (
-            f"On the front: in so many of {front.RESAMPLES:,} resamples of the seeds, the same ones for all variants, "
-            "no other has at least the mean score at no more of any cost and is better in one. Of variants that cost "
-            "alike one is there at a time, and a small share is no proof that another is the better one. A failed run "
-            "counts as a score of 0 in them."
+            f"On the front: in so many of {front.RESAMPLES:,} resamples of the seeds (the same ones for all variants, "
+            "scores and measured speeds together) no other has at least the mean score at no more of any cost and is "
+            "better in one. Of variants that cost alike one is there at a time, and a small share is no proof that "
+            "another is the better one. A failed run counts as a score of 0 in them."
         )
     else:
         note += f"Who is on the front is told from {FEWEST} seeds on that all variants have."
