@@ -348,6 +348,8 @@ COMMANDS: dict[str, Loadable] = {
     "doctor": Loadable("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),
     "runs": Loadable("afftool.cli.runs:runs", "List the stored runs."),
     "report": Loadable("afftool.cli.report:report", "Write a stored run in any of the formats."),
-    "compare": Loadable("afftool.cli.compare:compare", "Put two or more stored runs side by side."),
+    "compare": Loadable(
+        "afftool.cli.compare:compare", "Put two or more stored runs side by side, or studies together."
+    ),
     "check": Loadable("afftool.cli.check:check", "Fail where a fusion got more expensive: the gate for CI."),
 }

@@ -1,11 +1,11 @@
 """Do the claims hold? The project's own statistics on made-up measurements whose truth is known.
 
-    python scripts/referee.py [--out reports/NAME/referee.md] [--scale 1] [--only times|gate|studies] [--workers N]
+    python scripts/referee.py [--out reports/NAME/referee.md] [--scale 1] [--only SECTION] [--workers N]
 
 Every line of the table is a question: how often an interval that is called 95% holds the truth, how often equals are
 accused, a slowdown is found, a study claims what is not there. `refereed/worlds.py` says how the measurements are made
-up, `refereed/times.py`, `gate.py` and `studies.py` ask; every run has a seed of its own. Ends with exit code 1 where a
-share is not what is wanted of it.
+up, the files of `SECTIONS` beside it ask; every run has a seed of its own. Ends with exit code 1 where a share is not
+what is wanted of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 from afftool import environment
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `refereed`, wherever this is started
-from refereed import gate, studies, times
+from refereed import front, gate, studies, times
 from refereed.trial import Outcome, Trial
 
-SECTIONS = {"times": times, "gate": gate, "studies": studies}
+SECTIONS = {"times": times, "gate": gate, "studies": studies, "front": front}
 
 
 def outcome(section: str, number: int, scale: float) -> Outcome:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from refereed import gate, studies, times
+from refereed import front, gate, studies, times
 from refereed.trial import Trial
 
 TRIALS = [
     (trial, number)
-    for section in (times, gate, studies)
+    for section in (times, gate, studies, front)
     for number, trial in enumerate(section.TRIALS)
     if trial.few and (trial.least is not None or trial.most is not None)
 ]

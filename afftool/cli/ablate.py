@@ -35,6 +35,9 @@ def ablate(
     data: Annotated[str | None, typer.Option("--data", help="NAME[:PATH][:key=value]...; `list datasets`.")] = None,
     train_images: Annotated[int | None, typer.Option(help="A stratified subset of so many training images.")] = None,
     data_seed: Annotated[int | None, typer.Option(help="Draws the subset, and the images that are made.")] = None,
+    data_seeds: Annotated[
+        int | None, typer.Option(help="So many subsets, which the seeds take in turn [default: 1, the same for all].")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 [default: the study's].")] = None,
     variants: Annotated[
         list[str] | None, typer.Option("--variants", help="Other fusions instead: names, or pkg.mod:Class. Lists.")
@@ -81,6 +84,7 @@ def ablate(
         data=data,
         train_images=train_images,
         data_seed=data_seed,
+        data_seeds=data_seeds,
         seeds=seeds,
         variants=tuple(split_list(variants)),
         baseline=baseline,

@@ -1,4 +1,4 @@
-"""`afftool compare`: two or more stored runs side by side."""
+"""`afftool compare`: two or more stored runs side by side, or several studies together."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import typer
 
 from afftool.cli import options
 from afftool.cli.output import Output
-from afftool.errors import StoreError
+from afftool.errors import SpecError, StoreError
 from afftool.record import Run
 from afftool.report import comparison
 from afftool.store import Store
+from afftool.study.report.together import together
+from afftool.study.stored import stored_results
+from afftool.study.together import Told
 
 compare = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -28,19 +31,29 @@ def compare_runs(
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
 ) -> None:
-    """Put two or more stored runs side by side; ratios are to the first."""
+    """Put two or more stored runs side by side, ratios to the first; of studies, say what they show together."""
     output = Output.of(out, formats, as_json, stem="compare")
-    output.deliver(comparison([_find(word, store) for word in runs or ["-2", "-1"]]))
+    found = [_find(word, store) for word in runs or ["-2", "-1"]]
+    told = [one for one in found if isinstance(one, Told)]
+    measured = [one for one in found if isinstance(one, Run)]
+    if told and measured:
+        raise SpecError(
+            f"run {told[0].run.id} is a study and run {measured[0].id} is none: they have nothing to compare",
+            hint="give studies alone, or runs of other commands alone; `afftool runs` lists them",
+        )
+    output.deliver(together(told) if told else comparison(measured))
 
 
-def _find(word: str, store: Path) -> Run:
-    """A run by its number in the store, or by `FILE:NUMBER` in another."""
+def _find(word: str, store: Path) -> Run | Told:
+    """A run, or a study, by its number in the store, or by `FILE:NUMBER` in another."""
     path, colon, which = word.rpartition(":")
     if not colon and Path(word).is_file():
         path, which = word, "latest"
     try:
         with Store.open(path or store, create=False) as opened:
-            return opened.run(which)
+            run = opened.run(which)
+            results = stored_results(opened, run.id)
+            return run if results is None else Told(run, results)
     except StoreError as error:
         hint = f"{error.hint}; a run of another store is FILE:NUMBER" if error.hint else None
         raise StoreError(error.message, hint=hint) from error

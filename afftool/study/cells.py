@@ -154,7 +154,7 @@ class StoredPlan(Plain):
 
     `study` is TOML, `cells` are (variant, seed, identity), `size` is height and width, `note` is what the data's source
     had to assume, `notes` say what was changed for this data, what no gradient reaches and on what modules of the
-    user's own were trusted.
+    user's own were trusted. `test_splits` is how many the data seeds drew, where they drew others (data that is made).
     """
 
     study: str
@@ -168,3 +168,4 @@ class StoredPlan(Plain):
     citation: str = ""
     note: str = ""
     notes: tuple[str, ...] | None = None
+    test_splits: int | None = None

@@ -15,7 +15,7 @@ from afftool.errors import SpecError
 from afftool.global_state import sentence, set_by
 from afftool.registry import need
 from afftool.spec import targets_of
-from afftool.study.arrays import Arrays, arrays
+from afftool.study.arrays import Arrays, Subsets, arrays
 from afftool.study.cells import CellSpec, Facts, StoredPlan
 from afftool.study.code import Origin, origin_of
 from afftool.study.opened import watched
@@ -62,12 +62,17 @@ class Plan:
     study: StudySpec
     cells: tuple[tuple[str, int, CellSpec], ...]
     facts: Mapping[str, Facts]
-    data: Arrays
+    subsets: Subsets
     citation: str = ""
     note: str = ""
     adapted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> Arrays:
+        """The first subset, which tells what all have alike: size, classes, task, how many images."""
+        return next(iter(self.subsets.values()))
 
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
@@ -83,6 +88,7 @@ class Plan:
             citation=self.citation,
             note=self.note,
             notes=self.adapted + self.warnings + self.trust or None,
+            test_splits=tests if (tests := len({id(d.test_images) for d in self.subsets.values()})) > 1 else None,
         )
 
 
@@ -105,6 +111,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
     with watched(_targets(study)):
         task = task_of(study, splits)
     data = arrays(splits, task)
+    subsets = {splits.fingerprint: data, **_further_subsets(study, splits, data)}
     sample = sample_of(splits)
     # Every variant is built and run once before the first is trained: a budget that is off, or a module that fails,
     # would otherwise be found after hours.
@@ -120,8 +127,14 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
     check_budget(study, {name: fact.params for name, fact in facts.items()})
     origins = {v.name: origin_of(*targets_of(v.fusion_spec, study.host_of(v))) for v in study.variants}
     codes = {name: origin.code for name, origin in origins.items()}
+    fingerprints = list(subsets)
+    drawn = {seed: fingerprints[study.data_seed_of(seed) - study.data_seed] for seed in study.seeds}
     cells = tuple(
-        (variant.name, seed, _cell(study, variant, seed, facts[variant.name], codes[variant.name], splits, conditions))
+        (
+            variant.name,
+            seed,
+            _cell(study, variant, seed, facts[variant.name], codes[variant.name], drawn[seed], data, conditions),
+        )
         for seed in study.seeds
         for variant in study.variants
     )
@@ -131,13 +144,27 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
         study=study,
         cells=cells,
         facts=facts,
-        data=data,
+        subsets=subsets,
         citation=splits.citation,
         note=splits.note,
         adapted=adapted,
         warnings=tuple(dict.fromkeys(warnings)),
         trust=_trust(origins),
     )
+
+
+def _further_subsets(study: StudySpec, first: Splits, data: Arrays) -> dict[str, Arrays]:
+    """The subsets of the study's further data seeds, by fingerprint. Raises `SpecError` where one is there already."""
+    seeds, found = {first.fingerprint: study.data_seed}, {}
+    for seed in range(study.data_seed + 1, study.data_seed + study.data_seeds):
+        splits = load(study.data_spec, train_images=study.train_images, seed=seed)
+        if (other := seeds.setdefault(splits.fingerprint, seed)) != seed:
+            raise SpecError(
+                f"data seeds {other} and {seed} draw the same {len(splits.train)} training images of {splits.name}",
+                hint=f"--train-images below {len(splits.train)} leaves some to choose; or leave --data-seeds out",
+            )
+        found[splits.fingerprint] = arrays(splits, data.task).sharing_tests(data)
+    return found
 
 
 def _targets(study: StudySpec) -> list[str]:
@@ -192,10 +219,17 @@ def _global_state(study: StudySpec) -> list[str]:
 
 
 def _cell(
-    study: StudySpec, variant: Variant, seed: int, facts: Facts, code: str, splits: Splits, conditions: Conditions
+    study: StudySpec,
+    variant: Variant,
+    seed: int,
+    facts: Facts,
+    code: str,
+    fingerprint: str,
+    data: Arrays,
+    conditions: Conditions,
 ) -> CellSpec:
     recipe = study.recipe_of(variant)
-    images = recipe.epochs * len(splits.train)
+    images = recipe.epochs * len(data.train_images)
     compiled = {
         "always": True,
         "never": False,
@@ -205,9 +239,9 @@ def _cell(
         fusion=variant.fusion_spec.text,
         host=facts.host,
         data=study.data_spec.text,
-        fingerprint=splits.fingerprint,
+        fingerprint=fingerprint,
         train_images=study.train_images,
-        data_seed=study.data_seed,
+        data_seed=study.data_seed_of(seed),
         recipe=recipe,
         seed=seed,
         draw=variant.draw,

@@ -27,6 +27,7 @@ class Request:
     data: str | None = None
     train_images: int | None = None
     data_seed: int | None = None
+    data_seeds: int | None = None
     seeds: int | None = None
     variants: tuple[str, ...] = ()
     baseline: str | None = None
@@ -45,7 +46,7 @@ def requested(request: Request) -> StudySpec:
         spec = _read(request.study, request.host)
     changes: dict[str, Any] = {
         name: getattr(request, name)
-        for name in ("host", "data", "train_images", "data_seed")
+        for name in ("host", "data", "train_images", "data_seed", "data_seeds")
         if getattr(request, name) is not None
     }
     if request.data is not None and request.train_images is None:

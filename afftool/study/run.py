@@ -14,14 +14,14 @@ from pathlib import Path
 from afftool.environment import read
 from afftool.errors import NothingMeasured, SpecError
 from afftool.store import Store
-from afftool.study.arrays import Arrays
+from afftool.study.arrays import Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.plan import Conditions, Plan, plan
 from afftool.study.spec import StudySpec
 from afftool.study.stored import finished, latest
 from afftool.study.train import Tick
 
-Engine = Callable[[Sequence[CellSpec], Arrays, Path], Iterator[Tick | CellRecord]]
+Engine = Callable[[Sequence[CellSpec], Subsets, Path], Iterator[Tick | CellRecord]]
 """Trains cells, keeping checkpoints in a folder, and yields every epoch's end and every cell's record once."""
 
 
@@ -69,7 +69,8 @@ def run(
         for cell in cells:
             FileCheckpoint(folder, cell.identity).drop()
     macs = {cell.identity: plan.facts[name].macs for name, _, cell in plan.cells}
-    for event in engine(cells, plan.data, folder):
+    needed = {cell.fingerprint: plan.subsets[cell.fingerprint] for cell in cells}
+    for event in engine(cells, needed, folder):
         if isinstance(event, CellRecord):
             yield dataclasses.replace(event, macs=macs[event.identity])
             # Here again, the caller has stored the record: only now may the checkpoint go. A cell that is not finished

@@ -201,35 +201,6 @@ def _detectable_deviations(count: int, comparisons: int) -> float:
     return float(np.quantile(shifts, POWER))
 
 
-def kendall(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Kendall's tau-b between two rankings of the same variants; None below three, or if one side is all ties."""
-    from scipy.stats import kendalltau
-
-    if len(ours) < 3:
-        return None
-    tau = float(kendalltau(ours, theirs).statistic)
-    return None if math.isnan(tau) else tau
-
-
-def dominated(points: Mapping[str, tuple[float, Sequence[float]]]) -> dict[str, str]:
-    """Which variants another one dominates: at least its score at no more of any cost, and better in one of them.
-
-    `points` are (score, costs) by name; the answer names, for each dominated variant, the best that does it.
-    """
-    answer: dict[str, str] = {}
-    for name, (score, costs) in points.items():
-        better = [
-            (other_score, other)
-            for other, (other_score, other_costs) in points.items()
-            if other_score >= score
-            and all(theirs <= mine for theirs, mine in zip(other_costs, costs, strict=True))
-            and (other_score > score or any(theirs < mine for theirs, mine in zip(other_costs, costs, strict=True)))
-        ]
-        if better:
-            answer[name] = max(better)[1]
-    return answer
-
-
 def _half_width(numbers: Sequence[float]) -> float | None:
     from scipy.stats import t
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
-from afftool.plain import field_names, from_user, refuse_unknown, to_plain, toml
+from afftool.plain import field_names, from_user, later, refuse_unknown, to_plain, toml, unsaid
 from afftool.registry import unknown
 from afftool.spec import Grammar, HostSpec
 from afftool.study import published
@@ -39,6 +39,7 @@ class Budget:
 class StudySpec:
     """A grid: variants x seeds, on one host and one data set, trained by one recipe.
 
+    `data_seeds` are how many training subsets its seeds take in turn, drawn with `data_seed` and the numbers after it.
     `baseline` is the variant the others are compared with; `published` names the table of the paper to set beside it;
     `signal` adds what the fusions do to the signal at initialisation; `across` is the knob of the host that the fusions
     are crossed with, if any. The fields stand in the order in which TOML has them.
@@ -50,6 +51,7 @@ class StudySpec:
     data: str = "shapes:size=16:train=3200"
     train_images: int | None = None
     data_seed: int = 0
+    data_seeds: int = later(1)
     seeds: tuple[int, ...] = tuple(range(7))
     baseline: str
     published: str | None = None
@@ -81,6 +83,11 @@ class StudySpec:
             raise SpecError(f"data_seed={self.data_seed} is below 0", hint="for example --data-seed 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise SpecError(f"seeds {self.seeds} are not distinct numbers from 0 up", hint="for example --seeds 7")
+        if not 1 <= self.data_seeds <= len(self.seeds):
+            raise SpecError(
+                f"data_seeds={self.data_seeds} is no number of subsets that {len(self.seeds)} seeds can take in turn",
+                hint=f"--data-seeds {len(self.seeds)} gives every seed one of its own, 1 all the same",
+            )
         if self.train_images is not None and self.train_images < 1:
             raise SpecError(f"{self.train_images} training images are too few", hint="for example --train-images 2000")
         if self.budget:
@@ -100,6 +107,10 @@ class StudySpec:
                 )
             self.host_of(variant)
             self.recipe_of(variant)
+
+    def data_seed_of(self, seed: int) -> int:
+        """What draws the data that one of the study's seeds trains on, alike for every variant."""
+        return self.data_seed + self.seeds.index(seed) % self.data_seeds
 
     def comparisons(self, *, pairs: bool = False) -> list[tuple[str, str]]:
         """Which variant is compared with which: each with its baseline, or all pairs.
@@ -167,7 +178,7 @@ class StudySpec:
 
     def to_toml(self) -> str:
         """The study as TOML; reading it gives an equal study."""
-        fields = to_plain(self)
+        fields = {name: value for name, value in to_plain(self).items() if name not in unsaid(self)}
         del fields["variants"]
         entries = (to_plain(v) | {"knobs": dict(v.knobs), "recipe": to_plain(dict(v.recipe))} for v in self.variants)
         return toml(fields | {"variant": list(entries)})

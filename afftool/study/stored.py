@@ -11,7 +11,7 @@ from afftool.plain import Plain
 from afftool.store import Store
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.report import study_report
-from afftool.study.results import results
+from afftool.study.results import Results, results
 from afftool.tables import Report
 
 Row = TypeVar("Row", bound=Plain)
@@ -60,14 +60,21 @@ def finished(rows: Iterable[Mapping[str, Any]]) -> dict[str, CellRecord]:
     return {identity: record for identity, record in latest(rows).items() if record.finished}
 
 
-def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report | None:
-    """The report of a run of `ablate`; None for a run of another command."""
+def stored_results(store: Store, run_id: int, *, pairs: bool = False) -> Results | None:
+    """What came out of a run of `ablate`, as far as the store knows by now; None for a run of another command."""
     plans = read_plans(store.cells(run_id))
     if not plans:
         return None
     records = [(run.environment, record) for run in store.runs() for record in run.records]
+    return results(plans[0], latest(store.cells()), pairs=pairs, records=records)
+
+
+def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report | None:
+    """The report of a run of `ablate`; None for a run of another command."""
+    found = stored_results(store, run_id, pairs=pairs)
+    if found is None:
+        return None
     run = store.run(run_id)
-    found = results(plans[0], latest(store.cells()), pairs=pairs, records=records)
     report = study_report(found, run.environment)
     return replace(
         report,

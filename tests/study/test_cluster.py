@@ -109,7 +109,8 @@ def test_a_node_that_would_train_to_other_bits_is_told_and_trains_nothing() -> N
     assert other_bits(cell) is None
     assert "a node has torch" in str(other_bits(dataclasses.replace(cell, torch="1.0")))
     elsewhere = dataclasses.replace(cell, capability="AVX9000")
-    record = CellRecord.from_dict(_train_remotely(elsewhere.to_dict(), two_cells().data, board=None))
+    small, large = two_cells().data.parts()
+    record = CellRecord.from_dict(_train_remotely(elsewhere.to_dict(), None, small, tuple(large), *large.values()))
     assert (record.status, record.finished) == ("failed", False)
     assert "planned for AVX9000" in str(record.reason)
 

@@ -93,7 +93,7 @@ def test_a_cell_for_which_memory_ran_out_leaves_none_of_it_taken(tmp_path: Path)
     before = torch.cuda.memory_reserved(0)
     cells = faulty("Hungry")
     events = []
-    for event in run_here([cell for _, _, cell in cells.cells], cells.data, tmp_path, device="cuda:0"):
+    for event in run_here([cell for _, _, cell in cells.cells], cells.subsets, tmp_path, device="cuda:0"):
         if isinstance(event, CellRecord):
             events.append((event.status, torch.cuda.memory_reserved(0)))
             if event.status == "failed":

@@ -114,7 +114,7 @@ def test_workers_map_the_data_and_do_not_copy_it(tmp_path: Path) -> None:
     from afftool.study.engines.local import _load, _save
 
     data = two_cells().data
-    loaded = _load(tmp_path, _save(data, tmp_path))
+    (loaded,) = _load(_save(two_cells().subsets, tmp_path)).values()
     assert isinstance(loaded.train_images, np.memmap)
     assert (loaded.train_images == data.train_images).all()
     assert (loaded.mean, loaded.std, loaded.task) == (data.mean, data.std, data.task)

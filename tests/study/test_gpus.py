@@ -149,7 +149,7 @@ def test_cells_in_this_process_train_on_the_gpu_that_was_named(monkeypatch: pyte
     made = plan(small("gain"), Conditions(device="cuda"))
     for device in ("cuda:1", "cuda"):
         engine = engines.build_engine("local", made, device=device, workers=0, address=None, gpus=None)
-        list(engine([cell for _, _, cell in made.cells][:1], made.data, tmp_path))
+        list(engine([cell for _, _, cell in made.cells][:1], made.subsets, tmp_path))
     assert used == ["cuda:1", "cuda"]
 
 
@@ -172,6 +172,6 @@ def test_a_cell_is_trained_with_its_gpu_as_the_one_meant_where_none_is_named_and
     monkeypatch.setattr("afftool.study.train._train", noted)
     made = plan(small("gain"), Conditions(device="cuda"))
     engine = engines.build_engine("local", made, device="cuda:1", workers=0, address=None, gpus=None)
-    (record,) = engine([made.cells[0][2]], made.data, Path())
+    (record,) = engine([made.cells[0][2]], made.subsets, Path())
     assert isinstance(record, CellRecord)
     assert (record.reason, record.gpu, meant) == ("cuda:1", "the kind of cuda:1", ["cuda"])

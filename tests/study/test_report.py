@@ -4,46 +4,18 @@ import dataclasses
 from typing import Any
 
 import pytest
+from made_up_studies import HERE, made
 
 from afftool import catalog
 from afftool.record import Environment, Record
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.cells import CellRecord, CellSpec, StoredPlan
+from afftool.study.cells import CellRecord
 from afftool.study.grids import study
 from afftool.study.report import study_report
 from afftool.study.results import benched, results
 from afftool.study.spec import StudySpec
 from afftool.study.stored import finished, latest
-
-HERE = Environment(afftool="1", python="3", cpu="some cpu", cores=2)
-
-
-def made(spec: StudySpec, score: Any, *, macs: int | None = 10) -> tuple[StoredPlan, dict[str, CellRecord]]:
-    """A plan and its cells; `score(variant, seed)` is a number, or None for one that diverged."""
-    known, rows = {}, []
-    for seed in spec.seeds:
-        for variant in spec.variants:
-            cell = CellSpec(
-                fusion=variant.fusion,
-                host=spec.host,
-                data=spec.data,
-                fingerprint="f",
-                train_images=None,
-                data_seed=0,
-                recipe=spec.recipe,
-                seed=seed,
-                draw=variant.name,
-            )
-            value = score(variant.name, seed)
-            bad = {"status": "failed", "reason": "diverged: the loss became nan at step 7", "failed_step": 7}
-            fields = bad if value is None else {"accuracy": value, "bands": {"small": value / 2, "large": value}}
-            known[cell.identity] = CellRecord(cell=cell, identity=cell.identity, signal=(1.0, 2.0), **fields)
-            rows.append([variant.name, seed, cell.identity])
-    facts = {v.name: {"host": spec.host_of(v).text, "params": 100, "macs": macs} for v in spec.variants}
-    plan = {"study": spec.to_toml(), "cells": rows, "facts": facts, "train_images": 9, "test_images": 9}
-    plan |= {"size": [8, 8], "classes": 10, "task": "classify", "citation": "Somebody 2020"}
-    return StoredPlan.from_dict(plan), known
 
 
 def report_of(spec: StudySpec, score: Any, **words: Any):  # type: ignore[no-untyped-def]
@@ -68,7 +40,7 @@ def test_clear_differences_are_claimed_and_the_order_agrees_with_the_paper() -> 
     beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
     assert beside.values("published") == [0.754, 0.754, 0.763]
     assert "Different data" in beside.note
-    assert "tau = +0.82" in beside.note  # two of the paper's three are tied
+    assert "too few variants to rank" in beside.note
 
 
 def test_five_seeds_are_told_that_they_cannot_claim_anything() -> None:
@@ -144,9 +116,34 @@ def test_missing_cells_are_said_to_be_missing() -> None:
     assert dict(report.facts)["cells"] == "20 of 21 done, 1 missing"
 
 
-def test_equal_cost_and_lower_score_is_dominated() -> None:
-    rows = table(report_of(study("scale"), rising), "Cost beside score")
+def test_equal_cost_and_a_score_that_is_lower_for_certain_is_dominated() -> None:
+    report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(8))), rising)
+    rows = table(report, "Cost beside score")
     assert [row["dominated_by"] for row in rows] == ["aff", "aff", None]
+    assert [row["on_front"] for row in rows] == [0, 0, 1]
+    assert report.data["dominated_by"].tolist() == ["aff", "aff", None]
+    assert [variant["on_front"] for variant in report.document["variants"].values()] == [0, 0, 1]
+
+
+def test_a_difference_that_luck_can_make_dominates_nobody_and_the_front_says_so() -> None:
+    report = report_of(study("scale"), lambda name, seed: 0.6 + 0.01 * (seed * len(name) % 5))
+    rows = table(report, "Cost beside score")
+    assert not any("dominated_by" in row for row in rows)
+    assert all(0 < row["on_front"] < 1 for row in rows)
+
+
+def test_below_six_seeds_no_front_is_drawn() -> None:
+    report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(5))), rising)
+    (cost,) = [t for t in report.tables if t.title == "Cost beside score"]
+    assert "on_front" not in [column.name for column in cost.columns]
+    assert "from 6 seeds on" in cost.note
+
+
+def test_the_order_of_five_variants_and_the_papers_is_told_with_its_p() -> None:
+    found = {"add": 0.1, "concat": 0.2, "ms-gau": 0.5, "ms-se": 0.4, "ms-sa": 0.3, "aff": 0.45, "iaff": 0.9}
+    report = report_of(study("integration"), lambda name, seed: found[name])
+    beside = next(t for t in report.tables if t.title.startswith("Beside the paper"))
+    assert "Kendall's tau = +0.90 over 7 variants, p = 0.0028" in beside.note
 
 
 def test_the_signal_is_shown_where_the_study_is_about_it() -> None:

@@ -10,11 +10,9 @@ import pytest
 from afftool.study.significance import (
     compare,
     detectable,
-    dominated,
     effect_size,
     fewest_seeds,
     holm,
-    kendall,
     sign_flip,
     smallest_p,
     summarize,
@@ -144,22 +142,3 @@ def test_the_detectable_difference_holds_at_the_fewest_seeds_that_can_claim_any(
         differences = [rng.gauss(smallest, statistics.stdev(spread)) for _ in range(seeds)]
         found += sign_flip(differences) <= 0.05 / comparisons
     assert 0.75 <= found / 600 <= 0.85
-
-
-def test_kendalls_tau_is_about_order_alone() -> None:
-    assert kendall([1, 2, 3], [10, 20, 40]) == pytest.approx(1.0)
-    assert kendall([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
-    assert kendall([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
-    assert kendall([1, 2], [1, 2]) is None
-    assert kendall([1, 1, 1], [1, 2, 3]) is None
-
-
-def test_a_dominated_variant_has_an_equal_or_better_and_cheaper_rival() -> None:
-    points = {
-        "cheap": (0.7, [10.0]),
-        "dear": (0.7, [20.0]),
-        "best": (0.9, [30.0]),
-        "bad": (0.6, [40.0]),
-        "twin": (0.9, [30.0]),
-    }
-    assert dominated(points) == {"dear": "cheap", "bad": "twin"}

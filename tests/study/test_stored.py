@@ -18,7 +18,8 @@ from afftool.study.stored import finished, read_cells, read_plans, stored_report
 from afftool.tables import Report
 
 STORED = Path(__file__).parents[1] / "stored"
-"""`study.sqlite` was written by commit 6b0d65f, and so was what its `report` said of it: `study.json`, `study.md`."""
+"""`study.sqlite` was written by commit 6b0d65f, and so was what its `report` said of it, `study.json`; the words of
+`study.md` are today's."""
 
 
 def report_of(folder: Path, *, pairs: bool) -> Report:
@@ -29,7 +30,7 @@ def report_of(folder: Path, *, pairs: bool) -> Report:
     return report
 
 
-def test_a_study_of_an_earlier_afftool_is_reported_as_it_was(tmp_path: Path) -> None:
+def test_a_study_of_an_earlier_afftool_is_reported_with_its_numbers_as_they_were(tmp_path: Path) -> None:
     now, then = renderer("json")(report_of(tmp_path, pairs=False)), (STORED / "study.json").read_text()
     assert_still_says(json.loads(now), json.loads(then))
     assert renderer("md")(report_of(tmp_path, pairs=True)).strip() == (STORED / "study.md").read_text().strip()

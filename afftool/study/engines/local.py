@@ -25,18 +25,17 @@ import numpy as np
 
 from afftool.device_health import answers
 from afftool.errors import DeviceLost
-from afftool.study.arrays import Arrays
+from afftool.study.arrays import Arrays, Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
 
 ATTEMPTS = 3
 """How often a cell is tried whose worker dies; a cell that kills its worker every time is the cell's own fault."""
 _UNUSABLE = "`nvidia-smi` shows who uses it, and whether it takes more than one process; what is done is stored"
-_ARRAYS = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
 
 
 def run_here(
-    cells: Sequence[CellSpec], data: Arrays, folder: Path, *, device: str | None = None
+    cells: Sequence[CellSpec], data: Subsets, folder: Path, *, device: str | None = None
 ) -> Iterator[Tick | CellRecord]:
     """Train the cells in turn; a cell's ticks come with its record, because nothing can be told in between.
 
@@ -48,7 +47,7 @@ def run_here(
         kept = FileCheckpoint(folder, cell.identity)
         lost: DeviceLost | None = None
         try:
-            record = train(cell, data, checkpoint=kept, report=ticks.append, device=device)
+            record = train(cell, data[cell.fingerprint], checkpoint=kept, report=ticks.append, device=device)
         except DeviceLost as error:
             record, lost = _failed(cell, error.message), error
         yield from ticks
@@ -63,7 +62,7 @@ class LocalEngine:
 
     devices: tuple[str, ...]
 
-    def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+    def __call__(self, cells: Sequence[CellSpec], data: Subsets, folder: Path) -> Iterator[Tick | CellRecord]:
         """Yield ticks as epochs end and records as cells end, in no fixed order.
 
         Raises `DeviceLost` if no worker can use its device, with the cells that are left untrained.
@@ -71,8 +70,8 @@ class LocalEngine:
         if not cells:
             return
         with tempfile.TemporaryDirectory(prefix="afftool-") as shared:
-            rest = _save(data, Path(shared))
-            workers = [_Worker(device, shared, rest, folder) for device in self.devices[: len(cells)]]
+            saved = _save(data, Path(shared))
+            workers = [_Worker(device, saved, folder) for device in self.devices[: len(cells)]]
             try:
                 yield from _share_out(cells, workers)
             finally:
@@ -121,8 +120,8 @@ class _End:
 class _Worker:
     """A process, the pipe to it, and the cell it is busy with."""
 
-    def __init__(self, device: str, shared: str, rest: dict[str, Any], folder: Path) -> None:
-        self._arguments = (device, shared, rest, str(folder))
+    def __init__(self, device: str, saved: _Saved, folder: Path) -> None:
+        self._arguments = (device, saved, str(folder))
         self.cell: CellSpec | None = None
         self.connection, self.process = self._start()
 
@@ -170,14 +169,14 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
     return [connections[ready] for ready in wait(list(connections)) if isinstance(ready, Connection)]
 
 
-def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any], folder: str) -> None:
+def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> None:
     """A worker's life: take a cell, train it, tell; until the pipe closes, or its device no longer answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if not answers(device):
         connection.send(_End(f"{device} does not answer", started=False))
         return
-    data = _load(Path(shared), rest)
+    data = _load(saved)
     while True:
         try:
             cell: CellSpec = connection.recv()
@@ -185,7 +184,7 @@ def _work(connection: Connection, device: str, shared: str, rest: dict[str, Any]
             return
         kept = FileCheckpoint(Path(folder), cell.identity)
         try:
-            record = train(cell, data, checkpoint=kept, report=connection.send, device=device)
+            record = train(cell, data[cell.fingerprint], checkpoint=kept, report=connection.send, device=device)
         except DeviceLost as lost:
             connection.send(_End(lost.message))  # and no record: the cell is another process's to try
             return
@@ -200,19 +199,30 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _save(data: Arrays, folder: Path) -> dict[str, Any]:
-    """The arrays as files that every worker maps into memory, so that there is one copy; returns the other fields."""
-    for name in _ARRAYS:
-        if (values := getattr(data, name)) is not None:
-            np.save(folder / f"{name}.npy", values)
-    return {f.name: getattr(data, f.name) for f in dataclasses.fields(data) if f.name not in _ARRAYS}
+_Saved = dict[str, tuple[dict[str, Any], dict[str, str]]]
+"""By fingerprint, the small fields of `Arrays`, and the files of its arrays."""
 
 
-def _load(folder: Path, rest: dict[str, Any]) -> Arrays:
+def _save(data: Subsets, folder: Path) -> _Saved:
+    """The arrays as files that every worker maps into memory, so that there is one copy of each."""
+    files: dict[int, str] = {}
+    saved: _Saved = {}
+    for fingerprint, subset in data.items():
+        small, large = subset.parts()
+        for values in large.values():
+            if id(values) not in files:
+                files[id(values)] = str(folder / f"{len(files)}.npy")
+                np.save(files[id(values)], values)
+        saved[fingerprint] = small, {name: files[id(values)] for name, values in large.items()}
+    return saved
+
+
+def _load(saved: _Saved) -> Subsets:
     # "c": private copies of pages that are written to, which none is; torch wants memory it could write to.
-    paths = {name: folder / f"{name}.npy" for name in _ARRAYS}
-    mapped: dict[str, Any] = {k: np.load(p, mmap_mode="c") if p.exists() else None for k, p in paths.items()}
-    return Arrays(**rest, **mapped)
+    return {
+        fingerprint: Arrays(**small, **{name: np.load(file, mmap_mode="c") for name, file in files.items()})
+        for fingerprint, (small, files) in saved.items()
+    }
 
 
 def _failed(cell: CellSpec, reason: str) -> CellRecord:

@@ -24,7 +24,7 @@ from afftool.study.code import own_modules
 from afftool.study.engines.cluster import Node, check_room, nodes_alive, nodes_at
 
 if TYPE_CHECKING:
-    from afftool.study.arrays import Arrays
+    from afftool.study.arrays import Subsets
     from afftool.study.train import Tick
 
 RETRIES = 5
@@ -101,7 +101,7 @@ class RayEngine:
             return nodes_alive(ray.nodes())
         return nodes_at(self._place) if self._place else [Node(cores(), count_gpus())]
 
-    def __call__(self, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+    def __call__(self, cells: Sequence[CellSpec], data: Subsets, folder: Path) -> Iterator[Tick | CellRecord]:
         """Yield ticks as epochs end and records as cells end, in no fixed order."""
         if not cells:
             return
@@ -128,13 +128,13 @@ class RayEngine:
                 hint="start one with `ray start --head`, or leave --address out to start one here",
             ) from error
 
-    def _run(self, ray: Any, cells: Sequence[CellSpec], data: Arrays, folder: Path) -> Iterator[Tick | CellRecord]:
+    def _run(self, ray: Any, cells: Sequence[CellSpec], data: Subsets, folder: Path) -> Iterator[Tick | CellRecord]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         check_room(nodes_alive(ray.nodes()), threads=max(cell.threads for cell in cells), gpus=self.gpus)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote(str(folder.absolute()))
-        shared = ray.put(data)
+        shared = _put(ray, data)
         # A GPU's process ends with its cell, and so does what it held or broke of the GPU. Ray's own default, which it
         # leaves out where `options` name the GPUs.
         task = ray.remote(max_calls=1 if self.gpus else 0, retry_exceptions=[DeviceLost])(_train_remotely)
@@ -144,7 +144,8 @@ class RayEngine:
                 while queue and len(waiting) < (self.workers or len(cells)):
                     cell = queue.popleft()
                     placed = task.options(num_cpus=cell.threads, num_gpus=self.gpus, max_retries=RETRIES)
-                    waiting[placed.remote(cell.to_dict(), shared, board)] = cell
+                    small, large = shared[cell.fingerprint]
+                    waiting[placed.remote(cell.to_dict(), board, small, tuple(large), *large.values())] = cell
                 done, _ = ray.wait(list(waiting), timeout=POLL_S)
                 yield from ray.get(board.told.remote())  # ticks before records, so that a cell's end is its last event
                 for reference in done:
@@ -162,8 +163,24 @@ def own_paths(cells: Sequence[CellSpec]) -> list[str]:
     return [str(root) for module in found for root in module.roots]
 
 
-def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> dict[str, Any]:
-    """One cell, on whatever node Ray chose; a GPU is the one that Ray made visible."""
+def _put(ray: Any, data: Subsets) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """By fingerprint, the small fields of `Arrays`, and references to its arrays: each lies in the cluster once."""
+    references: dict[int, Any] = {}
+    shared = {}
+    for fingerprint, subset in data.items():
+        small, large = subset.parts()
+        for values in large.values():
+            if id(values) not in references:
+                references[id(values)] = ray.put(values)
+        shared[fingerprint] = small, {name: references[id(values)] for name, values in large.items()}
+    return shared
+
+
+def _train_remotely(
+    cell_fields: dict[str, Any], board: Any, small: dict[str, Any], names: tuple[str, ...], *arrays: Any
+) -> dict[str, Any]:
+    """One cell, on whatever node Ray chose; a GPU is the one that Ray made visible. `names` are those of the arrays."""
+    from afftool.study.arrays import Arrays
     from afftool.study.train import train
 
     cell = CellSpec.from_dict(cell_fields)
@@ -171,7 +188,8 @@ def _train_remotely(cell_fields: dict[str, Any], data: Arrays, board: Any) -> di
         return CellRecord(cell=cell, identity=cell.identity, status="failed", reason=reason).to_dict()
     record = train(
         cell,
-        _writable(data),
+        # Copies: Ray's arrays are read-only views of shared memory, which torch cannot wrap.
+        Arrays(**small, **{name: array.copy() for name, array in zip(names, arrays, strict=True)}),
         checkpoint=RemoteCheckpoint(board, cell.identity),
         report=lambda tick: board.tell.remote(tick),
     )
@@ -190,14 +208,6 @@ def other_bits(cell: CellSpec) -> str | None:
             kind = {"torch": "torch", "capability": "vector instructions"}[field]
             return f"a node has {kind} {value}, the cell was planned for {getattr(cell, field)}"
     return None
-
-
-def _writable(data: Arrays) -> Arrays:
-    """Copies of the arrays: Ray's are read-only views of shared memory, which torch cannot wrap."""
-    names = ("train_images", "train_targets", "test_images", "test_targets", "test_bands")
-    copies: dict[str, Any] = {name: getattr(data, name) for name in names}
-    copies = {name: array if array is None else array.copy() for name, array in copies.items()}
-    return dataclasses.replace(data, **copies)
 
 
 def _result(ray: Any, reference: Any, cell: CellSpec) -> CellRecord:

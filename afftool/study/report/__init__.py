@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from afftool.record import Environment
+from afftool.study.front import placed
 from afftool.study.report.exact import exact_rows, study_document
 from afftool.study.report.tables import (
     bands_table,
@@ -29,10 +30,11 @@ def study_report(results: Results, environment: Environment) -> Report:
     scores = results.scores()
     summaries = {name: summarize(values) for name, values in scores.items() if values}
     comparisons = compare(scores, results.study.comparisons(pairs=results.pairs))
+    places = placed(results)
     tables = (
         scores_table(results, summaries),
         differences_table(comparisons),
-        cost_table(results, summaries),
+        cost_table(results, summaries, places),
         bands_table(results),
         signal_table(results),
         paper_table(results, summaries),
@@ -43,8 +45,8 @@ def study_report(results: Results, environment: Environment) -> Report:
         title=f"Ablation: {results.study.name}",
         facts=study_facts(results, environment),
         tables=tuple(table for table in tables if table is not None),
-        data=exact_rows(results, summaries, comparisons),
-        document=study_document(results, environment, summaries, comparisons),
+        data=exact_rows(results, summaries, comparisons, places),
+        document=study_document(results, environment, summaries, comparisons, places),
         charts=(Chart(f"{results.measure}, mean and 95% interval", percent, bars),) if bars else (),
         notes=study_notes(results, comparisons),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool.record import SCHEMA, Environment
 from afftool.report.exact import as_they_are
+from afftool.study.front import Place
 from afftool.study.results import Results
 from afftool.study.significance import Comparison, Summary
 
@@ -19,7 +20,10 @@ _RENAMED = {"low": "difference_low", "high": "difference_high"}
 
 
 def exact_rows(
-    results: Results, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]
+    results: Results,
+    summaries: Mapping[str, Summary],
+    comparisons: Sequence[Comparison],
+    places: Mapping[str, Place],
 ) -> pandas.DataFrame:
     """One row a variant with exact numbers, its comparison with its baseline, every seed's score, and further pairs.
 
@@ -48,6 +52,7 @@ def exact_rows(
             "params": facts.params,
             "macs": facts.macs,
             "latency_ms": timed.latency_ms if timed else None,
+            **dataclasses.asdict(places.get(variant.name, Place())),
             **_compared(by_variant.get(variant.name)),
             **{f"seed_{seed}": summary.values.get(seed) if summary else None for seed in results.study.seeds},
         }
@@ -65,7 +70,11 @@ def _compared(comparison: Comparison | None) -> dict[str, object]:
 
 
 def study_document(
-    results: Results, environment: Environment, summaries: Mapping[str, Summary], comparisons: Sequence[Comparison]
+    results: Results,
+    environment: Environment,
+    summaries: Mapping[str, Summary],
+    comparisons: Sequence[Comparison],
+    places: Mapping[str, Place],
 ) -> dict[str, Any]:
     """What `--json` prints: comparisons and cells with every field they have."""
     return {
@@ -73,7 +82,13 @@ def study_document(
         "environment": environment.to_dict(),
         "study": results.plan.to_dict(),
         "variants": {
-            name: {"mean": s.mean, "low": s.low, "high": s.high, "seeds": {str(k): v for k, v in s.values.items()}}
+            name: {
+                "mean": s.mean,
+                "low": s.low,
+                "high": s.high,
+                "seeds": {str(k): v for k, v in s.values.items()},
+                **dataclasses.asdict(places[name]),
+            }
             for name, s in summaries.items()
         },
         "comparisons": [dataclasses.asdict(c) for c in comparisons],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from afftool import units
-from afftool.study import published
+from afftool.study import front, published
+from afftool.study.ranking import FEWEST as RANKED
+from afftool.study.ranking import agreement
 from afftool.study.report.words import counted, p_value, percent, points, points_plain
 from afftool.study.results import Results
-from afftool.study.significance import Comparison, Summary, dominated, kendall
+from afftool.study.significance import FEWEST, Comparison, Summary
 from afftool.study.spec import Variant
 from afftool.tables import Column, Table
 
@@ -85,23 +88,17 @@ def differences_table(comparisons: Sequence[Comparison]) -> Table:
     return Table.of("Differences", comparisons, columns, note)
 
 
-def cost_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
-    """Whole networks: parameters, MACs, and latencies where they were benched; a dominated variant says by which."""
+def cost_table(results: Results, summaries: Mapping[str, Summary], places: Mapping[str, front.Place]) -> Table:
+    """Whole networks: parameters, MACs, latencies where they were benched, speed, and which are worth their cost."""
     facts, latency = results.plan.facts, results.latency
-    macs = {name: count for name in summaries if (count := facts[name].macs) is not None}
-    timed = {name for name in summaries if name in latency}
-    points = {}
-    for name, summary in summaries.items():
-        costs: list[float] = [facts[name].params]
-        costs += [macs[name]] if len(macs) == len(summaries) else []
-        costs += [latency[name].latency_ms] if len(timed) == len(summaries) else []
-        points[name] = (summary.mean, costs)
-    losers = dominated(points)
     base = facts[results.study.baseline].params
 
     def speed(variant: Variant) -> float | None:
         known = [cell.images_per_s for cell in results.cells_of(variant.name) if cell.images_per_s]
         return sum(known) / len(known) if known else None
+
+    def place(field: str) -> Callable[[Variant], object]:
+        return lambda variant: getattr(places.get(variant.name), field, None)
 
     def milliseconds(variant: Variant) -> float | None:
         return latency[variant.name].latency_ms if variant.name in latency else None
@@ -117,11 +114,23 @@ def cost_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
         Column("macs", "MACs", units.scaled, numeric=True, get=lambda variant: facts[variant.name].macs),
         Column("latency_ms", "latency", units.milliseconds, numeric=True, get=milliseconds),
         Column("images_per_s", "trained images/s", units.count, numeric=True, get=speed),
-        Column("dominated_by", "dominated by", get=lambda variant: losers.get(variant.name)),
+        Column("dominated_by", "dominated by", get=place("dominated_by")),
+        Column("on_front", "on the front", "{:.0%}".format, numeric=True, get=place("on_front")),
     )
     note = (
-        "Whole network, one image. Dominated: another variant scores at least as high, by the means, and costs no more."
+        "Whole network, one image. Dominated: another variant is better, corrected for "
+        f"{counted(math.comb(len(places), 2), 'pair')}, and worse in no cost that is known of both, measured speed "
+        "included. "
     )
+    if any(found.on_front is not None for found in places.values()):
+        note += (
+            f"On the front: in so many of {front.RESAMPLES:,} resamples of the seeds (the same ones for all variants, "
+            "scores and measured speeds together) no other has at least the mean score at no more of any cost and is "
+            "better in one. Of variants that cost alike one is there at a time, and a small share is no proof that "
+            "another is the better one. A failed run counts as a score of 0 in them."
+        )
+    else:
+        note += f"Who is on the front is told from {FEWEST} seeds on that all variants have."
     if latency:
         note += f" Latency as benched: {next(iter(latency.values())).how}."
     return Table.of("Cost beside score", results.study.variants, columns, note).without_empty_columns()
@@ -184,8 +193,11 @@ def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | N
     ranked = [
         (summaries[name].mean, paper) for name, paper in scores.items() if paper is not None and name in summaries
     ]
-    tau = kendall([ours for ours, _ in ranked], [theirs for _, theirs in ranked])
-    agreement = "too few variants to rank" if tau is None else f"Kendall's tau = {tau:+.2f} over {len(ranked)} variants"
+    found = agreement([ours for ours, _ in ranked], [theirs for _, theirs in ranked])
+    if found is not None:
+        order = f"Kendall's tau = {found.tau:+.2f} over {len(ranked)} variants, p = {p_value(found.p)}"
+    else:
+        order = "too few variants to rank" if len(ranked) < RANKED else "all alike, here or there"
     trained_on = published.trained_on(key, results.study.host_spec.name)
     columns: tuple[Column[Variant], ...] = (
         _variant(),
@@ -196,6 +208,6 @@ def paper_table(results: Results, summaries: Mapping[str, Summary]) -> Table | N
         f"Beside the paper ({published.SOURCE}, {published.table_name(key)})",
         shown,
         columns,
-        f"Rank agreement: {agreement}. Different data, length of training and classes: the paper trained on "
+        f"Rank agreement: {order}. Different data, length of training and classes: the paper trained on "
         f"{trained_on}. Only the order can be compared, and that is weak evidence.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from afftool import units
 from afftool.record import Environment
 from afftool.spec import show_size
+from afftool.study.report.sources import subsets, variance_note
 from afftool.study.results import Results
 from afftool.study.significance import FEWEST, LEVEL, Comparison, fewest_seeds, smallest_p
 
@@ -58,7 +59,7 @@ def study_facts(results: Results, environment: Environment) -> tuple[tuple[str, 
         (
             "data",
             f"{study.data}: {plan.train_images:,} training and {plan.test_images:,} test images of "
-            f"{show_size(plan.size)}, {plan.classes} classes",
+            f"{show_size(plan.size)}, {plan.classes} classes{subsets(results)}",
         ),
         ("recipe", f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}{'; ' + changes if changes else ''}"),
         ("seeds", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))}), the same for every variant"),
@@ -97,10 +98,7 @@ def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[st
     if results.plan.note:
         notes.append(results.plan.note)
     notes += results.plan.notes or ()
-    notes.append(
-        "This was trained on one data set, with one recipe, tuned for none of the variants; seeds vary initialisation, "
-        "order and augmentation, not the data."
-    )
+    notes.append(variance_note(results))
     return tuple(notes)
 
 
