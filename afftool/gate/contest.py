@@ -206,8 +206,8 @@ def compete(
 ) -> dict[str, Result | AfftoolError]:
     """What each case costs on both sides, by the name of the case; the error of a case that could not be timed.
 
-    A case is timed for about `budget_s` seconds at most, the starting of processes not counted; its first answer is
-    waited for. Both processes of a pair share one of `cores`, where given: a busy neighbour on it then disturbs both
+    A case is built and timed for about `budget_s` seconds at most, in all its pairs together, the starting of processes
+    not counted; its first answer is waited for. Both processes of a pair share one of `cores`, where given: a busy neighbour on it then disturbs both
     alike. `seed` shuffles the cases of each pair. `clock` gives seconds. Raises what the sides raise that is no case's
     fault.
     """
