@@ -59,7 +59,8 @@ def check(
         ),
     ] = None,
     budget: Annotated[
-        float, typer.Option("--budget", help="Seconds of timing a case, at most; a first answer is waited for.")
+        float,
+        typer.Option("--budget", help="Seconds of building and timing a case, at most; a first answer is waited for."),
     ] = 20.0,
     on_missing: Annotated[
         str | None,

@@ -206,10 +206,10 @@ def compete(
 ) -> dict[str, Result | AfftoolError]:
     """What each case costs on both sides, by the name of the case; the error of a case that could not be timed.
 
-    A case is timed for about `budget_s` seconds at most, the starting of processes not counted; its first answer is
-    waited for. Both processes of a pair share one of `cores`, where given: a busy neighbour on it then disturbs both
-    alike. `seed` shuffles the cases of each pair. `clock` gives seconds. Raises what the sides raise that is no case's
-    fault.
+    A case is built and timed for about `budget_s` seconds at most, in all its pairs together, the starting of processes
+    not counted; its first answer is waited for. Both processes of a pair share one of `cores`, where given: a busy
+    neighbour on it then disturbs both alike. `seed` shuffles the cases of each pair. `clock` gives seconds. Raises what
+    the sides raise that is no case's fault.
     """
     standings = [_Standing(each) for each in entrants]
     shuffled = random.Random(seed)
@@ -219,10 +219,7 @@ def compete(
         # order of the cases is drawn anew: what one leaves behind in a process is then luck to the next, and no bias.
         first, second = (after, before) if pair % 2 else (before, after)
         core = cores[pair // 2 % len(cores)] if cores else None
-        for side in (first, second):
-            side.start()
-        for side in (first, second):
-            side.wait()
+        _start(first, second)
         shuffled.shuffle(playing)
         for standing in playing:
             done = sum(each.share_done(budget_s) for each in standings)
@@ -232,13 +229,21 @@ def compete(
                 _play(standing, before, after, first is after, budget_s, core)
             except (CaseError, Unavailable) as error:
                 standing.error, standing.open = error, False
-                before.stop()  # whatever it did to its processes, the cases after it get others
-                after.stop()
+                if standing is not playing[-1]:  # whatever it did to its processes, the cases after it get others
+                    _start(first, second)
                 continue
             standing.seconds += clock() - started
             standing.look(budget_s, len(entrants))
         pair += 1
     return {each.entrant.name: each.error or each.result(len(entrants)) for each in standings}
+
+
+def _start(first: TimedSide, second: TimedSide) -> None:
+    """A fresh process for each, starting at the same time."""
+    for side in (first, second):
+        side.start()
+    for side in (first, second):
+        side.wait()
 
 
 def _play(
