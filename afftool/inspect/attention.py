@@ -205,7 +205,7 @@ PASSES = 0.01
 """A weight that passes less than this share of the gradient that it can pass at best is saturated.
 
 Half-way a sigmoid passes most. At a logit of 6, a weight of 0.0025, it learns a hundred times slower; at a weight of
-0.05 it still passes 19%, as 5% of the weights of a sound `aff` do.
+0.05 it still passes 19%.
 """
 TOO_MANY = 0.25
 """The share of saturated weights from which a gate is.

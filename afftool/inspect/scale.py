@@ -109,9 +109,10 @@ BACKWARD = 1.2
 """How many times addition's a block may make the gradient on its way back, or make it smaller.
 
 A stack without any skip (`y` alone) lies at 1.08 to 1.20: from there on the skip connection is no help. The catalog at
-the same settings: sums and refinements 0.95 to 1.02, modulations and selections by one attention 1.03 to 1.20, `iaff`
-1.27 to 1.35 and `open-iaff` 1.18 to 1.35, a gain of 2 (`open-aff`, `eres2net-aff`) 1.31 to 1.42. It is the slope of a
-gate whose last norm has taken statistics over the batch: with norm=layer it is 1.01 to 1.09.
+the same 20 settings: sums and refinements 0.95 to 1.02, modulations and selections by one attention 1.02 to 1.21 (on 1d
+maps of length 6 to 1.24), `iaff` 1.22 to 1.35 and `open-iaff` 1.22 to 1.40 (once 1.18, at 8 channels), a gain of 2
+(`open-aff`, `eres2net-aff`) 1.23 to 1.42. It is the slope of a gate whose last norm takes statistics over the batch:
+with norm=layer it is 1.01 to 1.09.
 """
 NOTED = 1.1
 """From here on it is worth knowing of a gradient: 2.6 times addition's in ten blocks."""
@@ -190,7 +191,7 @@ def _steep(severity: Severity, what: str, measured: dict[str, object]) -> Findin
         why="The first layers learn at another rate than the last, as in a stack without any skip, where it is 1.1 to "
         "1.2 times addition's.",
         do="Start with a flatter gate: with the weight of its last norm at 0.1, not 1, or with norm=layer, the paper's "
-        "fusions come within 5% of addition. Else warm up and clip where there are many blocks.",
+        "fusions come within 10% of addition. Else warm up and clip where there are many blocks.",
         measured=measured,
     )
 
