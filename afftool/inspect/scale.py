@@ -111,8 +111,8 @@ BACKWARD = 1.2
 A stack without any skip (`y` alone) lies at 1.08 to 1.20: from there on the skip connection is no help. The catalog at
 the same 20 settings: sums and refinements 0.95 to 1.02, modulations and selections by one attention 1.02 to 1.21 (on 1d
 maps of length 6 to 1.24), `iaff` 1.22 to 1.35 and `open-iaff` 1.22 to 1.40 (once 1.18, at 8 channels), a gain of 2
-(`open-aff`, `eres2net-aff`) 1.23 to 1.42. It is the slope of a gate whose last norm takes statistics over the batch: with
-norm=layer it is 1.01 to 1.09.
+(`open-aff`, `eres2net-aff`) 1.23 to 1.42. It is the slope of a gate whose last norm takes statistics over the batch:
+with norm=layer it is 1.01 to 1.09.
 """
 NOTED = 1.1
 """From here on it is worth knowing of a gradient: 2.6 times addition's in ten blocks."""
