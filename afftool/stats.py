@@ -75,27 +75,83 @@ def median_interval(samples: Sequence[float]) -> Interval | None:
     return Interval(statistics.median(ordered), ordered[rank - 1], ordered[-rank])
 
 
+NORMAL = statistics.NormalDist().inv_cdf(0.975)
+SURE = 0.3
+FEW_SURE = 18.0
+"""So many standard errors above its estimate is the likeness of neighbours taken to be, and so many more over the
+number of values: of a dozen, those that wander look independent."""
+MOST_ALIKE = 0.98
+BLOCKS = 10
+"""The fewest blocks that tell how much blocks differ."""
+
+
 def series_interval(samples: Sequence[float]) -> Interval | None:
-    """The 95% interval of the median of samples in the order they were taken, which resemble their neighbours.
+    """The 95% interval of the median of positive samples in the order they were taken, which resemble their neighbours.
 
     On a busy machine a slow second slows a hundred samples, which then say less than a hundred independent ones. How
-    much less is read off the shares of samples above the median in blocks of about the root of their number: by how
-    much these vary more than chance, the ranks of `median_interval` lie further apart. Never narrower than that.
-    None below six samples.
+    much less is told by how alike the ranks of neighbours are, and by how far blocks of several lengths differ in their
+    shares above the median; what says the most counts. The ranks of `median_interval` lie further apart by that, and
+    where the samples end before, the interval reaches beyond them, by their middle half. Never narrower than that of
+    independent samples; None below six. Regimes that last a tenth of the series and more it cannot see the whole of.
     """
     n, plain = len(samples), median_interval(samples)
-    length = round(math.sqrt(n))
-    blocks = n // max(1, length)
-    if plain is None or blocks < FEWEST:
-        return plain
-    above = [(x > plain.estimate) + (x == plain.estimate) / 2 for x in samples]
-    shares = [statistics.fmean(above[i * length : (i + 1) * length]) for i in range(blocks)]
-    inflation = statistics.variance(shares) * length / 0.25
-    if inflation <= 1:
-        return plain
-    rank = max(1, math.floor((n - _quantile(blocks - 1) * math.sqrt(n * inflation)) / 2))
-    ordered = sorted(samples)
-    return Interval(plain.estimate, min(plain.low, ordered[rank - 1]), max(plain.high, ordered[-rank]))
+    if plain is None:
+        return None
+    import numpy as np
+
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    variance = max(1, _apart(samples, plain.estimate), n * _of_the_mean(n, _likeness(samples))) / n
+    share = NORMAL * math.sqrt(variance) / 2  # of the samples, on either side of the median
+    rank = max(1, math.floor(n * (0.5 - share)))
+    low, high = min(plain.low, float(ordered[rank - 1])), max(plain.high, float(ordered[-rank]))
+    if n * (0.5 - share) < 1:
+        lower, upper = np.quantile(ordered, (0.25, 0.75))
+        # The middle half of a series that wanders is narrower than where it wanders, by what its own mean does.
+        reach = share / math.sqrt(max(0.1, 1 - variance)) / 0.5 * (math.log(upper / lower) if lower > 0 else math.inf)
+        low, high = min(low, plain.estimate * math.exp(-reach)), max(high, plain.estimate * math.exp(min(reach, 700.0)))
+    return Interval(plain.estimate, low, high)
+
+
+def _apart(samples: Sequence[float], middle: float) -> float:
+    """How many times more the shares above the middle differ between blocks than chance has them; 0 below 20 samples.
+
+    The most of several lengths of a block, from two samples to a tenth of the series; few blocks count for more.
+    """
+    import numpy as np
+
+    array = np.asarray(samples, dtype=np.float64)
+    upto = np.concatenate(([0.0], np.cumsum((array > middle) + (array == middle) / 2)))
+    most, length = 0.0, len(array) // BLOCKS
+    while length >= 2:
+        shares = np.diff(upto[::length]) / length
+        few = _quantile(len(shares) - 1) / NORMAL
+        most = max(most, float(np.var(shares, ddof=1)) * length / 0.25 * few**2)
+        length //= 2
+    return most
+
+
+def _likeness(values: Sequence[float]) -> float:
+    """By how much neighbours are alike in their ranks at most: an upper limit of their correlation, 0 to `MOST_ALIKE`.
+
+    The estimate is too low by what taking the mean away costs (Kendall 1954), and uncertain by Bartlett's formula.
+    """
+    import numpy as np
+
+    n, array = len(values), np.asarray(values, dtype=np.float64)
+    ordered = np.sort(array)
+    ranks = np.searchsorted(ordered, array, "left") + np.searchsorted(ordered, array, "right")
+    ranks = ranks - ranks.mean()
+    total = float(ranks @ ranks)
+    if total == 0:
+        return 0.0
+    found = float(ranks[1:] @ ranks[:-1]) / total
+    found = min(1.0, found + (1 + 3 * max(0.0, found)) / n)
+    return min(MOST_ALIKE, max(0.0, found + (SURE + FEW_SURE / n) * math.sqrt((1 - found**2) / n)))
+
+
+def _of_the_mean(n: int, likeness: float) -> float:
+    """The variance of the mean of n values, over that of one, where the correlation falls by a factor each step."""
+    return ((1 + likeness) / (1 - likeness) - 2 * likeness * (1 - likeness**n) / (n * (1 - likeness) ** 2)) / n
 
 
 @lru_cache(maxsize=4096)
@@ -121,21 +177,27 @@ def _lower_rank(n: int) -> int | None:
     return rank
 
 
-def paired_ratio(
-    samples: Sequence[float], baseline: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> Interval | None:
-    """How many times the baseline: a ratio from samples taken in the same rounds, with its 95% bootstrap interval.
+def paired_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Interval | None:
+    """How many times the baseline: a ratio from samples taken in the same rounds, with its 95% interval.
+
+    That of the median of `pair_ratios`, as `series_interval` gives it; None below six of them, twelve rounds.
+    Raises `ValueError` where the lengths differ.
+    """
+    return series_interval(pair_ratios(samples, baseline))
+
+
+def pair_ratios(samples: Sequence[float], baseline: Sequence[float]) -> list[float]:
+    """How many times the baseline, once for every two rounds.
 
     The nth samples of both come from round n. Two neighbouring rounds, run in opposite orders, make one unit (the
-    geometric mean of their two ratios), so that neither drift nor the place in the round counts. None below six units,
-    twelve rounds. Raises `ValueError` where the lengths differ.
+    geometric mean of their two ratios), so that neither drift nor the place in the round counts.
+    Raises `ValueError` where the lengths differ.
     """
     if len(samples) != len(baseline):
         raise ValueError(f"{len(samples)} samples against {len(baseline)}: they are not from the same rounds")
-    units = [
+    return [
         math.sqrt(samples[i] / baseline[i] * samples[i + 1] / baseline[i + 1]) for i in range(0, len(samples) - 1, 2)
     ]
-    return bootstrap_median(units, seed=seed, resamples=resamples)
 
 
 def of_processes(values: Sequence[float], *, tail: float = 0.025) -> Interval | None:
@@ -143,9 +205,9 @@ def of_processes(values: Sequence[float], *, tail: float = 0.025) -> Interval | 
 
     What a process does once and for all (its heap, its place in memory) is drawn anew in each, so processes are the
     sample, and what varies within one only adds to how far its value lies from the next (Kalibera and Jones 2013). A
-    share of `tail` may lie beyond either end: 2.5% for an interval of 95%.
+    share of `tail` may lie beyond either end: 2.5% for an interval of 95%. None where a value is not positive, too.
     """
-    if len(values) < 2:
+    if len(values) < 2 or min(values) <= 0:
         return None
     logs = list(map(math.log, values))
     mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
@@ -153,16 +215,25 @@ def of_processes(values: Sequence[float], *, tail: float = 0.025) -> Interval | 
     return Interval(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
 
 
-def spanned(intervals: Sequence[Interval | None]) -> Interval | None:
-    """One interval for processes that each have their own: it reaches from the lowest end to the highest.
+def ratio_of_pairs(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Interval | None:
+    """How many times the baseline, from pairs of processes timed in the same rounds: a pair is one draw.
 
-    The estimate is the median of theirs. Those that have none are passed over; None where none has one.
+    Of each pair the median of its `pair_ratios` counts; None below two pairs, or where one has less than two rounds.
     """
-    known = [interval for interval in intervals if interval is not None]
-    if not known:
+    ratios = [pair_ratios(samples, baseline) for samples, baseline in pairs]
+    return of_processes([median(units) for units in ratios]) if all(ratios) else None
+
+
+def processes_for(values: Sequence[float], precision: float) -> int | None:
+    """How many processes that differ as these would put `of_processes` within `precision`, to either side.
+
+    None below two values, where one is not positive, and where it takes more than a thousand.
+    """
+    if len(values) < 2 or min(values) <= 0:
         return None
-    estimate = statistics.median(interval.estimate for interval in known)
-    return Interval(estimate, min(i.low for i in known), max(i.high for i in known))
+    spread = statistics.stdev(map(math.log, values))
+    enough = (n for n in range(2, 1001) if math.expm1(_quantile(n - 1) * spread / math.sqrt(n)) <= precision)
+    return next(enough, None)
 
 
 APART = 0.15
@@ -181,51 +252,17 @@ class Groups:
 def two_groups(values: Sequence[float]) -> Groups | None:
     """The two groups that the values form, None where they are one.
 
-    They are two where the widest gap between neighbours is more than 15% of the value below it, and wider than the
-    stretch of either group.
+    They are two where the widest gap between neighbours, as a factor, is more than 15%, and wider than the stretch of
+    either group. None where a value is not positive.
     """
     ordered = sorted(values)
-    if len(ordered) < 2:
+    if len(ordered) < 2 or ordered[0] <= 0:
         return None
-    gap, cut = max((b - a, i) for i, (a, b) in enumerate(itertools.pairwise(ordered), 1))
+    gap, cut = max((b / a, i) for i, (a, b) in enumerate(itertools.pairwise(ordered), 1))
     low, high = ordered[:cut], ordered[cut:]
-    if gap <= APART * low[-1] or gap <= max(low[-1] - low[0], high[-1] - high[0]):
+    if gap <= 1 + APART or gap <= max(low[-1] / low[0], high[-1] / high[0]):
         return None
     return Groups(statistics.median(low), statistics.median(high), len(high) / len(ordered))
-
-
-def bootstrap_median(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval | None:
-    """The median of a series with its 95% circular block bootstrap interval; None below six values.
-
-    Neighbours resemble each other (a busy second on the machine, a place in memory), so values are drawn anew in
-    blocks, as many as each is long (Künsch 1989). So few draws make a percentile interval too narrow; its percentiles
-    are moved out as Student's t is wider than the normal distribution (Hesterberg 2015, section 5.3), and it never
-    is narrower than the exact interval for independent values.
-    """
-    n = len(values)
-    exact = median_interval(values)
-    if exact is None:
-        return None
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    array = np.asarray(values, dtype=np.float64)
-    length = round(math.sqrt(n))
-    blocks = -(-n // length)
-    medians = np.empty(resamples)
-    for start in range(0, resamples, 250):  # in slices, to bound the memory of long runs
-        count = min(250, resamples - start)
-        first = generator.integers(0, n, size=(count, blocks, 1))
-        drawn = ((first + np.arange(length)) % n).reshape(count, -1)[:, :n]
-        medians[start : start + count] = np.median(array[drawn], axis=1)
-    tail = 100 * _tail(n / length)
-    low, high = np.percentile(medians, (tail, 100 - tail))
-    return Interval(exact.estimate, min(exact.low, float(low)), max(exact.high, float(high)))
-
-
-def _tail(draws: float) -> float:
-    """Where to cut a bootstrap distribution of so many independent draws, so that 2.5% of the truth lie beyond."""
-    return statistics.NormalDist().cdf(-math.sqrt(draws / (draws - 1)) * _quantile(draws - 1))
 
 
 def outliers(samples: Sequence[float]) -> list[bool]:
@@ -240,7 +277,8 @@ def outliers(samples: Sequence[float]) -> list[bool]:
 def drift(samples: Sequence[float]) -> float | None:
     """The relative change from the first third to the last, 0.0 where it is no more than chance; None below 12 samples.
 
-    Chance is judged by Kendall's rank correlation with time at the 1% level.
+    Chance is judged by Kendall's rank correlation with time at the 1% level, where samples resemble their neighbours
+    beside a straight line by what that adds to its variance (Hamed and Rao 1998).
     """
     n = len(samples)
     if n < 12:
@@ -249,8 +287,11 @@ def drift(samples: Sequence[float]) -> float | None:
     first, last = statistics.median(samples[:third]), statistics.median(samples[-third:])
     means = _chunk_means(samples, 60)
     m = len(means)
-    concordance = sum((b > a) - (b < a) for i, a in enumerate(means) for b in means[i + 1 :])
-    deviation = math.sqrt(m * (m - 1) * (2 * m + 5) / 18)
+    rises = [(b - a, j - i) for i, a in enumerate(means) for j, b in enumerate(means[i + 1 :], i + 1)]
+    concordance = sum((rise > 0) - (rise < 0) for rise, _ in rises)
+    slope = statistics.median(rise / steps for rise, steps in rises)
+    beside = [mean - slope * i for i, mean in enumerate(means)]
+    deviation = math.sqrt(m * (m - 1) * (2 * m + 5) / 18 * m * _of_the_mean(m, _likeness(beside)))
     return last / first - 1 if first and abs(concordance) > 2.576 * deviation else 0.0
 
 

@@ -1,7 +1,388 @@
-"""Intervals of medians and of ratios, as `bench` gives them."""
+"""Intervals of medians and of ratios, as `bench` gives them.
+
+"One process" is the interval that a process's own samples give (`stats.series_interval`), "fresh processes" what a row
+timed in several has in its record. A share of those that "said" anything leaves out where there is no interval.
+"""
 
 from __future__ import annotations
 
-from refereed.trial import Trial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-TRIALS: tuple[Trial, ...] = ()
+import numpy as np
+
+from afftool import stats
+from afftool.measure.time.contestant import Sample
+from afftool.measure.time.processes import Pooled, pooled
+from afftool.measure.time.race import LatencyReading, race
+from refereed.trial import Run, Trial
+from refereed.worlds import WITHIN, Rng, World, independent, processes
+
+LENGTHS = (12, 20, 36, 60, 200, 1000)
+STEADY = tuple(name for name in WITHIN if name != "two regimes")
+SEEN_WHOLE = 4000
+"""Samples in which two regimes of 93 and 40 come thirty times: so many one process needs to know both."""
+SLOW_KIND = 0.3
+"""The share of the processes that take twice as long, in a world of two kinds of processes."""
+
+
+def wanted(world: str) -> float:
+    """How often an interval that is called 95% is to hold the truth."""
+    return 0.90 if world == "AR .9" else 0.93
+
+
+def holds(interval: stats.Interval | None, truth: float = 1.0) -> bool | None:
+    return None if interval is None else interval.contains(truth)
+
+
+def of_one(world: World, count: int) -> Run:
+    return lambda rng: holds(stats.series_interval(world(rng, count).tolist()))
+
+
+def hardly_wider(rng: Rng) -> bool | None:
+    samples = independent(rng, 200).tolist()
+    plain, wide = stats.median_interval(samples), stats.series_interval(samples)
+    return None if plain is None or wide is None else wide.high - wide.low <= 1.3 * (plain.high - plain.low)
+
+
+def in_shared_rounds(world: World, count: int) -> Run:
+    """Equals under one machine, which varies as the world does; each varies by 2% besides."""
+
+    def run(rng: Rng) -> bool | None:
+        machine = world(rng, count)
+        one, other = (machine * np.exp(rng.normal(0, 0.02, count)) for _ in range(2))
+        return holds(stats.paired_ratio(one.tolist(), other.tolist()))
+
+    return run
+
+
+def each_its_own(world: World, count: int) -> Run:
+    """Equals that vary as the world does, each by itself."""
+    return lambda rng: holds(stats.paired_ratio(world(rng, count).tolist(), world(rng, count).tolist()))
+
+
+def reading(samples: Sequence[float]) -> LatencyReading:
+    return LatencyReading(
+        samples_s=tuple(samples), steps_per_sample=1, warmup_s=0.0, settled=True, stopped="budget", overhead_s=0.0
+    )
+
+
+def of_row(rows: Sequence[Sequence[float]]) -> stats.Interval | None:
+    """The time and the interval in the record of a row with these processes, in seconds."""
+    row = pooled([reading(samples) for samples in rows])
+    assert isinstance(row, Pooled)
+    fields: Mapping[str, Any] = row.fields(1)
+    low, high = fields["latency_low_ms"], fields["latency_high_ms"]
+    return None if low is None else stats.Interval(fields["latency_ms"] / 1e3, low / 1e3, high / 1e3)
+
+
+def of_several(world: World, count: int, between: float, samples: int = 60) -> Run:
+    return lambda rng: holds(of_row([one.tolist() for one in processes(rng, world, count, samples, between)]))
+
+
+def within(precision: float, count: int, between: float) -> Run:
+    def run(rng: Rng) -> bool | None:
+        interval = of_row([one.tolist() for one in processes(rng, independent, count, 60, between)])
+        return None if interval is None else interval.half_width <= precision
+
+    return run
+
+
+def of_pairs(world: World, count: int, between: float) -> Run:
+    """The ratio of equals, from pairs of processes; the machine varies for both of a pair alike."""
+
+    def run(rng: Rng) -> bool | None:
+        pairs = []
+        for _ in range(count):
+            machine = world(rng, 60)
+            one, other = (machine * own for own in processes(rng, independent, 2, 60, between))
+            pairs.append((one.tolist(), other.tolist()))
+        return holds(stats.ratio_of_pairs(pairs))
+
+    return run
+
+
+def of_two_kinds(count: int) -> Run:
+    """Whether the interval holds the mean of all processes where some take twice as long."""
+
+    def run(rng: Rng) -> bool | None:
+        slow = np.where(rng.random(count) < SLOW_KIND, 2.0, 1.0)
+        rows = [one * kind for one, kind in zip(processes(rng, independent, count, 60, 0.01), slow, strict=True)]
+        return holds(of_row([one.tolist() for one in rows]), 2.0**SLOW_KIND)
+
+    return run
+
+
+@dataclass
+class Played:
+    """A contestant whose samples are made up before; each takes a hundredth of a second."""
+
+    samples: Sequence[float]
+    taken: int = 0
+
+    def now(self) -> float:
+        return self.taken * 0.01
+
+    def sample(self, steps: int) -> Sample:
+        self.taken += 1
+        return Sample(0.01 * self.samples[self.taken % len(self.samples)])
+
+    def split(self, steps: int) -> Mapping[str, float]:
+        return {}
+
+    def singly(self, steps: int) -> Sequence[float]:
+        return ()
+
+    def move(self) -> None:
+        pass
+
+
+def raced(samples: Sequence[float], precision: float) -> LatencyReading:
+    """A race of one contestant, with a budget for all of these samples."""
+    played = Played(samples)
+    (result,) = race([played], now=played.now, budget_s=len(samples) / 100, precision=precision)
+    assert isinstance(result, LatencyReading), result
+    return result
+
+
+def stopped_early(world: World, count: int, precision: float) -> Run:
+    """Whether a run that precision stopped holds the truth; nothing of one that its budget ended."""
+
+    def run(rng: Rng) -> bool | None:
+        result = raced(world(rng, count).tolist(), precision)
+        taken = [sample * 100 for sample in result.samples_s]
+        return holds(stats.series_interval(taken)) if result.stopped == "precision" else None
+
+    return run
+
+
+def stops(world: World, count: int, precision: float) -> Run:
+    return lambda rng: raced(world(rng, count).tolist(), precision).stopped == "precision"
+
+
+def raced_in_processes(world: World, count: int, samples: int, precision: float) -> Run:
+    """A row of processes that stop as they do, on a machine that goes on varying from one to the next."""
+
+    def run(rng: Rng) -> bool | None:
+        rows = [raced(one.tolist(), precision) for one in processes(rng, world, count, samples, 0.01)]
+        return holds(of_row([[100 * sample for sample in row.samples_s] for row in rows]))
+
+    return run
+
+
+def drifts(world: World, count: int) -> Run:
+    return lambda rng: bool(stats.drift(world(rng, count).tolist()))
+
+
+def rising(rng: Rng, count: int) -> Any:
+    """A true drift by 4%, in noise of 1%."""
+    return np.exp(rng.normal(0, 0.01, count) + rng.choice((-1, 1)) * np.linspace(-0.02, 0.02, count))
+
+
+def splits(count: int, between: float) -> Run:
+    """Whether processes of one kind are told as two groups."""
+    return lambda rng: stats.two_groups(np.exp(rng.normal(0, between, count)).tolist()) is not None
+
+
+def parts(count: int, between: float) -> Run:
+    """Whether two kinds of processes, 1 and 2, are told apart where both came."""
+
+    def run(rng: Rng) -> bool | None:
+        slow = rng.random(count) < SLOW_KIND
+        if slow.all() or not slow.any():
+            return None
+        groups = stats.two_groups(np.exp(rng.normal(0, between, count) + np.log(2) * slow).tolist())
+        return groups is not None and round(groups.high_share * count) == slow.sum()
+
+    return run
+
+
+def _one_process() -> list[Trial]:
+    what = "one process's interval holds the median: {} samples"
+    found = [
+        Trial(
+            what=what.format(count),
+            world=name,
+            run=of_one(WITHIN[name], count),
+            runs=1500,
+            few=150 if count < 1000 else 0,
+            least=wanted(name),
+        )
+        for name in STEADY
+        for count in LENGTHS
+    ]
+    regimes = WITHIN["two regimes"]
+    found += [
+        Trial(what=what.format(count), world="two regimes", run=of_one(regimes, count), runs=1000, few=0)
+        for count in (60, 200, 1000)
+    ]
+    found.append(
+        Trial(
+            what=what.format(SEEN_WHOLE),
+            world="two regimes",
+            run=of_one(regimes, SEEN_WHOLE),
+            runs=1000,
+            few=0,
+            least=0.93,
+        )
+    )
+    narrow = "it is at most 1.3 times as wide as if samples were known to be independent: 200 samples"
+    found.append(Trial(what=narrow, world="independent", run=hardly_wider, runs=1500, few=150, least=0.5))
+    return found
+
+
+def _ratios() -> list[Trial]:
+    return [
+        Trial(
+            what=f"one pair's interval of the ratio holds 1: {count} rounds",
+            world=f"{name}, {'shared' if equals is in_shared_rounds else 'each its own'}",
+            run=equals(WITHIN[name], count),
+            runs=1000,
+            few=100 if count == 24 else 0,
+            least=wanted(name),
+        )
+        for equals, names in ((in_shared_rounds, tuple(WITHIN)), (each_its_own, STEADY))
+        for name in names
+        for count in (12, 24, 60, 400)
+    ]
+
+
+def _processes() -> list[Trial]:
+    found = [
+        Trial(
+            what=f"the interval of {count} fresh processes holds the time",
+            world=f"{name}, processes {between:.0%}",
+            run=of_several(WITHIN[name], count, between),
+            runs=2000,
+            few=60 if between == 0.02 else 0,
+            least=wanted(name),
+        )
+        for name in STEADY
+        for between in (0.01, 0.02, 0.03)
+        for count in (3, 5)
+    ]
+    found += [
+        Trial(
+            what=f"the interval of {count} pairs of processes holds 1",
+            world=f"{name} shared, processes {between:.0%}",
+            run=of_pairs(WITHIN[name], count, between),
+            runs=2000,
+            few=60 if between == 0.02 else 0,
+            least=0.93,
+        )
+        for name in ("independent", "AR .9", "two regimes")
+        for between in (0.01, 0.02, 0.03)
+        for count in (3, 5)
+    ]
+    found += [
+        Trial(
+            what=f"{count} fresh processes put the time within {precision:.0%}",
+            world="independent, processes 2%",
+            run=within(precision, count, 0.02),
+            runs=1000,
+            few=0,
+        )
+        for precision in (0.03, 0.05, 0.10)
+        for count in (3, 4, 5)
+    ]
+    found += [
+        Trial(
+            what=f"the interval of {count} fresh processes holds their mean",
+            world=f"{SLOW_KIND:.0%} take twice as long",
+            run=of_two_kinds(count),
+            runs=1000,
+            few=0,
+        )
+        for count in (3, 5, 8, 15)
+    ]
+    found += [
+        Trial(
+            what=f"processes of one kind are told as two groups: {count}",
+            world=f"processes {between:.0%}",
+            run=splits(count, between),
+            runs=2000,
+            few=300 if between == 0.03 else 0,
+            most=0.01 if between == 0.03 else None,
+        )
+        for between in (0.03, 0.10)
+        for count in (3, 5, 15)
+    ]
+    found += [
+        Trial(
+            what=f"two kinds of processes are told apart where both came: {count}",
+            world=f"processes {between:.0%}",
+            run=parts(count, between),
+            runs=2000,
+            few=300 if between == 0.03 else 0,
+            least=0.95 if between == 0.03 else None,
+        )
+        for between in (0.03, 0.10)
+        for count in (3, 5, 15)
+    ]
+    return found
+
+
+def _stopping() -> list[Trial]:
+    found = []
+    for name in (name for name in WITHIN if name != "drifting"):  # what drifts has no truth before it ends
+        for count, precision in ((400, 0.01), (2000, 0.01)):
+            what = f"what precision stopped within 1% holds the median: a budget of {count} samples"
+            limit = None if name == "two regimes" else wanted(name)
+            run = stopped_early(WITHIN[name], count, precision)
+            few = 40 if count == 400 and limit is not None else 0
+            found.append(Trial(what=what, world=name, run=run, runs=500, few=few, least=limit))
+    found += [
+        Trial(
+            what="precision of 1% ends it early: a budget of 400 samples",
+            world=name,
+            run=stops(WITHIN[name], 400, 0.01),
+            runs=300,
+            few=0,
+        )
+        for name in ("independent", "AR .5")
+    ]
+    found += [
+        Trial(
+            what=f"{count} fresh processes that stop as they do hold the time: 200 samples each",
+            world=f"{name}, processes 1%",
+            run=raced_in_processes(WITHIN[name], count, 200, 0.01),
+            runs=500,
+            few=0,
+            least=wanted(name),
+        )
+        for name in ("independent", "AR .5", "AR .9", "two regimes")
+        for count in (3, 5)
+    ]
+    return found
+
+
+def _drift() -> list[Trial]:
+    most = {"independent": 0.02, "AR .5": 0.02, "AR .9": 0.05, "heavy tails": 0.02}
+    found = [
+        Trial(
+            what=f"a drift is told where there is none: {count} samples",
+            world=name,
+            run=drifts(WITHIN[name], count),
+            runs=1000,
+            few=60 if count == 60 else 0,
+            most=limit,
+        )
+        for name, limit in most.items()
+        for count in (36, 60, 200, 1000)
+    ]
+    found += [
+        Trial(
+            what=f"a drift of 4% is told: {count} samples",
+            world="noise of 1%",
+            run=drifts(rising, count),
+            runs=500,
+            few=40,
+            least=0.95,
+        )
+        for count in (60, 200)
+    ]
+    return found
+
+
+TRIALS: tuple[Trial, ...] = (*_one_process(), *_ratios(), *_processes(), *_stopping(), *_drift())
