@@ -130,10 +130,11 @@ def _apart(samples: Sequence[float], middle: float) -> float:
     return most
 
 
-def _likeness(values: Sequence[float]) -> float:
+def _likeness(values: Sequence[float], *, fitted: int = 1) -> float:
     """By how much neighbours are alike in their ranks at most: an upper limit of their correlation, 0 to `MOST_ALIKE`.
 
-    The estimate is too low by what taking the mean away costs (Kendall 1954), and uncertain by Bartlett's formula.
+    The estimate is too low by what taking the mean away costs (Kendall 1954), or a line, which is `fitted` by two
+    numbers; and uncertain by Bartlett's formula.
     """
     import numpy as np
 
@@ -145,7 +146,7 @@ def _likeness(values: Sequence[float]) -> float:
     if total == 0:
         return 0.0
     found = float(ranks[1:] @ ranks[:-1]) / total
-    found = min(1.0, found + (1 + 3 * max(0.0, found)) / n)
+    found = min(1.0, found + (fitted + (2 + fitted) * max(0.0, found)) / n)
     return min(MOST_ALIKE, max(0.0, found + (SURE + FEW_SURE / n) * math.sqrt((1 - found**2) / n)))
 
 
@@ -291,7 +292,7 @@ def drift(samples: Sequence[float]) -> float | None:
     concordance = sum((rise > 0) - (rise < 0) for rise, _ in rises)
     slope = statistics.median(rise / steps for rise, steps in rises)
     beside = [mean - slope * i for i, mean in enumerate(means)]
-    deviation = math.sqrt(m * (m - 1) * (2 * m + 5) / 18 * m * _of_the_mean(m, _likeness(beside)))
+    deviation = math.sqrt(m * (m - 1) * (2 * m + 5) / 18 * m * _of_the_mean(m, _likeness(beside, fitted=2)))
     return last / first - 1 if first and abs(concordance) > 2.576 * deviation else 0.0
 
 

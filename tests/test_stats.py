@@ -140,6 +140,18 @@ def test_drift_is_seen_and_noise_is_not_drift() -> None:
     assert change is not None
     assert 0.3 < change < 0.5
     assert stats.drift([1.0] * 11) is None
+    assert stats.drift([1.0] * 60) == 0.0
+
+
+def test_a_machine_that_wanders_does_not_drift() -> None:
+    found = 0
+    for seed in range(60):
+        generator, level, series = random.Random(seed), 0.0, []
+        for _ in range(60):
+            level = 0.9 * level + generator.gauss(0, 0.004)
+            series.append(1 + level)
+        found += stats.drift(series) != 0.0
+    assert found <= 6
 
 
 def test_two_levels_are_told_from_one_wide_or_skewed_one() -> None:

@@ -157,6 +157,11 @@ def stopped_early(world: World, count: int, precision: float) -> Run:
     return run
 
 
+def wrongly(world: World, count: int, precision: float) -> Run:
+    early = stopped_early(world, count, precision)
+    return lambda rng: early(rng) is False
+
+
 def stops(world: World, count: int, precision: float) -> Run:
     return lambda rng: raced(world(rng, count).tolist(), precision).stopped == "precision"
 
@@ -326,12 +331,24 @@ def _processes() -> list[Trial]:
 def _stopping() -> list[Trial]:
     found = []
     for name in (name for name in WITHIN if name != "drifting"):  # what drifts has no truth before it ends
-        for count, precision in ((400, 0.01), (2000, 0.01)):
-            what = f"what precision stopped within 1% holds the median: a budget of {count} samples"
+        for count, precision in ((400, 0.02), (2000, 0.01)):
+            what = f"what precision stopped within {precision:.0%} holds the median: a budget of {count} samples"
             limit = None if name == "two regimes" else wanted(name)
             run = stopped_early(WITHIN[name], count, precision)
             few = 40 if count == 400 and limit is not None else 0
             found.append(Trial(what=what, world=name, run=run, runs=500, few=few, least=limit))
+    found += [
+        Trial(
+            what="precision of 1% stops it early and wrongly: a budget of 400 samples",
+            world=name,
+            run=wrongly(WITHIN[name], 400, 0.01),
+            runs=500,
+            few=0,
+            most=None if name == "two regimes" else 1 - wanted(name),
+        )
+        for name in WITHIN
+        if name != "drifting"
+    ]
     found += [
         Trial(
             what="precision of 1% ends it early: a budget of 400 samples",
