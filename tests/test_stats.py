@@ -129,47 +129,6 @@ def test_ratio_is_not_moved_by_the_place_in_the_round() -> None:
     assert ratio.contains(1.0)
 
 
-def test_outliers_are_flagged_in_place() -> None:
-    samples = [1.0, 1.01, 0.99, 1.02, 5.0, 1.0, 0.98]
-    assert stats.outliers(samples) == [False] * 4 + [True] + [False] * 2
-
-
-def test_drift_is_seen_and_noise_is_not_drift() -> None:
-    rising = [1 + i / 100 + noise for i, noise in enumerate(normal(60, 3, 0.0, 0.02))]
-    change = stats.drift(rising)
-    assert change is not None
-    assert 0.3 < change < 0.5
-    assert stats.drift([1.0] * 11) is None
-    assert stats.drift([1.0] * 60) == 0.0
-
-
-def test_a_machine_that_wanders_does_not_drift() -> None:
-    found = 0
-    for seed in range(60):
-        generator, level, series = random.Random(seed), 0.0, []
-        for _ in range(60):
-            level = 0.9 * level + generator.gauss(0, 0.004)
-            series.append(1 + level)
-        found += stats.drift(series) != 0.0
-    assert found <= 6
-
-
-def test_two_levels_are_told_from_one_wide_or_skewed_one() -> None:
-    jumping = [1.0 + 0.01 * (i % 5) + 0.5 * (i // 7 % 2) for i in range(70)]
-    levels = stats.modes(jumping)
-    assert levels is not None
-    assert levels == pytest.approx((1.02, 1.52))
-    generator = random.Random(0)
-    for seed in range(50):
-        assert stats.modes(normal(100, seed)) is None
-        assert stats.modes([1 + generator.expovariate(5.0) for _ in range(100)]) is None
-    assert stats.modes([1.0] * 50) is None
-
-
-def test_one_far_sample_is_an_outlier_and_no_second_level() -> None:
-    assert stats.modes([*normal(60, 1), 30.0]) is None
-
-
 def test_the_interval_of_processes_is_students_on_logarithms_and_wider_for_a_smaller_tail() -> None:
     logs = [0.01, 0.03, -0.02, 0.04]
     interval = stats.of_processes([math.exp(x) for x in logs])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from afftool import stats
+from afftool import patterns, stats
 from afftool.measure.time.contestant import Sample
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import LatencyReading, race
@@ -177,7 +177,7 @@ def raced_in_processes(world: World, count: int, samples: int, precision: float)
 
 
 def drifts(world: World, count: int) -> Run:
-    return lambda rng: bool(stats.drift(world(rng, count).tolist()))
+    return lambda rng: bool(patterns.drift(world(rng, count).tolist()))
 
 
 def rising(rng: Rng, count: int) -> Any:
@@ -187,7 +187,7 @@ def rising(rng: Rng, count: int) -> Any:
 
 def splits(count: int, between: float) -> Run:
     """Whether processes of one kind are told as two groups."""
-    return lambda rng: stats.two_groups(np.exp(rng.normal(0, between, count)).tolist()) is not None
+    return lambda rng: patterns.two_groups(np.exp(rng.normal(0, between, count)).tolist()) is not None
 
 
 def parts(count: int, between: float) -> Run:
@@ -197,7 +197,7 @@ def parts(count: int, between: float) -> Run:
         slow = rng.random(count) < SLOW_KIND
         if slow.all() or not slow.any():
             return None
-        groups = stats.two_groups(np.exp(rng.normal(0, between, count) + np.log(2) * slow).tolist())
+        groups = patterns.two_groups(np.exp(rng.normal(0, between, count) + np.log(2) * slow).tolist())
         return groups is not None and round(groups.high_share * count) == slow.sum()
 
     return run

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from afftool import stats
+from afftool import patterns, stats
 from afftool.measure.time.conditions import Disturbance, instability, worst_of
 from afftool.measure.time.race import LatencyReading
 from afftool.record import Cache
@@ -44,7 +44,7 @@ class Pooled:
             return together | {"processes": 1}
         interval = self._interval
         time_s = interval.estimate if interval else stats.median(self.medians_s)
-        groups = stats.two_groups(self.medians_s)
+        groups = patterns.two_groups(self.medians_s)
         return together | {
             "processes": len(self.readings),
             "process_samples": tuple(map(len, self.samples_s)),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afftool import stats
+from afftool import patterns, stats
 from afftool.errors import Rejected
 from afftool.measure.time.contestant import Contestant
 
@@ -80,7 +80,7 @@ class LatencyReading:
             "throughput_per_s": batch / median * 1e3 if median else None,
             "samples": len(ms),
             "samples_ms": ms,
-            "outliers": sum(stats.outliers(ms)),
+            "outliers": sum(patterns.outliers(ms)),
             "steps_per_sample": self.steps_per_sample,
             "warmup_s": self.warmup_s,
             "stopped": self.stopped,
