@@ -60,6 +60,8 @@ SIZES: dict[str, tuple[Size, ...]] = {
 TURNS = 60
 WITHIN = 0.05
 ITSELF: Size = (64, 28, 8)
+FRESH = 3
+"""Processes a row there: fewer than the bench takes by itself, for intervals hold as often with any number of them."""
 POOR = 0.85
 """Intervals that hold the truth so seldom are to fail."""
 
@@ -173,6 +175,7 @@ def against_itself(device: str, repeats: int, budget_s: float, regime: Regime) -
                 budget_s=budget_s,
                 baseline=FusionSpec.parse("agreement:One"),
                 allocator=regime,
+                processes=FRESH,
             ),
         )
         low, high = record.latency_ratio_low, record.latency_ratio_high
@@ -190,7 +193,7 @@ def against_itself(device: str, repeats: int, budget_s: float, regime: Regime) -
 def a_a(device: str, plan: Plan, budget_s: float, regime: Regime) -> list[str]:
     """A section on a fusion against itself, under the allocator as it comes or with freed memory kept."""
     lines, held = against_itself(device, plan.tries, budget_s, regime)
-    how = f"in {Options.processes} fresh processes a row" if regime == "system" else "in one process, freed memory kept"
+    how = f"in {FRESH} fresh processes a row" if regime == "system" else "in one process, freed memory kept"
     return [
         f"## A/A, {how}: {plan.verdict(held)}",
         "",

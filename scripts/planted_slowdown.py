@@ -1,6 +1,7 @@
 """Is a tenth more work seen? A fusion and one that does 10% more, raced again and again.
 
-    python scripts/planted_slowdown.py [--out reports/planted_slowdown.md] [--budget 4] [--runs 30] [--threads N]
+    python scripts/planted_slowdown.py [--out reports/planted_slowdown.md] [--budget 4] [--runs 30] [--processes 5]
+        [--threads N]
 
 Each run builds both anew and benches them in turns, in fresh processes, as `bench` does by itself. The slowdown is seen
 if the ratio's whole 95% interval lies above 1; in how many runs it must be is decided beforehand, so that one that is
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/planted_slowdown.md"))
     parser.add_argument("--budget", type=float, default=4.0, help="seconds of timing a run")
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--processes", type=int, default=Options.processes, help="fresh ones a row and run")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -69,7 +71,12 @@ def main() -> None:
         ]
         _, slower = bench(
             cases,
-            Options(measures=("latency",), budget_s=chosen.budget, baseline=FusionSpec.parse("planted_slowdown:Base")),
+            Options(
+                measures=("latency",),
+                budget_s=chosen.budget,
+                processes=chosen.processes,
+                baseline=FusionSpec.parse("planted_slowdown:Base"),
+            ),
         )
         low, high = slower.latency_ratio_low or 0.0, slower.latency_ratio_high or float("inf")
         seen += low > 1
@@ -83,7 +90,7 @@ def main() -> None:
         "# A planted slowdown of a tenth",
         "",
         f"`python scripts/planted_slowdown.py --budget {chosen.budget:g} --runs {chosen.runs} "
-        f"--threads {chosen.threads}`",
+        f"--processes {chosen.processes} --threads {chosen.threads}`",
         "",
         f"{here.cpu}, {here.threads} of {here.cores} cores, torch {here.torch}, {here.platform}, {date.today()}; "
         f"load per core at the start {load if load is None else round(load, 2)}.",

@@ -103,6 +103,20 @@ def of_pairs(world: World, count: int, between: float) -> Run:
     return run
 
 
+def seen(times: float, count: int, between: float) -> Run:
+    """Whether pairs of processes show that one side takes so many times as long."""
+
+    def run(rng: Rng) -> bool | None:
+        pairs = []
+        for _ in range(count):
+            one, other = processes(rng, independent, 2, 60, between)
+            pairs.append(((one * times).tolist(), other.tolist()))
+        ratio = stats.ratio_of_pairs(pairs)
+        return None if ratio is None else ratio.low > 1
+
+    return run
+
+
 def of_two_kinds(count: int) -> Run:
     """Whether the interval holds the mean of all processes where some take twice as long."""
 
@@ -290,6 +304,17 @@ def _processes() -> list[Trial]:
         )
         for precision in (0.03, 0.05, 0.10)
         for count in (3, 4, 5)
+    ]
+    found += [
+        Trial(
+            what=f"{count} pairs of processes show that one side takes 10% longer",
+            world=f"independent, processes {between:.0%}",
+            run=seen(1.10, count, between),
+            runs=1000,
+            few=0,
+        )
+        for between in (0.01, 0.02, 0.03)
+        for count in (3, 4, 5, 8)
     ]
     found += [
         Trial(

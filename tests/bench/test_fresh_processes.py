@@ -91,12 +91,12 @@ def test_what_takes_no_time_on_the_cpu_has_no_allocator() -> None:
 
 def test_the_processes_to_start_are_known_before_with_the_baseline_in_each_heat() -> None:
     eager = Options(**QUICK)
-    assert processes_to_start([case("aff")], eager) == 2 * 3
+    assert processes_to_start([case("aff")], eager) == 2 * 5
     six = [case(f"aff:reduction={2**n}", channels=64) for n in range(6)]
-    assert processes_to_start(six, eager) == (1 + 5 + 1 + 1) * 3, "two heats"
+    assert processes_to_start(six, eager) == (1 + 5 + 1 + 1) * 5, "two heats"
     assert processes_to_start([case("aff")], Options(**QUICK, allocator="kept")) == 0
     assert processes_to_start([case("aff")], Options(**QUICK, isolate="none")) == 0
-    assert processes_to_start([case("aff")], Options(**QUICK, processes=5, baseline=None)) == 5
+    assert processes_to_start([case("aff")], Options(**QUICK, processes=3, baseline=None)) == 3
     assert processes_to_start([case("aff")], Options(measures=("cost",))) == 0
 
 

@@ -77,10 +77,10 @@ class Pooled:
         if interval is None or interval.half_width <= precision:
             return {}
         enough = stats.processes_for(self.medians_s, precision)
-        more = f"some --processes {enough} would be, " if enough else "no thousand of them would be: "
+        more = f"some --processes {enough} would reach that" if enough else "no thousand of them would reach that"
         text = (
             f"{len(self.readings)} processes put the time within ±{interval.half_width:.1%} where ±{precision:.1%} was "
-            f"asked for; {more}or raise --precision, or --budget where each has few samples"
+            f"asked for; {more}; or raise --precision, or --budget where each has few samples"
         )
         return {"imprecise": Disturbance(text, interval.half_width)}
 

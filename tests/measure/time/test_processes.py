@@ -52,7 +52,7 @@ def test_how_many_processes_the_precision_would_take_is_said() -> None:
     (kind,) = unsteady = found.instability(0.02, "warm")
     assert kind == "imprecise"
     assert "3 processes put the time within ±5.0% where ±2.0% was asked for" in unsteady[kind].text
-    assert "some --processes 7 would be" in unsteady[kind].text
+    assert "some --processes 7 would reach that" in unsteady[kind].text
     assert found.instability(0.06, "warm") == {}, "what each alone could not tell is no matter"
 
 
