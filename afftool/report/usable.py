@@ -51,8 +51,8 @@ def as_told(record: Record) -> Record:
     """
     width = _width(record.latency_ratio_low, record.latency_ratio_high)
     bad = unusable(record) is not None
-    grouped = record.fast_group_ms is not None  # its wide interval says how little is known of the ratio
-    trusted = not bad if width is None else width <= (TIGHT if bad else WIDEST) or (grouped and not bad)
+    several = (record.processes or 1) > 1  # their interval says how little is known of the ratio, however wide it is
+    trusted = (not bad and (width is None or several or width <= WIDEST)) or (width is not None and width <= TIGHT)
     told = record if trusted else replace(record, latency_ratio=None, latency_ratio_low=None, latency_ratio_high=None)
     if not bad:
         return told

@@ -89,6 +89,9 @@ def test_two_groups_are_told_where_the_interval_of_their_mixture_says_nothing() 
     alone = dataclasses.replace(grouped, fast_group_ms=None, slow_group_ms=None, slow_group_share=None)
     assert unusable(alone) == "the machine was busy, or the time of a step jumps by itself"
     assert as_told(alone).latency_ratio is None
+    steady = dataclasses.replace(alone, latency_low_ms=4.0, latency_high_ms=4.2)
+    assert as_told(steady) == steady, "it was the baseline's processes that differ"
+    assert as_told(dataclasses.replace(steady, processes=1)).latency_ratio is None
     busy = dataclasses.replace(grouped, slow_group_ms=60.0, instability={"busy machine": "stop other work"})
     assert unusable(busy) == "the machine was busy"
 
