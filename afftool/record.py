@@ -2,7 +2,8 @@
 
 The last word of a field is its unit. Exact values are stored; None means "there is none", never 0.
 
-Schema history: 1, the first.
+Schema history: 1, the first. In its older records `single_steps` is None, and `latency_p99_ms` is the percentile of
+samples, each the mean over `steps_per_sample`; the interval of a row timed in several processes spans theirs.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ Isolation = Literal["none", "process"]
 class Record(Plain):
     """One case under one backend: what was asked, what was read, and if it was not, why.
 
-    `latency_low_ms` and `latency_high_ms` bound the 95% interval of the median; `live_params` are the parameters a
-    gradient can reach; `flops` count 2 per multiply-add plus elementwise work; `macs`, `flops` and `moved_bytes` are
-    the forward pass's, in train mode `backward_macs`, ... are the backward pass's; in train mode `latency_ms` is the
-    whole step and `forward_ms`, `backward_ms` and `optimizer_ms` are its parts. `samples_ms` are kept beside
-    the row, in the order they were taken: one a round, so that the nth samples of rows timed together are a pair.
+    `latency_low_ms` and `latency_high_ms` bound the 95% interval of `latency_ms`, the median of the samples;
+    `latency_p99_ms` is of `single_steps`, timed one by one, None where the clock cannot tell one; `live_params` are the
+    parameters a gradient can reach; `flops` count 2 per multiply-add plus elementwise work; `macs`, `flops` and
+    `moved_bytes` are the forward pass's, in train mode `backward_macs`, ... are the backward pass's; in train mode
+    `latency_ms` is the whole step and `forward_ms`, `backward_ms` and `optimizer_ms` are its parts. `samples_ms` are
+    kept beside the row, in the order they were taken: one a round, so that the nth samples of rows timed together are a
+    pair.
 
     `instability` names what disturbed the timing, each with advice, and `instability_figures` how much: the more the
     worse, to be compared within a kind alone, None in older records; `stopped` says why sampling ended.
@@ -43,10 +46,11 @@ class Record(Plain):
 
     `allocator` is `kept` if the process held on to freed CPU memory while it was timed, `system` if the C library did
     as it liked, `tuned` if it was told by the environment how, else the name of the malloc that was preloaded; times of
-    different ones are never compared. `page_faults` are those of a step. A row timed in fresh `processes` has their
-    samples one after another (`process_samples` of each), and its intervals span those of its processes. Where these
-    form two groups, `fast_group_ms` and `slow_group_ms` are the groups' medians and `slow_group_share` the share of
-    the processes in the slow one.
+    different ones are never compared. `page_faults` are those of a step. A row timed in several fresh `processes` has
+    their samples one after another (`process_samples` of each); there a process is one draw: `latency_ms` is the
+    geometric mean of their medians, `latency_ratio` that of the pairs' ratios, with Student's intervals of the
+    logarithms. Of one process alone the interval is that process's. Where they form two groups, `fast_group_ms` and
+    `slow_group_ms` are the groups' medians and `slow_group_share` the share of the processes in the slow one.
 
     `peak_bytes` is a steady step's peak, parameters and inputs included; `peak_parts_bytes` splits it by cause and
     `workspace_bytes` is its part with no other cause; `cold_peak_bytes` is the peak of getting there (compiling,
@@ -94,6 +98,7 @@ class Record(Plain):
     latency_high_ms: float | None = None
     latency_iqr_ms: float | None = None
     latency_p99_ms: float | None = None
+    single_steps: int | None = None
     forward_ms: float | None = None
     backward_ms: float | None = None
     optimizer_ms: float | None = None

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 
 from afftool.bench import Options, bench
+from afftool.patterns import two_groups
 from afftool.spec import CaseSpec, FusionSpec
-from afftool.stats import two_groups
 
 Setting = tuple[str, int, int, int, str]
 """Fusion, channels, height and width, batch, backend."""

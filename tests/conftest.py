@@ -47,6 +47,12 @@ def _keep_what_is_there() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for hardly any precision waits for the fewest rounds, and not for half of the budget."""
+    monkeypatch.setattr("afftool.measure.time.race.EARLIEST", 0.0)
+
+
 @pytest.fixture(autouse=True)
 def _seeded_and_single_threaded() -> None:
     torch = sys.modules.get("torch")

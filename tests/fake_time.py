@@ -67,6 +67,9 @@ class FakeContestant:
     def split(self, steps: int) -> Mapping[str, float]:
         return self._parts
 
+    def singly(self, steps: int) -> Sequence[float]:
+        return ()
+
     def move(self) -> None:
         self.moved_at.append(self._clock.now())
         self._clock.pass_time(self._move_s)

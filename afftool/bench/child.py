@@ -124,6 +124,12 @@ class Isolated:
         parts: dict[str, float] = answer["parts"]
         return parts
 
+    def singly(self, steps: int) -> Sequence[float]:
+        """Have so many steps timed one by one."""
+        answer = self._ask("singly", self._patience.for_steps(steps, self._step_s), steps=steps)
+        times: list[float] = answer["times"]
+        return times
+
     def move(self) -> None:
         """Have its data moved."""
         self._ask("move", self._patience.for_steps(1, self._step_s))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -143,6 +143,10 @@ class _Kept:
     def split(self, steps: int) -> Mapping[str, float]:
         with kept(self.targets, "while it ran"):
             return self.inner.split(steps)
+
+    def singly(self, steps: int) -> Sequence[float]:
+        with kept(self.targets, "while it ran"):
+            return self.inner.singly(steps)
 
     def move(self) -> None:
         self.inner.move()

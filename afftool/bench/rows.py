@@ -150,7 +150,7 @@ class Row:
 def compare(rows: Sequence[Row], baseline: CaseSpec) -> None:
     """Give each row its ratio to the baseline's under the same backend, from the rounds they shared.
 
-    Of rows timed in several processes the nth of each were timed in turns; the interval spans those of these pairs.
+    Of rows timed in several processes the nth of each were timed in turns: each such pair is one draw.
     """
     bases = {
         (row.backend, row.record.allocator): row
@@ -165,8 +165,8 @@ def compare(rows: Sequence[Row], baseline: CaseSpec) -> None:
         if row is base:
             row.record = replace(row.record, latency_ratio=1.0)
             continue
-        pairs = [stats.paired_ratio(own, its) for own, its in zip(row.samples_s, base.samples_s, strict=True)]
-        if ratio := stats.spanned(pairs):
+        pairs = list(zip(row.samples_s, base.samples_s, strict=True))
+        if ratio := stats.paired_ratio(*pairs[0]) if len(pairs) == 1 else stats.ratio_of_pairs(pairs):
             row.record = replace(
                 row.record, latency_ratio=ratio.estimate, latency_ratio_low=ratio.low, latency_ratio_high=ratio.high
             )

@@ -84,6 +84,11 @@ class Worker:
         assert self._contestant
         return {"parts": dict(self._contestant.split(steps))}
 
+    def singly(self, steps: int) -> Answer:
+        """Time so many steps one by one."""
+        assert self._contestant
+        return {"times": list(self._contestant.singly(steps))}
+
     def move(self) -> Answer:
         """Put the case elsewhere in memory."""
         assert self._contestant
@@ -108,5 +113,5 @@ class Worker:
 
 if __name__ == "__main__":
     worker = Worker()
-    verbs = (worker.enter, worker.prepare, worker.sample, worker.split, worker.move)
+    verbs = (worker.enter, worker.prepare, worker.sample, worker.split, worker.singly, worker.move)
     serve({verb.__name__: partial(worker.answer, verb) for verb in verbs})

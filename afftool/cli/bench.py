@@ -54,7 +54,8 @@ def bench(
         float, typer.Option("--budget", help="Seconds of sampling for the whole bench.")
     ] = Options.budget_s,
     precision: Annotated[
-        float, typer.Option("--precision", help="Stop when the 95% interval of the median is within this share.")
+        float,
+        typer.Option("--precision", help="Stop, from half of the budget on, when the 95% interval is within this."),
     ] = Options.precision,
     isolate: Annotated[
         Literal["auto", "none", "process"],
@@ -77,7 +78,7 @@ def bench(
         ),
     ] = Options.allocator,
     processes: Annotated[
-        int, typer.Option("--processes", help="Fresh processes a row under --allocator system.")
+        int, typer.Option("--processes", help="Fresh processes a row, each one draw, under --allocator system.")
     ] = Options.processes,
     lock_clocks: Annotated[
         str | None,

@@ -117,8 +117,13 @@ def _latency_note(records: Sequence[Record]) -> str:
     what = "median of a whole training step" if any(r.mode == "train" for r in records) else "median of a forward pass"
     spread = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
     samples = f" over {spread} timings" if counts else ""
-    several = any((r.processes or 1) > 1 for r in records)
-    interval = "an interval over the 95% intervals of its processes" if several else "the 95% interval of the median"
+    several = [r for r in records if (r.processes or 1) > 1]
+    if not several:
+        interval = "the 95% interval of the median"
+    elif all(r.single_steps is None for r in several):  # older records
+        interval = "an interval over the 95% intervals of its processes"
+    else:
+        what, interval = f"mean over processes of the {what}", "Student's 95% interval of its processes"
     note = f"{what}{samples}, with {interval}; outputs were compared with eager first"
     short = sum(r.stopped == "budget" for r in records)
     timed = sum(r.latency_ms is not None for r in records)
@@ -203,4 +208,4 @@ def _charts(records: Sequence[Record], keys: Keys) -> tuple[Chart, ...]:
         for r in records
         if r.latency_ms is not None
     )
-    return (Chart("Latency, with the 95% interval of the median", units.milliseconds, bars),) if len(bars) > 1 else ()
+    return (Chart("Latency, with its 95% interval", units.milliseconds, bars),) if len(bars) > 1 else ()

@@ -115,6 +115,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     GROUPS,
     Quantity("latency_iqr_ms", "IQR", units.milliseconds, better=None),
     Quantity("latency_p99_ms", "p99", units.milliseconds),
+    Quantity("single_steps", "single steps", units.count, better=None),
     Quantity("forward_ms", "forward", units.milliseconds),
     Quantity("backward_ms", "backward", units.milliseconds),
     Quantity("optimizer_ms", "optimizer", units.milliseconds),

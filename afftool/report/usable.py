@@ -10,8 +10,9 @@ from afftool import stats, units
 from afftool.record import Record
 
 WIDEST = 10.0
-"""The ends of a usable interval of the median are within this factor: a heap's two kinds of luck are up to four apart,
-which is told and worth knowing; of one that spans a whole order of magnitude nobody can use even the first digit."""
+"""The ends of a usable interval are within this factor: of one that spans a whole order of magnitude nobody can use
+even the first digit. Of processes in two groups it is the groups: a heap's two kinds of luck are up to four apart,
+which is told and worth knowing."""
 TIGHT = 1.5
 """A ratio from shared rounds outlives times that are not usable, if its own interval is within this factor."""
 
@@ -50,7 +51,8 @@ def as_told(record: Record) -> Record:
     """
     width = _width(record.latency_ratio_low, record.latency_ratio_high)
     bad = unusable(record) is not None
-    trusted = not bad if width is None else width <= (TIGHT if bad else WIDEST)
+    several = (record.processes or 1) > 1  # their interval says how little is known of the ratio, however wide it is
+    trusted = (not bad and (width is None or several or width <= WIDEST)) or (width is not None and width <= TIGHT)
     told = record if trusted else replace(record, latency_ratio=None, latency_ratio_low=None, latency_ratio_high=None)
     if not bad:
         return told
@@ -84,7 +86,12 @@ def advice(records: Iterable[Record]) -> str:
 
 
 def _ends(record: Record) -> tuple[float | None, float | None]:
-    """Between what the median lies: the ends of its interval; where samples give none, of their middle half or all."""
+    """Between what the median lies: the ends of its interval; where samples give none, of their middle half or all.
+
+    Processes in two groups lie in these, and the interval is that of an unknown mixture of them.
+    """
+    if record.fast_group_ms is not None and record.slow_group_ms is not None:
+        return record.fast_group_ms, record.slow_group_ms
     if record.latency_low_ms is not None or len(record.samples_ms) < 2:
         return record.latency_low_ms, record.latency_high_ms
     quartiles = (stats.percentile(record.samples_ms, 25), stats.percentile(record.samples_ms, 75))

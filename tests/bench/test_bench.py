@@ -21,6 +21,8 @@ from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.stats import paired_ratio
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 QUICK = {"measures": ("latency",), "budget_s": 10.0}
 REAL_TIME = {"clock": None, "precision": 0.9, "budget_s": 60.0, "allocator": "kept"}  # stops after the fewest rounds
 

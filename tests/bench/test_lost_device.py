@@ -25,6 +25,8 @@ from afftool.measure.time.conditions import uses_gpu
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 ASSERTED = "CUDA error: device-side assert triggered"
 WHEN = {"while it is made ready": "planted:TakesDevice", "while it is timed": "planted:TakesDevice:after=40"}
 

@@ -17,6 +17,8 @@ from afftool.process import ChildSilent
 from afftool.record import Record
 from afftool.spec import CaseSpec, FusionSpec
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 def case(fusion: str) -> CaseSpec:
     return CaseSpec(fusion=FusionSpec.parse(fusion), channels=8, size=(6, 5), batch=2)

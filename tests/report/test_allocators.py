@@ -1,5 +1,6 @@
 """The same rows under the C library's allocator and with freed memory kept, side by side or across runs."""
 
+import dataclasses
 from typing import Any
 
 from made_up_runs import ENVIRONMENT, record
@@ -10,6 +11,7 @@ from afftool.report import bench_report
 from afftool.report.bench import compact_table
 from afftool.report.caveats import caveats
 from afftool.report.comparison import comparison
+from afftool.report.usable import as_told, unusable
 from afftool.tables import Report, Table
 
 
@@ -73,6 +75,25 @@ def test_groups_of_processes_are_shown_with_their_shares() -> None:
     assert compact_table(run).values("latency_groups") == ["12.3 ms in 2 of 3, 30.0 ms in 1"]
     said = dict(bench_report(run).facts)["Freed memory"]
     assert said == "as the C library's allocator likes, in 3 fresh processes a row"
+
+
+def test_two_groups_are_told_where_the_interval_of_their_mixture_says_nothing() -> None:
+    known: dict[str, Any] = {"latency_high_ms": 39.0, "processes": 3, "isolation": "process"}
+    known |= {"latency_ratio": 8.0, "latency_ratio_low": 0.5, "latency_ratio_high": 90.0, "baseline": "add"}
+    grouped = record(
+        fusion="sk", backend="eager", allocator="system", latency_ms=4.1, latency_low_ms=0.43, samples=40,
+        fast_group_ms=2.43, slow_group_ms=11.7, slow_group_share=1 / 3, **known,
+    )  # fmt: skip
+    assert unusable(grouped) is None
+    assert as_told(grouped) == grouped, "its ratio has an interval that says how little is known"
+    alone = dataclasses.replace(grouped, fast_group_ms=None, slow_group_ms=None, slow_group_share=None)
+    assert unusable(alone) == "the machine was busy, or the time of a step jumps by itself"
+    assert as_told(alone).latency_ratio is None
+    steady = dataclasses.replace(alone, latency_low_ms=4.0, latency_high_ms=4.2)
+    assert as_told(steady) == steady, "it was the baseline's processes that differ"
+    assert as_told(dataclasses.replace(steady, processes=1)).latency_ratio is None
+    busy = dataclasses.replace(grouped, slow_group_ms=60.0, instability={"busy machine": "stop other work"})
+    assert unusable(busy) == "the machine was busy"
 
 
 def compared(*runs: Run) -> Report:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from afftool import stats
+from afftool import patterns, stats
 from afftool.device import gpu_index
 from afftool.measure.time.race import OVERHEAD_SHARE, LatencyReading
 from afftool.nvml import Gpu
@@ -82,21 +82,21 @@ def instability(reading: LatencyReading, precision: float, cache: str = "warm") 
             "stop other work, pin the process (taskset), or time more steps at once with a larger --batch",
             spread / middle,
         )
-    change = stats.drift(samples)
+    change = patterns.drift(samples)
     if change is not None and abs(change) > DRIFT:
         found["drift"] = Disturbance(
             f"the last third is {abs(change):.1%} {'slower' if change > 0 else 'faster'} than the first: a clock or a "
             "temperature that moves; compare by latency_ratio, whose rounds drifted alike, or let the machine settle",
             abs(change),
         )
-    levels = stats.modes(samples)
+    levels = patterns.modes(samples)
     if levels and levels[1] / levels[0] - 1 > LEVELS:
         found["two levels"] = Disturbance(
             f"the samples jump between {levels[0] * 1e3:.4g} and {levels[1] * 1e3:.4g} ms; the median says little: "
             "look for clock switching, a second socket (numactl) or threads that share a core",
             levels[1] / levels[0],
         )
-    far = sum(stats.outliers(samples))
+    far = sum(patterns.outliers(samples))
     if far > OUTLIERS * len(samples):
         found["outliers"] = Disturbance(
             f"{far} of {len(samples)} samples lie far outside the rest; something else runs at times on this machine",

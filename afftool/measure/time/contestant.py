@@ -5,10 +5,11 @@ The clock is the monotonic one, CUDA events, or whatever a test hands in.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -117,6 +118,8 @@ def _typical_empty_stretch(clock: MonotonicClock | CudaClock) -> float:
 
 PRIME_BELOW_S = 0.05
 """Longer steps are not primed: they bring their data into the cache themselves, in a small share of their time."""
+SINGLE_ERROR = 0.05
+"""The most of a single step's time that may be the clock's error and that of what is taken off for the call."""
 PRIMING_STEPS = 3
 """One step does not bring all of its data into a cache that others have just filled."""
 EMPTY_CALLS = 31
@@ -151,6 +154,9 @@ class Contestant(Protocol):
     def split(self, steps: int) -> Mapping[str, float]:
         """Seconds of each part of a step; empty where a step has none."""
 
+    def singly(self, steps: int) -> Sequence[float]:
+        """Seconds of each of so many steps by itself; empty where the clock cannot tell a single one."""
+
     def move(self) -> None:
         """Put it and the data it works on elsewhere in memory, where that can matter."""
 
@@ -180,7 +186,7 @@ class Timed:
         before = self.prepared.compilations()
         with self.prepared.mode(), no_collection():
             apart = self._flush or self.prepared.restore
-            self._step_s = self._apart(steps) if apart else self._together(steps)
+            self._step_s = statistics.fmean(self._apart(steps)) if apart else self._together(steps)
         compilations = self.prepared.compilations() - before
         return Sample(self._step_s, compilations, self._overhead_s(), self._faults_per(steps))
 
@@ -189,8 +195,7 @@ class Timed:
 
     def _together(self, steps: int) -> float:
         repeat = self.prepared.repeat
-        if self._step_s < PRIME_BELOW_S:
-            repeat(min(steps, PRIMING_STEPS))
+        self._prime(repeat, steps)
         faulted = page_faults()
         start = self._clock.mark()
         repeat(steps)
@@ -198,18 +203,22 @@ class Timed:
         self._faults = _since(faulted)
         return self._net(self._clock.seconds(start, end)) / steps
 
-    def _apart(self, steps: int) -> float:
-        if not self._flush and self._step_s < PRIME_BELOW_S:
-            self.prepared.run(min(steps, PRIMING_STEPS))
-        total_s = 0.0
+    def _prime(self, run: Callable[[int], None], steps: int) -> None:
+        if self._step_s < PRIME_BELOW_S:
+            run(min(steps, PRIMING_STEPS))
+
+    def _apart(self, steps: int) -> list[float]:
+        if not self._flush:
+            self._prime(self.prepared.run, steps)
+        times = []
         faulted = page_faults()  # the caches are emptied by memory that is there already
         for _ in range(steps):
             self._get_ready()
             start = self._clock.mark()
             self.prepared.repeat(1)
-            total_s += self._net(self._clock.seconds(start, self._clock.mark()))
+            times.append(self._net(self._clock.seconds(start, self._clock.mark())))
         self._faults = _since(faulted)
-        return total_s / steps
+        return times
 
     def _get_ready(self) -> None:
         """What goes before a step that is timed alone."""
@@ -226,6 +235,23 @@ class Timed:
     def _overhead_s(self) -> float:
         spread = stats.iqr(self._empty_s)
         return self._clock.overhead_s + (spread or 0.0) / 2
+
+    def singly(self, steps: int) -> list[float]:
+        """Seconds of each of so many steps by itself; empty where `SINGLE_ERROR` of a step is less than the error.
+
+        They run one after the other as in a sample, with the clock read in between.
+        """
+        with self.prepared.mode(), no_collection():
+            if self._flush or self.prepared.restore:
+                times = self._apart(steps)
+            else:
+                self._prime(self.prepared.repeat, steps)
+                marks = [self._clock.mark()]
+                for _ in range(steps):
+                    self.prepared.repeat(1)
+                    marks.append(self._clock.mark())
+                times = [self._net(self._clock.seconds(*ends)) for ends in itertools.pairwise(marks)]
+        return times if self._overhead_s() <= SINGLE_ERROR * statistics.median(times) else []
 
     def split(self, steps: int) -> dict[str, float]:
         """Seconds of each part of a training step, over so many steps; on a GPU an event is set between the parts.

@@ -5,7 +5,7 @@ of the machine hits all alike. Each such pair of rounds begins with another cont
 runs twice in a row, and would find its data in the cache more often than the others. Now and then all
 move to other places in memory, because where data lies can make one of two equal modules a few percent slower for as
 long as it stays there. A sample is the mean over so many steps that the errors of the clock and of the call's own time
-are below 0.1% of it.
+are below 0.1% of it; now and then single steps are timed as well, since a mean hides the one that takes long.
 All samples are kept.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afftool import stats
+from afftool import patterns, stats
 from afftool.errors import Rejected
 from afftool.measure.time.contestant import Contestant
 
@@ -31,18 +31,22 @@ WARM_UP_SHARE = 0.25
 WARM_UP_WINDOW = 3
 FEWEST_ROUNDS = 60
 """Rounds before precision may stop the sampling: fewer leave a ratio's interval wide. A budget stops it earlier."""
+EARLIEST = 0.5
+"""The share of the budget before which precision stops nothing: a machine has quiet moments that do not last."""
 MOVE_SHARE = 0.02
 """The most of the sampling time that moving to other places in memory may take."""
 SLOWED = 4
 """A sample that takes so many times what it must is taken over fewer steps, as when other work has begun meanwhile."""
-SPLIT_EVERY = 4
-MOST_SPLIT_STEPS = 20
+LOOK_EVERY = 4
+MOST_LOOKED_AT = 20
+"""Every so many rounds up to so many steps are looked at closely: their parts, and each by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyReading:
     """The samples of one contestant, in seconds a step and in the order of the rounds, and how they were taken.
 
+    `single_s` are steps that were timed one by one: the samples, or in rounds of their own where a sample has several.
     `settled` is False if warm-up ended by its budget. `parts_s` are median seconds of forward, backward and
     optimizer in training, measured in rounds of their own; a step may take less than their sum. `page_faults` are a
     step's, at the median.
@@ -56,21 +60,27 @@ class LatencyReading:
     overhead_s: float
     parts_s: dict[str, float] = field(default_factory=dict)
     page_faults: float | None = None
+    single_s: tuple[float, ...] = ()
 
     def fields(self, batch: int) -> dict[str, Any]:
-        """The fields of a record that this reading fills; `batch` is for the throughput."""
+        """The fields of a record that this reading fills; `batch` is for the throughput.
+
+        The interval is that of the process the samples are from, and no other.
+        """
         ms = tuple(sample * 1e3 for sample in self.samples_s)
         median, interval = stats.median(ms), stats.series_interval(ms)
+        p99_s = stats.percentile(self.single_s, 99)
         return {
             "latency_ms": median,
             "latency_low_ms": interval.low if interval else None,
             "latency_high_ms": interval.high if interval else None,
             "latency_iqr_ms": stats.iqr(ms),
-            "latency_p99_ms": stats.percentile(ms, 99),
+            "latency_p99_ms": None if p99_s is None else p99_s * 1e3,
+            "single_steps": len(self.single_s),
             "throughput_per_s": batch / median * 1e3 if median else None,
             "samples": len(ms),
             "samples_ms": ms,
-            "outliers": sum(stats.outliers(ms)),
+            "outliers": sum(patterns.outliers(ms)),
             "steps_per_sample": self.steps_per_sample,
             "warmup_s": self.warmup_s,
             "stopped": self.stopped,
@@ -92,6 +102,7 @@ class _Lane:
     overheads: list[float] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
     faults: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
     taken_over: list[int] = field(default_factory=list)
     most_steps: int = 1
     parts: dict[str, list[float]] = field(default_factory=dict)
@@ -150,10 +161,13 @@ class _Lane:
         if slowed or self.steps < self.most_steps:
             self.steps = min(self.most_steps, max(1, math.ceil(self.least_sample_s / max(step_s, 1e-9))))
 
-    def split(self) -> None:
-        """One look at the parts of a step."""
-        for name, seconds in self.contestant.split(min(self.steps, MOST_SPLIT_STEPS)).items():
+    def look(self) -> None:
+        """One look at the parts of a step, and at steps by themselves where a sample has several."""
+        steps = min(self.steps, MOST_LOOKED_AT)
+        for name, seconds in self.contestant.split(steps).items():
             self.parts.setdefault(name, []).append(seconds)
+        if steps > 1:
+            self.single += self.contestant.singly(steps)
 
     def precise(self, precision: float) -> bool:
         interval = stats.series_interval(self.samples)
@@ -162,15 +176,17 @@ class _Lane:
     def reading(self, precision: float) -> LatencyReading | Exception:
         if self.failure or not self.samples:
             return self.failure or Rejected("the budget ended before the first sample", hint="raise --budget")
+        steps = statistics.median_low(self.taken_over)
         return LatencyReading(
             samples_s=tuple(self.samples),
-            steps_per_sample=statistics.median_low(self.taken_over),
+            steps_per_sample=steps,
             warmup_s=self.warmup_s,
             settled=self.settled,
             stopped="precision" if self.precise(precision) else "budget",
             overhead_s=self.overhead_s,
             parts_s={name: statistics.median(times) for name, times in self.parts.items()},
             page_faults=statistics.median(self.faults) if self.faults else None,
+            single_s=tuple(self.single if steps > 1 else self.samples),
         )
 
 
@@ -188,7 +204,8 @@ def race(
 
     Sampling ends when every median's 95% interval lies within `precision` of it (relative, to either side), or when
     `budget_s` seconds, by `now` and warm-up included, are spent; two rounds are taken whatever the budget, so
-    that every contestant was once before and once after its neighbours. Precision may stop it after `fewest_rounds`.
+    that every contestant was once before and once after its neighbours. Precision may stop it after `fewest_rounds`,
+    and not before half the budget is spent.
     With `moving` the contestants change their places in memory now and then.
     """
     lanes = [_Lane(contestant) for contestant in contestants]
@@ -202,17 +219,18 @@ def race(
             moves.make(live)
         for lane in _in_turn(live, rounds):
             _attempt(lane, lane.take_sample)
-            if rounds % SPLIT_EVERY == 0:
-                _attempt(lane, lane.split)
+            if rounds % LOOK_EVERY == 0:
+                _attempt(lane, lane.look)
         rounds += 1
         each_round()
         if rounds % 2:
             continue
-        if now() - started >= budget_s:
+        spent_s = now() - started
+        if spent_s >= budget_s:
             break
         # Each look at the interval is one more chance to stop at a lucky moment, and is work over all samples, so looks
         # grow rarer: one an eighth more rounds. All must be precise, since all share the rounds.
-        if rounds >= look:
+        if rounds >= look and spent_s >= EARLIEST * budget_s:
             if all(lane.precise(precision) for lane in lanes if lane.failure is None):
                 break
             look = rounds + max(2, rounds // 8)

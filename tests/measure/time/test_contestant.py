@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -167,3 +168,27 @@ def test_inference_has_no_parts() -> None:
     steps = Steps(1.0)
     assert Timed(steps.prepared(), steps.clock).split(3) == {}
     assert steps.clock.now() == 0.0
+
+
+def test_single_steps_are_told_apart_without_what_the_call_takes() -> None:
+    steps = Steps(1.0, call_s=0.5)
+    steps.clock.overhead_s = 0.0
+    timed = Timed(steps.prepared(), steps.clock)
+    taken = iter([1.0, 5.0, 1.0])
+    timed.sample(1)
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            steps.clock.pass_time(next(taken))
+        steps.clock.pass_time(0.5)
+
+    timed.prepared = dataclasses.replace(timed.prepared, repeat=repeat)
+    assert timed.singly(3) == [1.0, 5.0, 1.0]
+
+
+@pytest.mark.parametrize("flush", [None, lambda: None], ids=["warm", "cold"])
+def test_a_clock_that_errs_by_much_of_a_step_tells_no_single_one(flush: Callable[[], None] | None) -> None:
+    for step_s, told in ((0.3, 0), (6.0, 4)):
+        steps = Steps(step_s)
+        assert steps.clock.overhead_s == 0.25
+        assert len(Timed(steps.prepared(), steps.clock, flush).singly(4)) == told

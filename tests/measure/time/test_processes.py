@@ -6,6 +6,7 @@ from afftool.errors import Rejected
 from afftool.measure.time.conditions import Disturbance, worst_of
 from afftool.measure.time.processes import Pooled, pooled
 from afftool.measure.time.race import LatencyReading
+from afftool.stats import of_processes
 
 
 def reading(median_s: float, **fields: Any) -> LatencyReading:
@@ -24,14 +25,16 @@ def fields_of(*medians_ms: float) -> dict[str, Any]:
     return found.fields(batch=2)
 
 
-def test_the_interval_spans_the_processes_whatever_each_says_of_itself() -> None:
+def test_a_process_is_one_draw_however_many_samples_it_has() -> None:
     fields = fields_of(10.0, 10.5, 11.0)
-    assert fields["latency_ms"] == pytest.approx(10.5)
-    assert fields["latency_low_ms"] < 10.0
-    assert fields["latency_high_ms"] > 11.0
+    interval = of_processes([10.0, 10.5, 11.0])
+    assert interval is not None
+    assert (fields["latency_ms"], fields["latency_low_ms"], fields["latency_high_ms"]) == pytest.approx(
+        (interval.estimate, interval.low, interval.high)
+    )
     assert (fields["processes"], fields["process_samples"], fields["samples"]) == (3, (11, 11, 11), 33)
     assert fields["fast_group_ms"] is None
-    assert fields["throughput_per_s"] == pytest.approx(2 / 10.5e-3)
+    assert fields["throughput_per_s"] == pytest.approx(2e3 / interval.estimate)
 
 
 def test_two_groups_of_processes_are_both_told_with_their_share() -> None:
@@ -41,6 +44,23 @@ def test_two_groups_of_processes_are_both_told_with_their_share() -> None:
     assert fields["slow_group_share"] == pytest.approx(1 / 3)
     assert fields["latency_low_ms"] < 12.1
     assert fields["latency_high_ms"] > 30.0
+
+
+def test_how_many_processes_the_precision_would_take_is_said() -> None:
+    found = pooled([reading(ms / 1e3, stopped="budget") for ms in (10.0, 10.2, 10.4)])
+    assert isinstance(found, Pooled)
+    (kind,) = unsteady = found.instability(0.02, "warm")
+    assert kind == "imprecise"
+    assert "3 processes put the time within ±5.0% where ±2.0% was asked for" in unsteady[kind].text
+    assert "some --processes 7 would reach that" in unsteady[kind].text
+    assert found.instability(0.06, "warm") == {}, "what each alone could not tell is no matter"
+
+
+def test_single_steps_of_all_processes_make_one_percentile() -> None:
+    found = pooled([reading(0.01, single_s=(0.01,) * 60), reading(0.01, single_s=(0.05,) * 60)])
+    assert isinstance(found, Pooled)
+    fields = found.fields(1)
+    assert (fields["single_steps"], fields["latency_p99_ms"]) == (120, 50.0)
 
 
 def test_one_process_is_its_own_reading() -> None:
