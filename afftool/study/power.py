@@ -45,12 +45,18 @@ def detectable(differences: Sequence[float], comparisons: int) -> tuple[float, f
     It is in proportion to the deviation of the differences, of which so few say little: its interval is that of the
     chi-square distribution. None where no difference can be claimed, or where the differences are all the same.
     """
-    from scipy.stats import chi2
-
-    count = len(differences)
-    deviations = detectable_deviations(count, comparisons)
+    deviations = detectable_deviations(len(differences), comparisons)
     if deviations is None or not (deviation := statistics.stdev(differences)):
         return None
-    low, high = (math.sqrt((count - 1) / float(chi2.ppf(share, count - 1))) for share in (0.975, 0.025))
     smallest = deviations * deviation
+    low, high = _deviation_known_to(len(differences))
     return smallest, smallest * low, smallest * high
+
+
+@cache
+def _deviation_known_to(count: int) -> tuple[float, float]:
+    """The ends of the 95% interval of a standard deviation of so many numbers, as multiples of the one found."""
+    from scipy.stats import chi2
+
+    low, high = (math.sqrt((count - 1) / float(chi2.ppf(share, count - 1))) for share in (0.975, 0.025))
+    return low, high

@@ -234,50 +234,50 @@ def as_planned(seeds: int, comparisons: int) -> Run:
     return run
 
 
-def _trial(what: str, world: str, run: Run, runs: int = 1000, few: int = 0, **wanted: float) -> Trial:
+def _trial(what: str, world: str, run: Run, runs: int = 600, few: int = 0, **wanted: float) -> Trial:
     return Trial(what=what, world=world, run=run, runs=runs, few=few, **wanted)
 
 
 FALSE, COVERS = "claims a difference between equals", "intervals of six differences hold all"
 TRIALS: tuple[Trial, ...] = (
-    _trial(FALSE, "6 comparisons, 6 seeds", equals(6, SIX), 2000, most=0.05),
-    _trial(FALSE, "6 comparisons, 8 seeds", equals(8, SIX), 2000, 150, most=0.05),
-    _trial(FALSE, "6 comparisons, 10 seeds", equals(10, SIX), 2000, most=0.05),
-    _trial(FALSE, "1 comparison, 8 seeds", equals(8, ONE), 2000, 150, most=0.05),
-    _trial(FALSE, "6 comparisons, 8 seeds, heavy tails", equals(8, SIX, heavy_tailed), 2000, 150, most=0.05),
-    _trial(FALSE, "6 comparisons, 8 seeds, skewed", equals(8, SIX, skewed), 2000, most=0.05),
+    _trial(FALSE, "6 comparisons, 6 seeds", equals(6, SIX), 1500, most=0.05),
+    _trial(FALSE, "6 comparisons, 8 seeds", equals(8, SIX), 1500, 100, most=0.05),
+    _trial(FALSE, "6 comparisons, 10 seeds", equals(10, SIX), 1500, most=0.05),
+    _trial(FALSE, "1 comparison, 8 seeds", equals(8, ONE), 1500, 100, most=0.05),
+    _trial(FALSE, "6 comparisons, 8 seeds, heavy tails", equals(8, SIX, heavy_tailed), 1500, 100, most=0.05),
+    _trial(FALSE, "6 comparisons, 8 seeds, skewed", equals(8, SIX, skewed), 1500, most=0.05),
     _trial(
         FALSE,
         "6 comparisons, 8 seeds, the baseline varies 3 times as much",
         equals(8, SIX, spread=[3]),
-        2000,
+        1000,
         most=0.05,
     ),
     _trial(
         FALSE,
         "6 comparisons, 8 seeds, a variant varies 3 times as much",
         equals(8, SIX, spread=[1, 3]),
-        2000,
+        1000,
         most=0.05,
     ),
     _trial(COVERS, "8 seeds, equals", covers(8, [0] * 6), least=0.93),
-    _trial(COVERS, "8 seeds, 0 to 5 deviations apart", covers(8, range(6)), 1000, 80, least=0.93),
+    _trial(COVERS, "8 seeds, 0 to 5 deviations apart", covers(8, range(6)), 600, 40, least=0.93),
     _trial(COVERS, "8 seeds, 0 to 5 deviations apart, heavy tails", covers(8, range(6), heavy_tailed), least=0.93),
-    _trial("a claim says what its interval says", "6 comparisons, 8 seeds", agree, 500, 50, least=1.0),
-    _trial(FALSE, "6 seeds planned, then 10", looked_at(6, 10), 2000, most=0.05),
+    _trial("a claim says what its interval says", "6 comparisons, 8 seeds", agree, 300, 30, least=1.0),
+    _trial(FALSE, "6 seeds planned, then 10", looked_at(6, 10), 1000, most=0.05),
     _trial(FALSE, "6 seeds planned, then 10 and 12", looked_at(6, 10, 12), most=0.05),
     _trial(FALSE, "6 seeds planned, then 10, 12 and 14", looked_at(6, 10, 12, 14), 1000, most=0.05),
-    _trial(FALSE, "6 seeds planned, then 7, 8, 9 and 10", looked_at(6, 7, 8, 9, 10), 2000, 60, most=0.05),
+    _trial(FALSE, "6 seeds planned, then 7, 8, 9 and 10", looked_at(6, 7, 8, 9, 10), 1000, 40, most=0.05),
     _trial(FALSE, "8 seeds planned, then 10; 6 comparisons", looked_at(8, 10, comparisons=SIX), 1000, most=0.05),
-    _trial("better, though it loses its worst 30% of runs", "8 seeds", loses_its_worst(8), 2000, 150, most=0.05),
+    _trial("better, though it loses its worst 30% of runs", "8 seeds", loses_its_worst(8), 1500, 100, most=0.05),
     _trial("better, though it loses its worst 30% of runs", "12 seeds", loses_its_worst(12), most=0.05),
     *(
         _trial(
             "claims a difference between equal typical runs",
             f"{seeds} seeds, one collapses in 10% of runs by {depth} deviations",
             collapses(seeds, depth),
-            2000,
-            150 if (seeds, depth) == (8, 10) else 0,
+            1000,
+            100 if (seeds, depth) == (8, 10) else 0,
             most=0.05,
         )
         for seeds, depth in ((8, 5), (8, 10), (8, 30), (10, 10), (14, 10))
@@ -286,25 +286,25 @@ TRIALS: tuple[Trial, ...] = (
         "claims a difference between equal typical runs",
         "8 seeds, one of six collapses in 10% of runs by 10 deviations",
         collapses(8, 10, comparisons=6),
-        2000,
+        1000,
         most=0.05,
     ),
     _trial(
         "claims a difference between equal means",
         "8 seeds, one collapses in 10% of runs by 10 deviations, and its typical run is better by 1",
         collapses(8, 10, equal_means=True),
-        2000,
+        1000,
     ),
     _trial("a run is called collapsed for nothing", "7 variants, 8 seeds", named_for_nothing(normal), most=0.02),
     _trial(
         "a run is called collapsed for nothing", "7 variants, 8 seeds, heavy tails", named_for_nothing(heavy_tailed)
     ),
     _trial("a run ten deviations below is named", "7 variants, 8 seeds", found_collapse),
-    _trial("the same within 0.5", "0.5 apart, 12 seeds of deviation 0.2", apart(0.5, 0.5), 2000, 150, most=0.05),
+    _trial("the same within 0.5", "0.5 apart, 12 seeds of deviation 0.2", apart(0.5, 0.5), 1500, 100, most=0.05),
     _trial("the same within 0.5", "equal, 12 seeds of deviation 0.2", apart(0, 0.5)),
     *(
         _trial("the interval of the median holds", world, median_covered(seeds, noise, truth), 2000, few, least=0.93)
-        for seeds, few in ((6, 0), (8, 300), (10, 0))
+        for seeds, few in ((6, 0), (8, 200), (10, 0))
         for world, noise, truth in (
             (f"{seeds} seeds, scores near 0.98", near_one, float(1 / (1 + np.exp(-4)))),
             (f"{seeds} seeds, a tenth of them collapsed", collapsing, COLLAPSING_MEDIAN),
@@ -315,7 +315,7 @@ TRIALS: tuple[Trial, ...] = (
             "finds more than Holm, where they find differently many",
             f"1 to 6 of 6 better by {effect:g}, {seeds} seeds",
             no_less_than_holm(seeds, effect),
-            500,
+            400,
             40 if (seeds, effect) == (8, 1.5) else 0,
             least=0.5,
         )
@@ -327,7 +327,7 @@ TRIALS: tuple[Trial, ...] = (
             f"a better one of six is found{' (Holm)' if reference else ''}",
             f"{different} of 6 better by {effect:g}, {seeds} seeds",
             power(seeds, effect, different, reference=reference),
-            500,
+            400,
         )
         for different in (1, 6)
         for seeds, effect in ((6, 2), (8, 1.5), (8, 2), (10, 1.5))
