@@ -5,7 +5,8 @@ share their seeds, and most share a baseline, so a flip turns the differences of
 they have in common stays in the reference, and nothing is wasted on treating them as if they had nothing (Westfall
 and Young 1993, single-step max-t). A comparison is claimed where at most `LEVEL` of the flips reach its |t| with the
 largest |t| of all comparisons. The interval of a comparison holds every shift of its own differences that the same
-test does not refuse, so it leaves 0 out if and only if there is a claim.
+test does not refuse, so it leaves 0 out if and only if there is a claim. For one comparison the test is exact where
+differences are symmetric about their mean; for several the referee (`scripts/refereed/studies.py`) tells its error.
 
 Looks: a study may be looked at again with more seeds. What an earlier look would have claimed under a flip counts as
 reached at every later look, so the chance of claiming anything in any look together stays at `LEVEL`.
@@ -35,6 +36,8 @@ FEWEST = 6
 EXACT = 16
 """Up to so many seeds every flip is tried, above it `FLIPS` random ones."""
 FLIPS = 20_000
+BORROWED = 2.0
+"""A variance borrows no more than so many times itself: a comparison that varies less than others profits from that."""
 _TIE = 1e-9
 """Statistics closer than that are equal: the observed signs must reach themselves however their sum is rounded."""
 
@@ -79,23 +82,25 @@ def rivals(differences: Array, turned: Array) -> tuple[Array, Array]:
     """For every comparison, the largest |t| of all others under every flip; and the variance that all borrow from.
 
     The others are taken at their own means, as if these were true: so a comparison's answer does not depend on how
-    large the others' differences are. Half of the variance in each |t| is its own, half the median of all: of a handful
-    of seeds a variance is known badly, and one that came out small by luck would be in everybody's way. Those with
-    fewer than `FEWEST` pairs can never be claimed, and are nobody's rival.
+    large the others' differences are. Half of the variance in each |t| is its own, half is borrowed: the median of all,
+    but at most `BORROWED` times its own and at least that part of it. Of a handful of seeds a variance is known badly,
+    and where variants vary alike the others know it better. Those with fewer than `FEWEST` pairs can never be claimed,
+    and are nobody's rival.
     """
     import numpy as np
 
     counts, _, rest = _centred(differences)
     variances = _variances(counts, rest)
     enough = counts >= FEWEST
-    borrowed = np.zeros_like(variances[..., :1, :])
+    borrowed = variances
     if enough.any():
-        borrowed = np.nanmedian(np.where(enough, variances, np.nan), axis=-2, keepdims=True)
+        middle = np.nanmedian(np.where(enough, variances, np.nan), axis=-2, keepdims=True)
+        borrowed = np.clip(middle, variances / BORROWED, variances * BORROWED)
     scale = np.sqrt(np.maximum(counts * (variances + borrowed) / 2, 1e-300))
-    # What is left of n differences beside their mean varies less than they do, by (n - 1) / n; and a |t| half of whose
-    # variance has n - 1 degrees of freedom varies more than one of a known variance, as Student's t of 4 (n - 1) does,
-    # by (2n - 2) / (2n - 3). Together that is n / (n - 1.5).
-    found = np.abs(rest @ (1 - 2 * turned).T) * np.sqrt(counts / np.maximum(counts - 1.5, 1)) / scale
+    # What is left of n differences beside their mean varies less than they do, by (n - 1) / n; and a |t| whose variance
+    # is estimated varies more than these, as Student's t does: with the borrowed half by about (n - 1) / (n - 2), which
+    # the referee finds to be enough. Together that is n / (n - 2).
+    found = np.abs(rest @ (1 - 2 * turned).T) * np.sqrt(counts / np.maximum(counts - 2, 1)) / scale
     found = np.where(enough, found, 0.0)
     if found.shape[-2] < 2:
         return np.zeros_like(found), borrowed
@@ -172,7 +177,7 @@ def judge(looks: Sequence[Array], seed: int = 0) -> list[Judged]:
         _Looks(
             [look[place] for look in looks],
             [rival[place] for rival, _ in against],
-            [float(borrowed.item()) for _, borrowed in against],
+            [float(borrowed[place].item()) for _, borrowed in against],
             turned,
         ).judged(before)
         for place, before in enumerate(first)
