@@ -14,7 +14,6 @@ reached at every later look, so the chance of claiming anything in any look toge
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -241,7 +240,7 @@ class _Looks:
         return share, 0
 
     def judged(self, first: Judged) -> Judged:
-        """The p-value and interval over all looks, given those of the first."""
+        """P-value and interval over all looks, given those of the first, which stand where later ones contradict them."""
         import numpy as np
 
         known = self.sums[-1][0]
@@ -252,7 +251,7 @@ class _Looks:
         start = max(float(known.mean()), -math.inf if first.low is None else first.low)
         start = min(start, math.inf if first.high is None else first.high)
         if sign * start < 0 or self.refused(start)[1]:
-            return dataclasses.replace(first, p=share, sign=sign)
+            return first
         return Judged(share, first.alone, self._end(start, -spread, sign), self._end(start, spread, sign), sign)
 
     def _end(self, inside: float, step: float, sign: int) -> float | None:

@@ -52,13 +52,13 @@ class Comparison:
     """`variant` minus `against`, paired by seed, of the runs that did not collapse.
 
     `low` and `high` bound the interval of the mean difference: those of all comparisons hold together with 95%, and 0
-    lies outside if and only if `variant` is claimed to be better or worse. `effect` is the mean over the deviation of
-    the differences (Cohen's d for pairs, Hedges' correction); `p` is of the sign-flip test of this comparison alone,
-    `p_corrected` of the joint one; `detectable` is the smallest true difference that four in five such studies show,
-    known to no more than `detectable_low` to `detectable_high` (95%), None where they could not show any. `typical` is
-    the Hodges-Lehmann estimate over all pairs, collapsed ones too. `failed` pairs count the run that failed as the
-    lowest of the two variants', `collapsed` pairs are set apart; `difference_of_all` is the mean with them. `margin` is
-    the difference that the user calls none; `withheld` says why a claim that the numbers allow is not made.
+    lies outside if and only if `variant` is claimed to be better or worse, or `withheld` says why it is not. `effect`
+    is the mean over the deviation of the differences (Cohen's d for pairs, Hedges' correction); `p` is of the sign-flip
+    test of this comparison alone, `p_corrected` of the joint one; `detectable` is the smallest true difference that
+    four in five such studies show, known to no more than `detectable_low` to `detectable_high` (95%), None where they
+    could not show any. `typical` is the Hodges-Lehmann estimate over all pairs, collapsed ones too. `failed` pairs
+    count the run that failed as the lowest of the two variants', `collapsed` pairs are set apart; `difference_of_all`
+    is the mean with them. `margin` is the difference that the user calls none.
     """
 
     variant: str
@@ -203,7 +203,11 @@ def _compared(
 
 
 def _claimed(found: Comparison, sign: int, collapses: tuple[int, int]) -> Comparison:
-    """With what may be claimed, or why it may not."""
+    """With what may be claimed, or why it may not.
+
+    "The same" is claimed by the interval that is shown, so it agrees with it and holds beside all other claims. Two
+    one-sided tests at 5% would ask less, and say it of variants of which the interval reaches beyond the margin.
+    """
     mine, theirs = collapses
     claim: Claim = "better" if sign > 0 else "worse"
     one, other = f"{found.variant} ({mine})", f"{found.against} ({theirs})"

@@ -60,7 +60,6 @@ def _rule(results: Results, planned: tuple[int, ...], more: list[tuple[int, ...]
         "would have claimed by luck counts against every later look, so that all looks together claim what is not "
         "there in at most 5% of such studies"
     )
-    if looks[-1] != more[-1]:
-        missing = results.missing(results.study.seeds)
+    if missing := results.missing(results.study.seeds):
         text += f"; {counted(missing, 'cell')} of the added seeds are missing, and the claims are of {len(looks[-1])}"
     return text

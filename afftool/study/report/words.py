@@ -102,7 +102,7 @@ def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[st
     for why, names in withheld.items():
         notes.append(f"{why[0].upper()}{why[1:]} ({'; '.join(names)}).")
     shown = [c for c in comparisons if c.claim in ("better", "worse")]
-    if not shown and comparisons:
+    if not shown and any(c.claim == "cannot tell" and c.low is not None for c in comparisons):
         notes.append("No difference can be claimed. That is not the same as no difference: see the intervals.")
     notes += _collapses(results, comparisons, shown)
     if any(results.failed().values()):
