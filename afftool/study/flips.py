@@ -240,7 +240,7 @@ class _Looks:
         return share, 0
 
     def judged(self, first: Judged) -> Judged:
-        """P-value and interval over all looks, given those of the first, which stand where later ones contradict them."""
+        """P-value and interval over all looks, given those of the first, which stand where later ones contradict."""
         import numpy as np
 
         known = self.sums[-1][0]
