@@ -128,7 +128,7 @@ def report(
 
 def _cells(c: Comparison) -> str:
     if c.difference is None or c.low is None or c.high is None or c.p is None:
-        return "no seeds in common | | "
+        return "too few seeds in common | | "
     return f"{100 * c.difference:+.2f} | {100 * c.low:+.2f} to {100 * c.high:+.2f} | {c.p:.3f}"
 
 

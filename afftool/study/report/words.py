@@ -108,8 +108,8 @@ def study_notes(results: Results, comparisons: Sequence[Comparison]) -> tuple[st
     if any(results.failed().values()):
         notes.append(
             "Some cells failed and have no score. In a comparison a failed run counts as the lowest of the two "
-            "variants', in a median as the lowest of all; a mean score is over the runs that did not fail, which "
-            "flatters a variant that diverges."
+            "variants' that did not collapse, in a median as the lowest of all; a mean score is over the runs that did "
+            "not fail, which flatters a variant that diverges."
         )
     if len(gpus := results.gpus()) > 1:
         notes.append(
