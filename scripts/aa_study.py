@@ -38,12 +38,12 @@ from afftool.record import Environment
 from afftool.store import Store
 from afftool.study.cells import CellRecord
 from afftool.study.engines.local import LocalEngine
+from afftool.study.flips import LEVEL
 from afftool.study.plan import Conditions
 from afftool.study.recipe import recipe
 from afftool.study.report import study_report
 from afftool.study.results import Results, results
 from afftool.study.run import Shard, begin
-from afftool.study.significance import LEVEL
 from afftool.study.spec import StudySpec, Variant
 from afftool.study.stored import latest, read_plans
 

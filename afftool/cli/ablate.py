@@ -66,6 +66,7 @@ def ablate(
     shard: Annotated[str, typer.Option("--shard", help="Only this part of the cells, as 2/5.")] = "1/1",
     fresh: Annotated[bool, typer.Option("--fresh", help="Train finished cells again.")] = False,
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare all pairs, not only with the baseline.")] = False,
+    margin: options.Margin = None,
     show: Annotated[bool, typer.Option("--print", help="Print the study as TOML and train nothing.")] = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Log scalars and hparams here.")] = None,
     out: options.Out = None,
@@ -105,6 +106,7 @@ def ablate(
         make_folder(tensorboard)
     from afftool.fusion.own import say_assumptions
     from afftool.study.plan import Conditions
+    from afftool.study.report.words import power_words
     from afftool.study.run import Shard, begin
     from afftool.study.stored import stored_report
 
@@ -129,9 +131,11 @@ def ablate(
             say_assumptions()
             for warning in ablation.plan.warnings:
                 console.note(f"warning: {warning}")
+            planned = ablation.plan.study
+            console.note(f"{power_words(len(planned.seeds), len(planned.comparisons(pairs=pairs)))}.")
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
-        report = stored_report(opened, ablation.run_id, pairs=pairs)
+        report = stored_report(opened, ablation.run_id, pairs=pairs, margin=margin)
         assert report is not None
         output.write(report)
         if as_json:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from afftool import catalog
+from afftool.errors import SpecError
 
 
 class RunsCommand(TyperCommand):
@@ -34,6 +35,13 @@ def _number_or_auto(text: str | None) -> str | None:
     if text is None or text == "auto" or (text.isascii() and text.isdigit() and int(text) >= 1):
         return text
     raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor auto")
+
+
+def _share_of_points(points: float | None) -> float | None:
+    """A difference in points, as a share."""
+    if points is None or 0 < points < 100:
+        return None if points is None else points / 100
+    raise SpecError(f"--margin {points:g} is no difference in points", hint="for example --margin 0.5, half a point")
 
 
 Fusions = Annotated[
@@ -71,6 +79,15 @@ MemoryFormats = Annotated[
 Backends = Annotated[
     list[str] | None,
     typer.Option("--backend", help="How it is run; `afftool list backends` [default: all this machine has]. Lists."),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        metavar="POINTS",
+        callback=_share_of_points,
+        help="A difference, in points, that counts as none: within it two variants are `the same`.",
+    ),
 ]
 Threads = Annotated[
     str | None,

@@ -19,6 +19,7 @@ report = typer.Typer(rich_markup_mode=None, add_completion=False)
 def write_report(
     run: Annotated[str, typer.Argument(help="A run's number, latest, or -2 for the one before it.")] = "latest",
     pairs: Annotated[bool, typer.Option("--pairs", help="In a study's report, compare all pairs of variants.")] = False,
+    margin: options.Margin = None,
     out: options.Out = None,
     formats: options.Formats = None,
     as_json: options.Json = False,
@@ -27,5 +28,5 @@ def write_report(
     """Write a stored run in any of the formats; to stdout unless --out is given."""
     output = Output.of(out, formats, as_json, stem="report")
     with Store.open(store, create=False) as opened:
-        built = stored_report(opened, opened.find(run), pairs=pairs) or bench_report(opened.run(run))
+        built = stored_report(opened, opened.find(run), pairs=pairs, margin=margin) or bench_report(opened.run(run))
     output.deliver(built)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from afftool.study.significance import FEWEST
+from afftool.study.flips import FEWEST
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from afftool.study.flips import FEWEST
 from afftool.study.results import Results
-from afftool.study.significance import FEWEST, compare
+from afftool.study.significance import compare
 
 if TYPE_CHECKING:
     import numpy as np

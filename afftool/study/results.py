@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,12 +25,18 @@ class Benched:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A study's plan as it is stored, and what is known of its cells by variant and seed."""
+    """A study's plan as it is stored, and what is known of its cells by variant and seed.
+
+    `margin` is the difference, as a share, that the reader calls none. `looks` are the seeds of each look at the study
+    up to this one, those that were planned first: none where only this run is known.
+    """
 
     study: StudySpec
     plan: StoredPlan
     cells: Mapping[tuple[str, int], CellRecord]
     pairs: bool = False
+    margin: float | None = None
+    looks: tuple[tuple[int, ...], ...] = ()
     latency: Mapping[str, Benched] = dataclasses.field(default_factory=dict)
 
     @property
@@ -46,6 +52,16 @@ class Results:
                 found[name][seed] = cell.score
         return found
 
+    def failed(self) -> dict[str, frozenset[int]]:
+        """The seeds at which a variant's training failed for good, by variant."""
+        gone = {key for key, cell in self.cells.items() if cell.finished and cell.score is None}
+        return {v.name: frozenset(seed for name, seed in gone if name == v.name) for v in self.study.variants}
+
+    def missing(self, seeds: Iterable[int]) -> int:
+        """How many cells of these seeds are not finished."""
+        keys = [(variant.name, seed) for variant in self.study.variants for seed in seeds]
+        return sum(key not in self.cells or not self.cells[key].finished for key in keys)
+
     def gpus(self) -> dict[str, int]:
         """How many cells were trained on each kind of GPU, as far as it is known."""
         return dict(sorted(Counter(cell.gpu for cell in self.cells.values() if cell.gpu).items()))
@@ -60,13 +76,47 @@ def results(
     known: Mapping[str, CellRecord],
     *,
     pairs: bool = False,
+    margin: float | None = None,
+    earlier: Sequence[StoredPlan] = (),
     records: Sequence[tuple[Environment, Record]] = (),
 ) -> Results:
-    """Match a stored plan with the cells known by identity, and with latencies benched of the same networks."""
+    """Match a stored plan with the cells known by identity, and with latencies benched of the same networks.
+
+    `earlier` are the plans that were made before it, oldest first, of whatever study.
+    """
     study = StudySpec.from_toml(plan.study)
     cells = {(name, seed): known[identity] for name, seed, identity in plan.cells if identity in known}
     variants = {v.name: (v.fusion_spec.text, plan.facts[v.name].host) for v in study.variants}
-    return Results(study=study, plan=plan, cells=cells, pairs=pairs, latency=benched(variants, records))
+    return Results(
+        study=study,
+        plan=plan,
+        cells=cells,
+        pairs=pairs,
+        margin=margin,
+        looks=looks_of(plan, earlier),
+        latency=benched(variants, records),
+    )
+
+
+def looks_of(plan: StoredPlan, earlier: Sequence[StoredPlan]) -> tuple[tuple[int, ...], ...]:
+    """The seeds of each look at a study up to this plan's: those first planned, then each time there were more.
+
+    The same study is one that has the same variants, and the same cells at the seeds that both have.
+    """
+    mine = _cells(plan)
+    looks: list[tuple[int, ...]] = []
+    for one in (*earlier, plan):
+        cells = _cells(one)
+        both = mine.keys() & cells.keys()
+        alike = {name for name, _ in mine} == {name for name, _ in cells} and all(mine[k] == cells[k] for k in both)
+        seeds = tuple(dict.fromkeys(seed for _, seed in cells))
+        if both and alike and (not looks or {*looks[-1]} < {*seeds}):
+            looks.append(seeds)
+    return tuple(looks)
+
+
+def _cells(plan: StoredPlan) -> dict[tuple[str, int], str]:
+    return {(name, seed): identity for name, seed, identity in plan.cells}
 
 
 def benched(

@@ -1,53 +1,63 @@
-"""What a handful of seeds can say: means with intervals, paired differences, and what cannot be claimed.
+"""What a handful of seeds can say: medians with intervals, paired differences, and what cannot be claimed.
 
 Pure functions of numbers; every random choice has an explicit seed. Differences are taken seed by seed, because all
-variants see the same data in the same order and start from the same host. The test is the sign-flip permutation test:
-if two variants were alike, each difference could as well have had the other sign. It is exact up to `EXACT` seeds.
+variants see the same data in the same order and start from the same host; `flips` tests them. What is claimed is about
+a typical run: one that failed counts as the lowest of its comparison, one that collapsed is set apart, named, and held
+against its variant.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-LEVEL = 0.05
-"""Chance of claiming any difference at all where there is none, over all comparisons of a study."""
-POWER = 0.8
-EXACT = 16
-FLIPS = 100_000
-SIMULATED = 12
-"""Up to so many seeds the power of the test is simulated, in `DRAWS` draws."""
-DRAWS = 4_000
-FEWEST = 6
-"""Below six seeds even one comparison, all differences of one sign, has p = 2 / 2^5 > 5%."""
+from afftool.stats import median_interval
+from afftool.study.collapses import collapsed
+from afftool.study.flips import Judged, judge
+from afftool.study.power import detectable
 
-Claim = Literal["better", "worse", "cannot tell"]
+if TYPE_CHECKING:
+    from afftool.study.flips import Array
+
+Scores = Mapping[str, Mapping[int, float]]
+"""A variant's score at each seed."""
+Failed = Mapping[str, Collection[int]]
+"""The seeds at which a variant's training failed, so that it has no score."""
+Claim = Literal["better", "worse", "the same", "cannot tell"]
 """What may be said of a variant beside another. (*Verdict* is the gate's word.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One variant's scores by seed, their mean, and the 95% interval of the mean (Student's t; None for one seed)."""
+    """One variant's scores by seed, their mean and their median.
+
+    `low` and `high` bound the 95% interval of the median (two order statistics; a failed run ranks last, as 0), and
+    are the lowest and highest score where `interval` is "range": below six runs there is no such interval.
+    """
 
     values: dict[int, float]
     mean: float
-    low: float | None
-    high: float | None
+    median: float
+    low: float
+    high: float
+    interval: Literal["95%", "range"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """`variant` minus `against`, paired by seed.
+    """`variant` minus `against`, paired by seed, of the runs that did not collapse.
 
-    `low` and `high` bound the 95% interval of the mean difference, of this comparison alone; `effect` is the mean
-    over the deviation of the differences (Cohen's d for pairs, Hedges' correction); `p` is of the sign-flip test and
-    `p_corrected` Holm's over the study's comparisons; `detectable` is the smallest true difference that these seeds
-    would have shown with 80% probability, None where they could not show any.
+    `low` and `high` bound the interval of the mean difference: those of all comparisons hold together with 95%, and 0
+    lies outside if and only if `variant` is claimed to be better or worse, or `withheld` says why it is not. `effect`
+    is the mean over the deviation of the differences (Cohen's d for pairs, Hedges' correction); `p` is of the sign-flip
+    test of this comparison alone, `p_corrected` of the joint one; `detectable` is the smallest true difference that
+    four in five such studies show, known to no more than `detectable_low` to `detectable_high` (95%), None where they
+    could not show any. `typical` is the Hodges-Lehmann estimate over all pairs, collapsed ones too. `failed` pairs
+    count the run that failed as the lowest of the two variants', `collapsed` pairs are set apart; `difference_of_all`
+    is the mean with them. `margin` is the difference that the user calls none.
     """
 
     variant: str
@@ -61,102 +71,164 @@ class Comparison:
     p_corrected: float | None = None
     detectable: float | None = None
     claim: Claim = "cannot tell"
+    typical: float | None = None
+    detectable_low: float | None = None
+    detectable_high: float | None = None
+    failed: int | None = None
+    collapsed: int | None = None
+    difference_of_all: float | None = None
+    margin: float | None = None
+    withheld: str | None = None
+
+    @property
+    def within(self) -> bool:
+        """Whether the whole interval lies within the margin, whatever else is claimed."""
+        return None not in (self.margin, self.low, self.high) and max(abs(self.low or 0.0), abs(self.high or 0.0)) <= (
+            self.margin or 0.0
+        )
 
 
-def summarize(values: Mapping[int, float]) -> Summary:
-    """Mean and 95% interval of the mean. Raises `ValueError` without values."""
+def summarize(values: Mapping[int, float], failed: int = 0) -> Summary:
+    """Mean and median of scores, and what is known of the median. Raises `ValueError` without values."""
     numbers = list(values.values())
-    mean, half = statistics.fmean(numbers), _half_width(numbers)
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Summary(values=dict(sorted(values.items())), mean=mean, low=low, high=high)
-
-
-def compare(
-    scores: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]], seed: int = 0
-) -> list[Comparison]:
-    """Compare each (variant, against) by the seeds both have, corrected for the number of comparisons."""
-    found = [_compare(scores, variant, against, len(pairs), seed) for variant, against in pairs]
-    corrected = holm([c.p for c in found])
-    return [_with_claim(c, p) for c, p in zip(found, corrected, strict=True)]
-
-
-def _compare(
-    scores: Mapping[str, Mapping[int, float]], variant: str, against: str, comparisons: int, seed: int
-) -> Comparison:
-    one, other = scores.get(variant, {}), scores.get(against, {})
-    differences = [one[s] - other[s] for s in sorted(one.keys() & other.keys())]
-    if not differences:
-        return Comparison(variant=variant, against=against, seeds=0)
-    mean, half = statistics.fmean(differences), _half_width(differences)
-    return Comparison(
-        variant=variant,
-        against=against,
-        seeds=len(differences),
-        difference=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        effect=effect_size(differences),
-        p=sign_flip(differences, seed),
-        detectable=detectable(differences, comparisons),
+    ranked = [0.0] * failed + numbers
+    known = median_interval(ranked)
+    return Summary(
+        values=dict(sorted(values.items())),
+        mean=statistics.fmean(numbers),
+        median=statistics.median(ranked),
+        low=known.low if known else min(numbers),
+        high=known.high if known else max(numbers),
+        interval="95%" if known else "range",
     )
 
 
-def _with_claim(comparison: Comparison, p: float | None) -> Comparison:
-    claim: Claim = "cannot tell"
-    if p is not None and p <= LEVEL and comparison.difference:
-        claim = "better" if comparison.difference > 0 else "worse"
-    return dataclasses.replace(comparison, p_corrected=p, claim=claim)
+def compare(
+    scores: Scores,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    failed: Failed | None = None,
+    looks: Sequence[Collection[int]] = (),
+    margin: float | None = None,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare each (variant, against) by the seeds both have, all together.
 
-
-def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p-value of the sign-flip test on the mean; exact up to `EXACT` differences, else by random flips.
-
-    Raises `ValueError` without differences.
+    `looks` are the seeds of every look at this study, each with more than the one before, the last the present one;
+    without them this is the first. With a `margin`, "the same" is a claim too.
     """
+    failed = failed or {}
+    seeds = sorted({s for of in (*scores.values(), *failed.values()) for s in of})
+    paired = [_paired(scores, pairs, failed, set(look), seeds) for look in looks or (seeds,)]
+    judged = judge([differences for differences, _ in paired], seed) if pairs and seeds else []
+    if not judged:
+        return [Comparison(variant=variant, against=against, seeds=0) for variant, against in pairs]
+    return [
+        _compared(pair, differences, facts, joint, len(pairs), margin)
+        for pair, differences, facts, joint in zip(pairs, paired[-1][0], paired[-1][1], judged, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a comparison leaves out or puts in: the differences with collapsed runs, how many failed, who collapsed."""
+
+    every: list[float]
+    failed: int
+    collapsed: tuple[int, int]
+
+
+def _paired(
+    scores: Scores, pairs: Sequence[tuple[str, str]], failed: Failed, look: set[int], seeds: Sequence[int]
+) -> tuple[Array, list[_Facts]]:
+    """The differences of a look, pairs x seeds, NaN where there is none or a run collapsed; and what else there is."""
     import numpy as np
 
+    seen = {name: {s: value for s, value in of.items() if s in look} for name, of in scores.items()}
+    fell = collapsed(seen)
+    differences, facts = np.full((len(pairs), len(seeds)), np.nan), []
+    for row, names in enumerate(pairs):
+        runs = [dict(seen.get(name, {})) for name in names]
+        apart = [fell.get(name, frozenset()) for name in names]
+        lost: set[int] = set()
+        if all(runs):
+            lowest = min(value for of, odd in zip(runs, apart, strict=True) for s, value in of.items() if s not in odd)
+            for name, of in zip(names, runs, strict=True):
+                gone = look.intersection(failed.get(name, ()))
+                of |= dict.fromkeys(gone, lowest)
+                lost |= gone
+        both = sorted(runs[0].keys() & runs[1].keys())
+        every = {s: runs[0][s] - runs[1][s] for s in both}
+        for place, s in enumerate(seeds):
+            if s in every and s not in apart[0] | apart[1]:
+                differences[row, place] = every[s]
+        facts.append(_Facts(list(every.values()), len(lost & every.keys()), (len(apart[0]), len(apart[1]))))
+    return differences, facts
+
+
+def _compared(
+    pair: tuple[str, str],
+    differences: Array,
+    facts: _Facts,
+    joint: Judged,
+    comparisons: int,
+    margin: float | None,
+) -> Comparison:
+    import numpy as np
+
+    values = [float(value) for value in differences[~np.isnan(differences)]]
+    apart = len(facts.every) - len(values)
+    smallest = detectable(values, comparisons) or (None, None, None)
+    found = Comparison(
+        variant=pair[0],
+        against=pair[1],
+        seeds=len(values),
+        difference=statistics.fmean(values) if values else None,
+        low=joint.low,
+        high=joint.high,
+        effect=effect_size(values),
+        p=joint.alone if values else None,
+        p_corrected=joint.p if values else None,
+        detectable=smallest[0],
+        detectable_low=smallest[1],
+        detectable_high=smallest[2],
+        typical=hodges_lehmann(facts.every) if facts.every else None,
+        failed=facts.failed or None,
+        collapsed=apart or None,
+        difference_of_all=statistics.fmean(facts.every) if apart else None,
+        margin=margin,
+    )
+    return _claimed(found, joint.sign, facts.collapsed)
+
+
+def _claimed(found: Comparison, sign: int, collapses: tuple[int, int]) -> Comparison:
+    """With what may be claimed, or why it may not.
+
+    "The same" is claimed by the interval that is shown, so it agrees with it and holds beside all other claims. Two
+    one-sided tests at 5% would ask less, and say it of variants of which the interval reaches beyond the margin.
+    """
+    mine, theirs = collapses
+    claim: Claim = "better" if sign > 0 else "worse"
+    one, other = f"{found.variant} ({mine})", f"{found.against} ({theirs})"
+    if sign and (mine > theirs if sign > 0 else theirs > mine):
+        fell, held = (one, other) if sign > 0 else (other, one)
+        why = f"its typical run is {claim}, but more runs of {fell} collapsed than of {held}"
+        return dataclasses.replace(found, withheld=why)
+    if sign:
+        return dataclasses.replace(found, claim=claim)
+    if found.within and mine != theirs:
+        return dataclasses.replace(found, withheld=f"typical runs are alike, but runs of {one} and {other} collapsed")
+    return dataclasses.replace(found, claim="the same") if found.within else found
+
+
+def hodges_lehmann(differences: Sequence[float]) -> float:
+    """The median of the means of all pairs of differences, each with itself too: of odd ones, up to 29% do no harm.
+
+    Hodges and Lehmann 1963. Raises `ValueError` without differences.
+    """
     if not differences:
-        raise ValueError("a test of no differences")
-    values = np.asarray(differences, dtype=np.float64)
-    count = len(values)
-    if count <= EXACT:
-        # Every number from 0 to 2^n - 1 is, bit by bit, one way to give the n differences signs.
-        bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        sums = np.abs((1 - 2 * bits) @ values)
-        extra = 0
-    else:
-        rng = np.random.default_rng(seed)
-        sums = np.abs((1 - 2 * rng.integers(0, 2, (FLIPS, count), dtype=np.int8)) @ values)
-        extra = 1  # the observed signs are one of the possible ones
-    # The observed signs must count as reaching themselves, whatever order their sum is rounded in.
-    reached = sums >= abs(values.sum()) - 1e-7 * np.abs(values).sum()
-    return float((reached.sum() + extra) / (len(sums) + extra))
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction; comparisons without a p-value stay without and still count."""
-    total = len(p_values)
-    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * total
-    running = 0.0
-    for rank, (p, i) in enumerate(order):
-        # The smallest p stands against all hypotheses, the next against one fewer; none comes out below one before.
-        running = max(running, min(1.0, p * (total - rank)))
-        corrected[i] = running
-    return corrected
-
-
-def smallest_p(seeds: int, comparisons: int = 1) -> float:
-    """The smallest corrected p-value that so many seeds can give: all differences of one sign, however large."""
-    return min(1.0, comparisons * 2 / 2**seeds) if seeds else 1.0
-
-
-def fewest_seeds(comparisons: int) -> int:
-    """How many seeds it takes before the best of so many comparisons can be claimed."""
-    seeds = FEWEST
-    while smallest_p(seeds, comparisons) > LEVEL:
-        seeds += 1
-    return seeds
+        raise ValueError("an estimate of no differences")
+    return statistics.median((a + b) / 2 for i, a in enumerate(differences) for b in differences[i:])
 
 
 def effect_size(differences: Sequence[float]) -> float | None:
@@ -165,45 +237,3 @@ def effect_size(differences: Sequence[float]) -> float | None:
         return None
     correction = 1 - 3 / (4 * (len(differences) - 1) - 1)
     return statistics.fmean(differences) / deviation * correction
-
-
-def detectable(differences: Sequence[float], comparisons: int) -> float | None:
-    """The smallest true mean difference shown with 80% probability at the corrected level, given this spread.
-
-    At `LEVEL / comparisons`, the strictest step of Holm's correction, for normally distributed differences.
-    """
-    count = len(differences)
-    if count < 2 or smallest_p(count, comparisons) > LEVEL:
-        return None
-    return _detectable_deviations(count, comparisons) * statistics.stdev(differences)
-
-
-@cache
-def _detectable_deviations(count: int, comparisons: int) -> float:
-    """The same in standard deviations, by simulating the sign-flip test itself up to `SIMULATED` differences.
-
-    The p-value of z + d is 2 (1 + k) / 2^n, where k subsets of z have a mean of -d or below. So it comes down to the
-    level just beyond d = -(the K-th smallest of all subset means), with K = level 2^n / 2, rounded down.
-    """
-    import numpy as np
-    from scipy.stats import t
-
-    level = LEVEL / comparisons
-    if count > SIMULATED:  # there the test has nearly the t-test's power
-        return float(t.ppf(1 - level / 2, count - 1) + t.ppf(POWER, count - 1)) / math.sqrt(count)
-    # For each draw z of n normal differences, the smallest shift d at which its test turns significant, in closed form
-    # (above); the power at d is then the share of draws whose own shift is below d, and d at 80% is their quantile.
-    subsets = (np.arange(1, 2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
-    subsets /= subsets.sum(axis=1, keepdims=True)
-    means = np.random.default_rng(0).standard_normal((DRAWS, count)) @ subsets.T
-    rank = int(level * 2 ** (count - 1) + 1e-9)  # at least 1, for `detectable` asks only where a claim is possible
-    shifts = -np.partition(means, rank - 1, axis=1)[:, rank - 1]
-    return float(np.quantile(shifts, POWER))
-
-
-def _half_width(numbers: Sequence[float]) -> float | None:
-    from scipy.stats import t
-
-    if len(numbers) < 2:
-        return None
-    return float(t.ppf(0.975, len(numbers) - 1)) * statistics.stdev(numbers) / math.sqrt(len(numbers))

@@ -60,18 +60,24 @@ def finished(rows: Iterable[Mapping[str, Any]]) -> dict[str, CellRecord]:
     return {identity: record for identity, record in latest(rows).items() if record.finished}
 
 
-def stored_results(store: Store, run_id: int, *, pairs: bool = False) -> Results | None:
-    """What came out of a run of `ablate`, as far as the store knows by now; None for a run of another command."""
+def stored_results(store: Store, run_id: int, *, pairs: bool = False, margin: float | None = None) -> Results | None:
+    """What came out of a run of `ablate`, as far as the store knows by now; None for a run of another command.
+
+    `margin` is a share.
+    """
     plans = read_plans(store.cells(run_id))
     if not plans:
         return None
-    records = [(run.environment, record) for run in store.runs() for record in run.records]
-    return results(plans[0], latest(store.cells()), pairs=pairs, records=records)
+    run, runs = store.run(run_id), store.runs()
+    records = [(one.environment, record) for one in runs for record in one.records]
+    before = sorted((one.started, one.id) for one in runs if (one.started, one.id) < (run.started, run.id))
+    earlier = [plan for _, number in before for plan in read_plans(store.cells(number))]
+    return results(plans[0], latest(store.cells()), pairs=pairs, margin=margin, earlier=earlier, records=records)
 
 
-def stored_report(store: Store, run_id: int, *, pairs: bool = False) -> Report | None:
-    """The report of a run of `ablate`; None for a run of another command."""
-    found = stored_results(store, run_id, pairs=pairs)
+def stored_report(store: Store, run_id: int, *, pairs: bool = False, margin: float | None = None) -> Report | None:
+    """The report of a run of `ablate`; None for a run of another command. `margin` is a share."""
+    found = stored_results(store, run_id, pairs=pairs, margin=margin)
     if found is None:
         return None
     run = store.run(run_id)

@@ -40,13 +40,15 @@ def trained(out: str) -> int:
 
 
 def test_a_study_is_written_down_and_never_trained_twice(afftool: Run, tmp_path: Path) -> None:
-    code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "2")
+    code, out, err = afftool("ablate", "scale", *SMALL, "--seeds", "2")
     assert (code, trained(out)) == (0, 6)
+    assert "2 seeds, 2 comparisons: no difference can be claimed" in err  # before training
     assert "With 2 seeds no difference can be claimed" in out
     rows = list(csv.DictReader(line for line in (tmp_path / "ablations/scale.csv").open() if not line.startswith("#")))
     assert [row["variant"] for row in rows] == ["global-global", "local-local", "aff"]
     for row in rows:
-        assert float(row["low"]) < float(row["score"]) < float(row["high"])
+        assert float(row["low"]) <= float(row["score"]) <= float(row["high"])
+        assert row["interval"] == "range"
         assert float(row["score"]) == pytest.approx((float(row["seed_0"]) + float(row["seed_1"])) / 2)
         assert row["params"] == rows[0]["params"]
     text = (tmp_path / "ablations/scale.md").read_text()
@@ -57,6 +59,7 @@ def test_a_study_is_written_down_and_never_trained_twice(afftool: Run, tmp_path:
     assert (code, trained(out)) == (0, 0)
     code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "3")
     assert (code, trained(out)) == (0, 3)
+    assert "2 seeds planned, 1 added" in (tmp_path / "ablations/scale.md").read_text()
     code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "3", "--variants", "aff,add")
     assert (code, trained(out)) == (0, 3)
     code, out, _ = afftool("ablate", "scale", *SMALL, "--seeds", "1", "--fresh")
@@ -311,6 +314,8 @@ def wrong(tmp_path: Path) -> None:
         (["bad_signal.toml"], ["signal", "true or false"]),
         (["outside.toml"], ["../outside", "name a study"]),
         (["table.toml"], ["did you mean 'scale'"]),
+        (["scale", "--margin", "0"], ["--margin 0 is no difference", "hint", "half a point"]),
+        (["scale", "--margin", "nan"], ["--margin nan is no difference"]),
         (["scale", "--data-seed", "-1"], ["data_seed", "below 0"]),
         (["scale", "--data", "digits", "--host", "module"], ["module"]),
         (["scale", "--data", "digits", "--epochs", "1", "--host", "resnet:classes=3"], ["classes"]),

@@ -1,10 +1,10 @@
 """Does a study cry wolf, and does it see one? The same fusion under two names, and at a tenth of the learning rate.
 
-Once on simulated scores, many times; once on cells that are really trained, in small (`scripts/aa_study.py` at length).
+On cells that are really trained, in small (`scripts/aa_study.py` at length); what simulated scores say of equals is the
+referee's to ask (`scripts/refereed/studies.py`).
 """
 
 import dataclasses
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -40,16 +40,12 @@ def simulated(rng: random.Random, noise: Noise, handicap: float) -> Comparison:
 
 
 @pytest.mark.parametrize("noise", [steady, now_and_then_a_bad_run])
-def test_a_difference_between_equals_is_claimed_about_once_in_twenty_studies(noise: Noise) -> None:
-    rng, studies = random.Random(17), 2000
-    claimed = sum(simulated(rng, noise, 0).claim != "cannot tell" for _ in range(studies))
-    assert claimed / studies == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / studies))
-
-
-@pytest.mark.parametrize("noise", [steady, now_and_then_a_bad_run])
-def test_a_clear_handicap_is_found_in_every_study(noise: Noise) -> None:
+def test_a_clear_handicap_is_found_in_nearly_every_study(noise: Noise) -> None:
+    """But where a run of the better one lies so low by chance that it counts as collapsed."""
     rng = random.Random(19)
-    assert {simulated(rng, noise, 0.1).claim for _ in range(500)} == {"worse"}
+    found = [simulated(rng, noise, 0.1) for _ in range(200)]
+    assert {c.claim for c in found if c.withheld is None} == {"worse"}
+    assert sum(c.withheld is not None for c in found) <= 4
 
 
 def test_trained_equals_differ_and_are_not_told_apart_and_a_tenth_of_the_learning_rate_is_worse(tmp_path: Path) -> None:

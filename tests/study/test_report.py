@@ -10,7 +10,7 @@ from afftool import catalog
 from afftool.record import Environment, Record
 from afftool.spec import HostSpec
 from afftool.study import published
-from afftool.study.cells import CellRecord
+from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.grids import study
 from afftool.study.report import study_report
 from afftool.study.results import benched, results
@@ -47,12 +47,99 @@ def test_five_seeds_are_told_that_they_cannot_claim_anything() -> None:
     report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(5))), rising)
     assert {row["claim"] for row in table(report, "Differences")} == {"cannot tell"}
     assert any("With 5 seeds no difference can be claimed, however large" in note for note in report.notes)
-    assert table(report, "Differences")[0]["low"] is not None
+    assert table(report, "Differences")[0]["low"] is None  # there is no interval of 95%
+    scores = next(t for t in report.tables if t.title == "Scores")
+    assert [column.heading for column in scores.columns][3:5] == ["lowest", "highest"]
+    assert "no 95% interval" in scores.note
 
 
-def test_six_seeds_with_two_comparisons_are_told_what_is_missing() -> None:
+def test_six_seeds_can_claim_however_many_comparisons_there_are() -> None:
     report = report_of(dataclasses.replace(study("scale"), seeds=tuple(range(6))), rising)
-    assert any("smallest corrected p is 0.062" in note and "7 seeds" in note for note in report.notes)
+    assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
+    assert "6 seeds, 2 comparisons: a difference of" in dict(report.facts)["power"]
+
+
+def test_a_margin_makes_the_same_a_claim_beside_cannot_tell() -> None:
+    def alike(name: str, seed: int) -> float:
+        return 0.7 + 0.0005 * (seed * {"global-global": 3, "local-local": 1, "aff": 4}[name] % 5 - 2)
+
+    reports = [report_of(study("scale"), alike, margin=margin) for margin in (None, 0.0002, 0.01)]
+    claims = [{row["claim"] for row in table(report, "Differences")} for report in reports]
+    assert claims == [{"cannot tell"}, {"cannot tell"}, {"the same"}]
+    assert "aff and global-global are no more than 1.00 points apart here." in reports[2].notes
+
+
+def test_a_difference_smaller_than_the_margin_is_better_and_no_more_than_it() -> None:
+    report = report_of(study("scale"), rising, margin=0.12)
+    assert any(note.startswith("aff is better") and "no more than 12.00 points" in note for note in report.notes)
+
+
+def test_nothing_is_claimed_while_planned_cells_are_missing() -> None:
+    plan, known = made(study("scale"), rising)
+    known.popitem()
+    report = study_report(results(plan, known), HERE)
+    assert {(row["claim"], row["p"], row["low"]) for row in table(report, "Differences")} == {
+        ("cannot tell", None, None)
+    }
+    assert any("1 of 21 planned cells are missing: nothing is claimed yet" in note for note in report.notes)
+
+
+def planned_first(*seeds: int) -> list[StoredPlan]:
+    """The plans of earlier runs of `scale`, with so many seeds each."""
+    return [made(dataclasses.replace(study("scale"), seeds=tuple(range(n))), rising)[0] for n in seeds]
+
+
+def test_added_seeds_are_a_further_look_and_the_rule_is_printed() -> None:
+    spec = dataclasses.replace(study("scale"), seeds=tuple(range(9)))
+    report = report_of(spec, rising, earlier=planned_first(6, 6, 8))
+    assert "6 seeds planned, 2 and 1 added" in dict(report.facts)["looks"]
+    assert report.document["looks"] == [list(range(n)) for n in (6, 8, 9)]
+    assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
+    assert "looks" not in dict(report_of(spec, rising).facts)
+
+
+def test_added_seeds_have_to_show_more_than_planned_ones() -> None:
+    """What ten seeds show is claimed of ten that were planned, and not of six to which four were added."""
+    late = (-2, 11, 9, 13, 10, 3, 12, -6, 8, 12)
+
+    def score(name: str, seed: int) -> float:
+        return 0.6 + 0.001 * (late[seed] * (name == "aff") + 0.1 * (seed * len(name) % 5))
+
+    spec = dataclasses.replace(study("scale"), seeds=tuple(range(10)))
+    alone, added = (report_of(spec, score, earlier=earlier) for earlier in ([], planned_first(6, 8)))
+    claims = [[c["claim"] for c in report.document["comparisons"]][1] for report in (alone, added)]
+    assert claims == ["better", "cannot tell"]
+
+
+def test_fewer_seeds_than_were_planned_claim_nothing() -> None:
+    report = report_of(study("scale"), rising, earlier=planned_first(8))
+    assert {row["claim"] for row in table(report, "Differences")} == {"cannot tell"}
+    assert any("8 seeds were planned first, and these are fewer" in note for note in report.notes)
+
+
+def test_another_study_in_the_store_is_no_look_at_this_one() -> None:
+    (other,) = planned_first(6)
+    other = dataclasses.replace(other, cells=tuple((name, seed, f"other {cell}") for name, seed, cell in other.cells))
+    assert "looks" not in dict(report_of(study("scale"), rising, earlier=[other]).facts)
+
+
+def test_collapsed_runs_are_named_set_apart_and_held_against_their_variant() -> None:
+    def falls(*fallen: tuple[str, int]) -> Any:
+        return report_of(study("scale"), lambda name, seed: 0.1 if (name, seed) in fallen else rising(name, seed))
+
+    report = falls(("aff", 3))
+    (note,) = [note for note in report.notes if note.startswith("Collapsed")]
+    assert "aff at seed 3 (10.00%)" in note
+    assert "aff against global-global" in note
+    assert [row["claim"] for row in table(report, "Differences")] == ["better", "cannot tell"]
+    assert any("more runs of aff (1) collapsed than of global-global (0)" in note for note in report.notes)
+    report = falls(("global-global", 3))
+    assert [row["claim"] for row in table(report, "Differences")] == ["better", "better"]
+    assert table(report, "Differences")[1]["typical"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_claims_say_how_many_collapses_may_be_unseen() -> None:
+    assert any("up to 35% of a variant's runs may" in note for note in report_of(study("scale"), rising).notes)
 
 
 def test_all_pairs_are_compared_on_request() -> None:
@@ -88,6 +175,8 @@ def test_failed_cells_are_counted_and_their_reason_is_shown() -> None:
     row = table(report, "Scores")[2]
     assert (row["seeds"], row["failed"], row["note"]) == (6, 1, "diverged: the loss became nan at step 7")
     assert any("flatters" in note for note in report.notes)
+    assert any("a failed run counts as the lowest" in note for note in report.notes)
+    assert report.document["comparisons"][1]["failed"] == 1
 
 
 def test_what_had_to_be_assumed_about_the_data_is_among_the_notes() -> None:

@@ -18,8 +18,7 @@ from afftool.study.stored import finished, read_cells, read_plans, stored_report
 from afftool.tables import Report
 
 STORED = Path(__file__).parents[1] / "stored"
-"""`study.sqlite` was written by commit 6b0d65f, and so was what its `report` said of it, `study.json`; the words of
-`study.md` are today's."""
+"""`study.sqlite` was written by commit 6b0d65f; `study.json`, `study.md` are what a later `report` said of it."""
 
 
 def report_of(folder: Path, *, pairs: bool) -> Report:

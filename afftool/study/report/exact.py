@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     import pandas
 
 _COMPARED = [f.name for f in dataclasses.fields(Comparison) if f.name not in ("variant", "seeds")]
-_RENAMED = {"low": "difference_low", "high": "difference_high"}
+_RENAMED = {
+    "low": "difference_low",
+    "high": "difference_high",
+    "failed": "failed_pairs",
+    "collapsed": "collapsed_pairs",
+}
 
 
 def exact_rows(
@@ -47,6 +52,8 @@ def exact_rows(
             "score": summary.mean if summary else None,
             "low": summary.low if summary else None,
             "high": summary.high if summary else None,
+            "median": summary.median if summary else None,
+            "interval": summary.interval if summary else None,
             "seeds": len(summary.values) if summary else 0,
             "failed": sum(cell.status == "failed" for cell in results.cells_of(variant.name)),
             "params": facts.params,
@@ -86,11 +93,14 @@ def study_document(
                 "mean": s.mean,
                 "low": s.low,
                 "high": s.high,
+                "median": s.median,
+                "interval": s.interval,
                 "seeds": {str(k): v for k, v in s.values.items()},
                 **dataclasses.asdict(places[name]),
             }
             for name, s in summaries.items()
         },
+        "looks": [list(look) for look in results.looks],
         "comparisons": [dataclasses.asdict(c) for c in comparisons],
         "cells": [
             {"variant": name, "seed": seed, **cell.to_dict()} for (name, seed), cell in sorted(results.cells.items())

@@ -8,17 +8,18 @@ from functools import partial
 
 from afftool import units
 from afftool.study import front, published
+from afftool.study.flips import FEWEST
 from afftool.study.ranking import FEWEST as RANKED
 from afftool.study.ranking import agreement
-from afftool.study.report.words import counted, p_value, percent, points, points_plain
+from afftool.study.report.words import counted, interval_name, p_value, percent, points, points_plain
 from afftool.study.results import Results
-from afftool.study.significance import FEWEST, Comparison, Summary
+from afftool.study.significance import Comparison, Summary
 from afftool.study.spec import Variant
 from afftool.tables import Column, Table
 
 
 def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
-    """The mean of every variant, with the seeds that have a score and those that failed."""
+    """The median of every variant and what is known of it, its mean, its seeds with a score and those that failed."""
 
     def failures(variant: Variant) -> list[str]:
         cells = results.cells_of(variant.name)
@@ -27,21 +28,31 @@ def scores_table(results: Results, summaries: Mapping[str, Summary]) -> Table:
     def seeds(variant: Variant) -> int:
         return len(summaries[variant.name].values) if variant.name in summaries else 0
 
+    known = interval_name(summaries)
+    low, high = ("lowest", "highest") if known == "range" else ("95% low", "95% high")
     columns: tuple[Column[Variant], ...] = (
         _variant(),
         Column("fusion", "fusion"),
-        Column("score", results.measure, percent, numeric=True, get=_summarized(summaries, "mean")),
-        Column("low", "95% low", percent, numeric=True, get=_summarized(summaries, "low")),
-        Column("high", "95% high", percent, numeric=True, get=_summarized(summaries, "high")),
+        Column("median", f"{results.measure}, median", percent, numeric=True, get=_summarized(summaries, "median")),
+        Column("low", low, percent, numeric=True, get=_summarized(summaries, "low")),
+        Column("high", high, percent, numeric=True, get=_summarized(summaries, "high")),
+        Column("score", "mean", percent, numeric=True, get=_summarized(summaries, "mean")),
         Column("seeds", "seeds", numeric=True, get=seeds),
         Column("failed", "failed", numeric=True, get=lambda variant: len(failures(variant))),
         Column("note", "note", get=lambda variant: "; ".join(dict.fromkeys(failures(variant))) or None),
     )
     note = (
-        f"{results.measure} on the test split after the last epoch; the interval is Student's t over seeds. "
-        "The highest mean is marked; whether it is higher than another is for the next table."
+        f"{results.measure} on the test split after the last epoch; {_SCORES[known]}. A failed run counts in the "
+        "median as the lowest, and not in the mean. The highest median is marked; whether it is higher than another is "
+        "for the next table."
     )
-    return Table.of("Scores", results.study.variants, columns, note).mark_best("score", "more")
+    return Table.of("Scores", results.study.variants, columns, note).mark_best("median", "more")
+
+
+_SCORES = {
+    "range": "below six runs there is no 95% interval, and lowest and highest are those of the runs",
+    "95% interval": "the interval is of the median over seeds, by order statistics, and holds for scores of any kind",
+}
 
 
 def _variant() -> Column[Variant]:
@@ -67,25 +78,35 @@ def seeds_table(results: Results, scores: Mapping[str, Mapping[int, float]]) -> 
 
 def differences_table(comparisons: Sequence[Comparison]) -> Table:
     """One row a comparison."""
+
+    def detectable(c: Comparison) -> tuple[float, float] | None:
+        return None if c.detectable_low is None or c.detectable_high is None else (c.detectable_low, c.detectable_high)
+
     columns: tuple[Column[Comparison], ...] = (
         Column("variant", "variant"),
         Column("against", "against"),
         Column("difference", "difference (points)", points, numeric=True),
+        Column("typical", "robust", points, numeric=True),
         Column("low", "95% low", points, numeric=True),
         Column("high", "95% high", points, numeric=True),
         Column("effect", "effect size", lambda v: f"{v:+.2f}", numeric=True),
         Column("p", "p", p_value, numeric=True),
         Column("p_corrected", "p, corrected", p_value, numeric=True),
-        Column("detectable", "smallest detectable", points_plain, numeric=True),
+        Column("detectable", "smallest detectable", _apart, numeric=True, get=detectable),
         Column("claim", "claim"),
     )
+    count = counted(len(comparisons), "comparison")
     note = (
-        "Paired by seed. p: exact sign-flip permutation test; corrected by Holm for "
-        f"{counted(len(comparisons), 'comparison')}. Intervals are of one comparison each. Effect size: mean over "
-        "deviation of the paired differences. Smallest detectable: the true difference that so many seeds show with "
-        "80% probability."
+        f"Paired by seed. p: sign-flip test; corrected: joint flips of {count}, by the largest |t|. The intervals of "
+        "all hold together with 95%, and 0 lies outside where a difference is claimed. Robust: Hodges-Lehmann "
+        "estimate, over all runs. Effect size: mean over deviation of the paired differences. Smallest detectable: the "
+        "true difference that four in five such studies show, and how well so few seeds know it (95%)."
     )
     return Table.of("Differences", comparisons, columns, note)
+
+
+def _apart(ends: tuple[float, float]) -> str:
+    return f"{points_plain(ends[0])} to {points_plain(ends[1])}"
 
 
 def cost_table(results: Results, summaries: Mapping[str, Summary], places: Mapping[str, front.Place]) -> Table:

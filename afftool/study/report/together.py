@@ -12,8 +12,8 @@ from afftool.record import SCHEMA
 from afftool.report.exact import as_they_are
 from afftool.report.lines import machine
 from afftool.study.aggregates import RESAMPLES, Aggregate, Estimate, aggregate, middle
+from afftool.study.flips import FEWEST
 from afftool.study.report.words import counted, percent, points
-from afftool.study.significance import FEWEST
 from afftool.study.together import Member, Told, joined
 from afftool.tables import Bar, Chart, Column, Report, Table
 
