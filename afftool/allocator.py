@@ -22,7 +22,9 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
-TO_KEEP = f"set MALLOC_TRIM_THRESHOLD_={NEVER} and MALLOC_MMAP_MAX_=0 before it starts, or preload jemalloc"
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(NEVER), "MALLOC_MMAP_MAX_": "0"}
+"""Environment variables of a process that keeps what it frees, where its malloc is glibc's."""
+TO_KEEP = f"set {' and '.join(map('='.join, KEEPING.items()))} before it starts, or preload jemalloc"
 """What a user does to have freed memory kept in a process."""
 
 OTHERS = ("jemalloc", "tcmalloc", "mimalloc")

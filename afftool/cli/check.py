@@ -102,12 +102,11 @@ def check(
     that is the interval over pairs of fresh processes, of 95% for all cases of the check together: 4 pairs where the
     runner is quiet, more until the answer is known or the --budget ends, which then says how much more it would take.
     Times of a baseline file are another job's: they only advise until it holds 3 jobs of the same code and machine, of
-    which `--calibrate --write-baseline` adds one.
+    which `--calibrate --write-baseline` adds one. The processes that are timed keep the memory that they free.
 
-    Exits with 0 if all
-    is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a baseline that is
-    missing or not comparable, 6 if nothing could be measured, 130 if interrupted. Where several are so, it is the
-    first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be imported is 2
+    Exits with 0 if all is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a
+    baseline that is missing or not comparable, 6 if nothing could be measured, 130 if interrupted. Where several are
+    so, it is the first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be imported is 2
     whatever baseline there is.
 
     A package under `src/` is imported from there, before an installed copy; with --against from each commit's own.

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from afftool.allocator import KEEPING
 from afftool.errors import BaselineError
 from afftool.gate.config import GateCase
 from afftool.gate.side import CrashError, Side, case_fields, read_environment
@@ -49,6 +50,14 @@ def test_a_side_that_hangs_is_ended_and_its_case_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("afftool.gate.side.SILENT_S", 2.0)
     with side_of(tmp_path, HANGS) as side, pytest.raises(CrashError, match="did not answer for 2 s"):
         side.ask("environment")
+
+
+def test_a_side_keeps_the_memory_that_it_frees_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+    says = "import json, os\ninput()\nprint(json.dumps({'protocol': 2}), flush=True)\ninput()\n"
+    says += "print(json.dumps({name: os.environ.get(name) for name in " + repr(list(KEEPING)) + "}), flush=True)\n"
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    with side_of(tmp_path, says) as side:
+        assert side.ask("environment") == {"MALLOC_TRIM_THRESHOLD_": "4096", "MALLOC_MMAP_MAX_": "0"}
 
 
 def test_a_side_that_is_started_is_fresh_and_is_not_waited_for(tmp_path):
