@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/agreement.md"))
     parser.add_argument("--budget", type=float, default=6.0, help="seconds of timing a case and method")
     parser.add_argument("--repeats", type=int, default=60)
-    parser.add_argument("--processes", type=int, default=PROCESSES, help="fresh ones a side and case")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="fresh ones a side and case; 0: without these")
     parser.add_argument("--turns", type=int, default=TURNS, help="of the bench and the other, in turns")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -222,7 +222,8 @@ def main() -> None:
     kind = "small" if chosen.small else device.partition(":")[0]
     sizes = SIZES[kind]
     of_a_kind = {"cpu": CASES, "small": CASES_SMALL}.get(kind, ())
-    fresh = in_fresh_processes(of_a_kind, chosen.processes, chosen.budget / 12) if of_a_kind else []
+    compared = of_a_kind and chosen.processes > 0
+    fresh = in_fresh_processes(of_a_kind, chosen.processes, chosen.budget / 12) if compared else []
     rows, agreed = agreement(device, sizes, chosen.turns, chosen.budget)
     plan = Plan(chosen.repeats, poor=POOR)
     regimes: tuple[Regime, ...] = ("system", "kept") if device == "cpu" else ("kept",)

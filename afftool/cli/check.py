@@ -106,8 +106,8 @@ def check(
 
     Exits with 0 if all is fine, 2 for a wrong request, 3 for a regression, 4 for inconclusive (--strict), 5 for a
     baseline that is missing or not comparable, 6 if nothing could be measured, 130 if interrupted. Where several are
-    so, it is the first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be imported is 2
-    whatever baseline there is.
+    so, it is the first of 2, 6, 5 for the baseline itself, 3, 5 for a case that it lacks, 4: a fusion that cannot be
+    imported is 2 whatever baseline there is.
 
     A package under `src/` is imported from there, before an installed copy; with --against from each commit's own.
     """

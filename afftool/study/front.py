@@ -7,16 +7,15 @@ much.
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from afftool.study.flips import FEWEST
 from afftool.study.results import Results
-from afftool.study.significance import compare
+from afftool.study.significance import Comparison
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +52,11 @@ class Place:
     on_front: float | None = None
 
 
-def placed(results: Results) -> dict[str, Place]:
-    """The places of a study's variants that have a score: parameters, MACs, latency and measured speed are costs."""
+def placed(results: Results, comparisons: Sequence[Comparison]) -> dict[str, Place]:
+    """The places of a study's variants that have a score, by what is claimed of all their pairs.
+
+    Parameters, MACs, latency and measured speed are costs.
+    """
     scores, points = results.scores(), {}
     for name, values in scores.items():
         if not values:
@@ -68,22 +70,21 @@ def placed(results: Results) -> dict[str, Place]:
             speeds={seed: cell.images_per_s for seed, cell in cells.items() if cell.images_per_s},
             failed=frozenset(seed for seed, cell in cells.items() if cell.status == "failed"),
         )
-    return places(points)
+    return places(points, comparisons)
 
 
-def places(points: Mapping[str, Point], *, seed: int = 0) -> dict[str, Place]:
-    """Every point's place. `seed` draws the resamples."""
-    rivals, shares = _dominating(points), _on_front(points, seed)
+def places(points: Mapping[str, Point], comparisons: Sequence[Comparison], *, seed: int = 0) -> dict[str, Place]:
+    """Every point's place, by comparisons of all pairs. `seed` draws the resamples."""
+    rivals, shares = _dominating(points, comparisons), _on_front(points, seed)
     return {name: Place(dominated_by=rivals.get(name), on_front=shares.get(name)) for name in points}
 
 
-def _dominating(points: Mapping[str, Point]) -> dict[str, str]:
+def _dominating(points: Mapping[str, Point], comparisons: Sequence[Comparison]) -> dict[str, str]:
     """The best of those that dominate a variant, for each that is dominated."""
-    pairs = list(itertools.combinations(points, 2))
     found: dict[str, list[str]] = {}
-    for c in compare({name: point.scores for name, point in points.items()}, pairs) if pairs else ():
+    for c in comparisons:
         better, worse = (c.variant, c.against) if c.claim == "better" else (c.against, c.variant)
-        # A variant that lost runs is judged by those that went well, which is no ground to rule another out.
+        # A variant that lost runs is too doubtful to rule another out.
         if c.claim in ("better", "worse") and not points[better].failed and _no_dearer(points[better], points[worse]):
             found.setdefault(worse, []).append(better)
     return {

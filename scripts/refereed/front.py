@@ -5,6 +5,7 @@ The runs of a variant have a standard deviation of 0.6 points; of collapsing one
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Literal
@@ -13,6 +14,7 @@ import numpy as np
 
 from afftool.study.aggregates import aggregate, middle
 from afftool.study.front import Place, Point, places
+from afftool.study.significance import compare
 from refereed.trial import Trial
 
 Rng = np.random.Generator
@@ -54,7 +56,9 @@ def studied(
             speeds={seed: float(speeds[number] * rng.normal(1, 0.01)) for seed in range(seeds) if seed not in gone},
             failed=frozenset(gone),
         )
-    return places(points)
+    pairs = list(itertools.combinations(points, 2))
+    failed = {name: point.failed for name, point in points.items()}
+    return places(points, compare({name: point.scores for name, point in points.items()}, pairs, failed=failed))
 
 
 def any_dominated(seeds: int, costs: str, noise: Noise, lost: float, rng: Rng) -> bool:

@@ -82,6 +82,7 @@ def test_nothing_is_claimed_while_planned_cells_are_missing() -> None:
         ("cannot tell", None, None)
     }
     assert any("1 of 21 planned cells are missing: nothing is claimed yet" in note for note in report.notes)
+    assert {variant["dominated_by"] for variant in report.document["variants"].values()} == {None}
 
 
 def planned_first(*seeds: int) -> list[StoredPlan]:

@@ -32,7 +32,7 @@ def study_report(results: Results, environment: Environment) -> Report:
     failed = results.failed()
     summaries = {name: summarize(values, len(failed[name])) for name, values in scores.items() if values}
     comparisons, rule = claims(results)
-    places = placed(results)
+    places = placed(results, claims(results, results.study.comparisons(pairs=True))[0])
     tables = (
         scores_table(results, summaries),
         differences_table(comparisons),

@@ -10,14 +10,14 @@ from afftool.study.results import Results
 from afftool.study.significance import Comparison, compare
 
 
-def claims(results: Results) -> tuple[list[Comparison], str]:
+def claims(results: Results, pairs: list[tuple[str, str]] | None = None) -> tuple[list[Comparison], str]:
     """Every comparison of the study, and the rule by which its looks count, in a line: nothing for a single look.
 
-    Nothing is claimed before all planned cells are there, nor of a part of them.
+    Or those of other `pairs`, together. Nothing is claimed before all planned cells are there, nor of a part of them.
     """
     mine = set(results.study.seeds)
     planned, *more = results.looks or (results.study.seeds,)
-    pairs = results.study.comparisons(pairs=results.pairs)
+    pairs = results.study.comparisons(pairs=results.pairs) if pairs is None else pairs
     missing = results.missing(planned) if mine.issuperset(planned) else 0
     if missing or not mine.issuperset(planned):
         why = (
