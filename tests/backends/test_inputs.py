@@ -31,6 +31,8 @@ from afftool.report.caveats import caveats
 from afftool.report.lines import one_line
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 N, C, H, W = 2, 4, 5, 3
 MAP_BYTES = 4 * N * C * H * W
 MODES = pytest.mark.parametrize("mode", ["infer", "train"])

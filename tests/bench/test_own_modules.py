@@ -15,6 +15,8 @@ from afftool.record import Record
 from afftool.report.caveats import caveats
 from afftool.spec import CaseSpec, FusionSpec, HostSpec
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 MODULES = f"""{CUT}
 class OwnLeaf(Plain):
     def forward(self, x, y):

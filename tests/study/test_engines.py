@@ -63,7 +63,7 @@ def test_as_many_workers_as_cores_by_default() -> None:
     assert len(engine.devices) == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "1"])
 def test_a_study_killed_in_its_second_cell_goes_on_there_and_gives_the_same_bits(
     workers: str, expected: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

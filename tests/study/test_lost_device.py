@@ -47,6 +47,7 @@ def test_a_worker_whose_device_is_lost_is_replaced_and_its_cell_goes_on_from_its
     assert [tick.epoch for tick in ticks if tick.identity == records[DIES].identity] == [1, 2]
 
 
+@pytest.mark.long
 def test_a_cell_that_ends_its_device_every_time_fails_with_the_devices_word_and_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ ABSENT = "cuda:90"
 """A device that answers no process of any machine."""
 
 
+@pytest.mark.long
 def test_a_worker_that_cannot_use_its_device_is_let_go_and_costs_no_cell_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

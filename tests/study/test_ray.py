@@ -93,6 +93,7 @@ def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
     assert {record.identity: record.result() for record in ended} == results(train(made, run_here, tmp_path / "here"))
 
 
+@pytest.mark.long
 def test_a_process_whose_gpu_is_lost_ends_and_its_cell_goes_on_in_a_fresh_one(
     cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
