@@ -27,7 +27,7 @@ from afftool.gate.reading import METRICS, Metric, of_kind
 from afftool.gate.rules import Rule, RuleBook, change_of, slowdown_limit
 from afftool.gate.side import CaseError, case_fields
 from afftool.gate.times import TimedSide, block_steps
-from afftool.stats import Interval, median, of_processes
+from afftool.stats import Interval, median, of_processes, pair_ratios
 
 FIRST_PAIRS = 4
 """Pairs before the first look; every further look comes after twice as many, so that looks are few in any budget."""
@@ -262,11 +262,9 @@ def _play(
     for number in range(rounds):
         for side in order if number % 2 == 0 else order[::-1]:  # ABBA: a steady drift cancels in two rounds
             times[side is after].append(side.ask("time", case=case, steps=steps)["step_ms"])
-    ratios = [new / old for old, new in zip(times[False], times[True], strict=True)]
-    units = [math.sqrt(one * other) for one, other in zip(ratios[::2], ratios[1::2], strict=True)]
     standing.before_ms.append(median(times[False]))
     standing.after_ms.append(median(times[True]))
-    standing.ratios.append(median(units))
+    standing.ratios.append(median(pair_ratios(times[True], times[False])))
     standing.rounds += rounds
 
 
