@@ -119,7 +119,7 @@ def _latency_note(records: Sequence[Record]) -> str:
     samples = f" over {spread} timings" if counts else ""
     several = [r for r in records if (r.processes or 1) > 1]
     if not several:
-        interval = "the 95% interval of the median"
+        interval = "the 95% interval of the median in one process"
     elif all(r.single_steps is None for r in several):  # older records
         interval = "an interval over the 95% intervals of its processes"
     else:
