@@ -15,7 +15,7 @@ from typing import Literal
 from afftool.gate import explain
 from afftool.gate.reading import METRICS, Metric, Reading
 from afftool.gate.rules import Rule, RuleBook, change_of, slowdown_limit
-from afftool.stats import Interval
+from afftool.stats import Interval, median
 
 Outcome = Literal["fine", "improved", "regression", "broken", "new", "inconclusive", "skipped"]
 Missing = Literal["create", "skip", "fail"]
@@ -204,8 +204,8 @@ def _noise(metric: Metric, rule: Rule, before: float) -> float:
 
 
 def _judge_time(blank: Verdict, metric: Metric, pair: Pair, rule: Rule) -> Verdict:
-    after = _in_metric(metric, _median(pair.after.times_ms), pair.after.batch)
-    before = None if pair.before is None else _in_metric(metric, _median(pair.before.times_ms), pair.before.batch)
+    after = _in_metric(metric, pair.after.times_ms, pair.after.batch)
+    before = None if pair.before is None else _in_metric(metric, pair.before.times_ms, pair.before.batch)
     if after is None:
         return replace(blank, outcome="inconclusive", before=before, reason=f"{metric.name} was not measured")
     ratio = pair.ratio
@@ -259,15 +259,8 @@ def _inverse(ratio: Interval) -> Interval:
     return Interval(estimate=1 / ratio.estimate, low=1 / ratio.high, high=1 / ratio.low)
 
 
-def _in_metric(metric: Metric, time_ms: float | None, batch: int) -> float | None:
-    if time_ms is None:
+def _in_metric(metric: Metric, times_ms: Sequence[float], batch: int) -> float | None:
+    """The median of times in the metric's unit; None where there are none."""
+    if not times_ms:
         return None
-    return 1000 * batch / time_ms if metric.higher_is_better else time_ms
-
-
-def _median(times: Sequence[float]) -> float | None:
-    if not times:
-        return None
-    ordered = sorted(times)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return 1000 * batch / median(times_ms) if metric.higher_is_better else median(times_ms)

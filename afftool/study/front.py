@@ -57,7 +57,7 @@ def placed(results: Results, comparisons: Sequence[Comparison]) -> dict[str, Pla
 
     Parameters, MACs, latency and measured speed are costs.
     """
-    scores, points = results.scores(), {}
+    scores, failed, points = results.scores(), results.failed(), {}
     for name, values in scores.items():
         if not values:
             continue
@@ -68,7 +68,7 @@ def placed(results: Results, comparisons: Sequence[Comparison]) -> dict[str, Pla
             scores=values,
             costs={cost: value for cost, value in costs.items() if value is not None},
             speeds={seed: cell.images_per_s for seed, cell in cells.items() if cell.images_per_s},
-            failed=frozenset(seed for seed, cell in cells.items() if cell.status == "failed"),
+            failed=failed[name],
         )
     return places(points, comparisons)
 
@@ -87,10 +87,7 @@ def _dominating(points: Mapping[str, Point], comparisons: Sequence[Comparison]) 
         # A variant that lost runs is too doubtful to rule another out.
         if c.claim in ("better", "worse") and not points[better].failed and _no_dearer(points[better], points[worse]):
             found.setdefault(worse, []).append(better)
-    return {
-        name: max(better, key=lambda rival: statistics.fmean(points[rival].scores.values()))
-        for name, better in found.items()
-    }
+    return {name: max(better, key=lambda rival: _mean(points[rival].scores)) for name, better in found.items()}
 
 
 def _no_dearer(one: Point, other: Point) -> bool:

@@ -95,10 +95,7 @@ def _variants(told: Sequence[Told]) -> tuple[list[str], dict[str, str]]:
 
 
 def _study(label: str, told: Told, names: Sequence[str]) -> Member:
-    scores = told.results.scores()
-    failed = {
-        name: {s for (n, s), c in told.results.cells.items() if n == name and c.status == "failed"} for name in names
-    }
+    scores, failed = told.results.scores(), told.results.failed()
     seeds = [s for s in told.results.study.seeds if all(s in scores[name] or s in failed[name] for name in names)]
     if not seeds:
         raise SpecError(
