@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -179,6 +180,23 @@ def _memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def available_bytes() -> int | None:
+    """What can be allocated now without swapping or being killed for it: the system's own guess, within the
+    container's limit (cgroup v2 or v1). None where neither is told.
+    """
+    told = re.search(r"^MemAvailable:\s+(\d+) kB", text_of("/proc/meminfo"), re.MULTILINE)
+    rooms = [int(told[1]) * 1024] if told else []
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        words = [text_of(f"{folder}/{name}") for name in (limit, used)]
+        if all(word.isdecimal() for word in words):  # "max": not limited
+            cached = re.search(r"^inactive_file (\d+)", text_of(f"{folder}/memory.stat"), re.MULTILINE)
+            rooms.append(max(0, int(words[0]) - int(words[1]) + int(cached[1] if cached else 0)))
+    return min(rooms, default=None)
 
 
 def _driver() -> str | None:

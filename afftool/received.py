@@ -1,0 +1,127 @@
+"""Text files that others wrote: read only from a plain file and within a bound, decoded strictly.
+
+What is wrong with one is a `Malformed`, in words; whoever reads it says which file it is, and what to do. Nothing that
+a file holds costs more than reading it: not its size, not its depth, not its numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, NoReturn
+
+LARGEST_BYTES = 64 * 2**20
+"""No file that a person or this tool writes to be read again comes near; a baseline of 10,000 cases has 5 MB."""
+DEEPEST = 100
+"""Nested lists and tables; what this tool writes has six."""
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+
+
+class Malformed(ValueError):
+    """What is wrong with the content of a file, in words that follow its name: "is a pipe, not a file"."""
+
+
+def no_plain_file(path: Path) -> str | None:
+    """What lies at `path`, links followed, if it is anything but a file, whose opening may wait forever.
+
+    Raises `OSError`.
+    """
+    mode = path.stat().st_mode
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
+
+
+def read_bytes(path: Path, *, at_most: int = LARGEST_BYTES) -> bytes:
+    """A file's content. Raises `OSError`, or `Malformed` for what is no plain file or has more bytes than that."""
+    if kind := no_plain_file(path):
+        raise Malformed(f"is {kind}, not a file")
+    with open(path, "rb", opener=_without_waiting) as file:
+        data = file.read(at_most + 1)
+    if len(data) > at_most:
+        raise Malformed(f"is larger than {at_most / 2**20:,.4g} MiB")
+    return data
+
+
+def read_text(path: Path, *, at_most: int = LARGEST_BYTES) -> str:
+    """A file's text in UTF-8, with the line ends of this system or not. Raises `OSError` or `Malformed`."""
+    data = read_bytes(path, at_most=at_most)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"is not UTF-8 text (byte {error.start:,})") from error
+    return text.replace("\r\n", "\n")
+
+
+def json_of(text: str) -> Any:
+    """What JSON says: finite numbers, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
+    try:
+        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) - 1
+        where = "ends in the middle" if cut else "is not JSON"
+        raise Malformed(f"{where} (line {error.lineno}: {error.msg})") from error
+    except RecursionError as error:
+        raise Malformed("is nested too deep") from error
+    except Malformed:
+        raise
+    except ValueError as error:  # a whole number of thousands of digits
+        raise Malformed("holds a number with too many digits") from error
+    _check_depth(value)
+    return value
+
+
+def toml_of(text: str) -> dict[str, Any]:
+    """What TOML says, no deeper than `DEEPEST`. Raises `Malformed`."""
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed(f"is not TOML: {error}") from error
+    except RecursionError as error:
+        raise Malformed("is nested too deep") from error
+    except ValueError as error:
+        raise Malformed("holds a number with too many digits") from error
+    _check_depth(value)
+    return value
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe that took the file's place in the meantime is opened at once, and is empty."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Malformed(f"holds the key {twice!r} twice in one object")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise Malformed(f"holds {word}, which is no number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise Malformed(f"holds {digits}, which is beyond every number there is")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise Malformed("is nested too deep")
