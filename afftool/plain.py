@@ -67,7 +67,8 @@ def from_plain(kind: type[T], fields: object) -> T:
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        raise TypeError(_in_words(str(error), fields, f"a {kind.__name__}")) from error
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(_in_words(str(error), fields, f"{article} {kind.__name__}")) from error
 
 
 def as_stored(kind: type[T], fields: Mapping[str, Any]) -> T:

@@ -26,6 +26,10 @@ class Malformed(ValueError):
     """What is wrong with the content of a file, in words that follow its name: "is a pipe, not a file"."""
 
 
+class _Lying(Malformed):
+    """JSON that a lenient reader would take: a key twice, and numbers that are none."""
+
+
 def no_plain_file(path: Path) -> str | None:
     """What lies at `path`, links followed, if it is anything but a file, whose opening may wait forever.
 
@@ -60,14 +64,14 @@ def json_of(text: str) -> Any:
     """What JSON says: finite numbers, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
     try:
         value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
+    except _Lying as error:
+        raise Malformed(f"{error}{_place(text)}") from error
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) - 1
         where = "ends in the middle" if cut else "is not JSON"
         raise Malformed(f"{where} (line {error.lineno}: {error.msg})") from error
     except RecursionError as error:
         raise Malformed("is nested too deep") from error
-    except Malformed:
-        raise
     except ValueError as error:  # a whole number of thousands of digits
         raise Malformed("holds a number with too many digits") from error
     _check_depth(value)
@@ -98,19 +102,45 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(f"holds the key {twice!r} twice in one object")
+        raise _Lying(f"holds the key {twice!r} twice in one object")
     return found
 
 
 def _no_number(word: str) -> NoReturn:
-    raise Malformed(f"holds {word}, which is no number")
+    raise _Lying(f"holds {word}, which is no number")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise Malformed(f"holds {digits}, which is beyond every number there is")
+        raise _Lying(f"holds {digits}, which is beyond every number there is")
     return value
+
+
+class _Members(list[tuple[str, Any]]):
+    """A JSON object as it is written, with a key that comes twice in it twice."""
+
+
+def _place(text: str) -> str:
+    """Where the first number that is none stands, or the first key that comes twice: ` (cases: add: params)`."""
+    try:
+        levels: list[tuple[tuple[str, ...], Any]] = [((), json.loads(text, object_pairs_hook=_Members))]
+    except (ValueError, RecursionError):  # wrong further down in other ways too
+        return ""
+    while levels:
+        path, value = levels.pop()
+        inner: list[tuple[tuple[str, ...], Any]] = []
+        if isinstance(value, _Members):
+            seen: set[str] = set()
+            for key, member in value:
+                inner.append(((*path, key), math.nan if key in seen else member))
+                seen.add(key)
+        elif isinstance(value, list):
+            inner = [((*path, f"[{number}]"), item) for number, item in enumerate(value)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f" ({': '.join(path)})" if path else ""
+        levels += reversed(inner)
+    return ""
 
 
 def _check_depth(value: Any) -> None:

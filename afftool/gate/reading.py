@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 from afftool.plain import Plain
 from afftool.registry import unknown
@@ -12,6 +13,11 @@ from afftool.stats import median
 
 Detail = Mapping[str, int]
 """A breakdown of a metric, for example parameter name -> number of elements."""
+
+MOST = 2**63 - 1
+"""No count of a case is larger: more than a store can hold, and than any machine has bytes."""
+TIMES_MS = (1e-9, 1e12)
+"""What a step takes lies between: a billionth of a cycle, and thirty years."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,9 @@ class Reading(Plain):
     are worked on in one step. `source` is `file:line` of the fusion's class, relative to where the check was started.
     `global_state` names what the case's own files set for the whole process, as in a record. `nonfinite_share` of the
     values of a step's outputs and gradients are infinite or NaN; None where that is not known.
+
+    Raises `ValueError`, in words that name the number, for one that no case can have: it came from a file or from
+    another process, and a comparison with NaN is never a regression.
     """
 
     values: Mapping[str, int | float] = field(default_factory=dict)
@@ -39,10 +48,40 @@ class Reading(Plain):
     global_state: Mapping[str, str] = field(default_factory=dict)
     nonfinite_share: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in self.values.items():
+            if name not in METRICS or METRICS[name].kind != "time":
+                _check_count(name, value)
+        for metric, detail in self.details.items():
+            for name, value in detail.items():
+                _check_count(f"{metric} of {name}", value)
+        for name in ("times_ms", "jobs_ms"):
+            for value in getattr(self, name):
+                if not is_time(value):
+                    raise ValueError(f"{name} holds {reprlib.repr(value)}, which is no time in ms")
+        _check_count("batch", self.batch, least=1)
+        share = self.nonfinite_share
+        if share is not None and not (_is_number(share) and 0 <= share <= 1):
+            raise ValueError(f"nonfinite_share is {reprlib.repr(share)}, no share from 0 to 1")
+
     @property
     def jobs(self) -> tuple[float, ...]:
         """What a step took in each job that timed this code, in ms, the baseline's own first; none without times."""
         return (median(self.times_ms), *self.jobs_ms) if self.times_ms else ()
+
+
+def is_time(value: object) -> bool:
+    """Whether that is what a step can take, in ms."""
+    return _is_number(value) and TIMES_MS[0] <= value <= TIMES_MS[1]
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_count(name: str, value: object, *, least: int = 0) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        raise ValueError(f"{name} is {reprlib.repr(value)}, no whole number from {least} on")
 
 
 def newcomers(before: Detail, after: Detail) -> dict[str, int]:

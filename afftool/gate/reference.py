@@ -9,17 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from afftool import __version__
+from afftool import __version__, received
 from afftool.errors import BaselineError
 from afftool.gate.reading import METRICS, Reading
+from afftool.plain import from_plain
+from afftool.received import Malformed
 from afftool.record import TORCH_DEFAULTS, Environment
 
 SCHEMA = 1
+
+Whole = TypeVar("Whole", dict[str, Any], list[Any])
 
 _REWRITE = "write it again with `afftool check --write-baseline` and commit it"
 _DIGITS = 5
@@ -88,14 +94,16 @@ def write(path: Path, reference: Reference) -> None:
 def read(path: Path) -> Reference:
     """Read the file. Raises `BaselineError`, with what is wrong with it and what to do."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = received.read_text(path)
     except FileNotFoundError as error:
         raise BaselineError(
             f"there is no baseline {path}",
             hint="write it with `afftool check --write-baseline` and commit it, or use --on-missing-baseline create",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BaselineError(f"the baseline {path} cannot be read: {error}", hint=_REWRITE) from error
+    except OSError as error:
+        raise BaselineError(f"the baseline {path} cannot be read: {error.strerror}", hint=_REWRITE) from error
+    except Malformed as error:
+        raise BaselineError(f"the baseline {path} cannot be read: it {error}", hint=_REWRITE) from error
     return _parse(text, path)
 
 
@@ -109,28 +117,45 @@ def _parse(text: str, path: Path) -> Reference:
                 hint=f"take either side, finish the merge, then {_REWRITE}",
             )
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = "ends in the middle" if error.pos >= len(text.rstrip()) - 1 else "is not JSON"
+        document = received.json_of(text)
+    except Malformed as error:
+        raise BaselineError(f"the baseline {path} {error}", hint=f"restore it with git, or {_REWRITE}") from error
+    if not isinstance(document, dict) or type(document.get("schema")) is not int:
+        raise BaselineError(f"{path} is JSON, but no baseline: it has no schema number", hint=_REWRITE)
+    if (schema := document["schema"]) != SCHEMA:
+        newer = schema > SCHEMA
+        said = reprlib.repr(schema)
         raise BaselineError(
-            f"the baseline {path} {where} (line {error.lineno}: {error.msg})",
+            f"the baseline {path} has schema {said}, this afftool ({__version__}) reads schema {SCHEMA}",
+            hint=f"upgrade afftool to {_writer(document) or 'a newer version'} or later" if newer else _REWRITE,
+        )
+    for part in ("cases", "environment"):
+        if not isinstance(document.get(part), dict):
+            raise BaselineError(f"the baseline {path} lacks what it should hold: its {part}", hint=_REWRITE)
+    try:
+        environment = from_plain(Environment, document["environment"])
+    except TypeError as error:
+        raise BaselineError(f"the baseline {path} holds what cannot be: {error}", hint=_REWRITE) from error
+    return Reference(
+        readings={name: _case(name, fields, path) for name, fields in document["cases"].items()},
+        environment=environment,
+    )
+
+
+def _writer(document: Mapping[str, Any]) -> str | None:
+    """The version of afftool that wrote it, where it says one."""
+    version = document.get("afftool")
+    return version if isinstance(version, str) and re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,40}", version) else None
+
+
+def _case(name: str, fields: Any, path: Path) -> Reading:
+    try:
+        return _from_json(fields)
+    except ValueError as error:
+        raise BaselineError(
+            f"the baseline {path} holds what cannot be: case {name!r}: {error}",
             hint=f"restore it with git, or {_REWRITE}",
         ) from error
-    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
-        raise BaselineError(f"{path} is JSON, but no baseline: it has no schema number", hint=_REWRITE)
-    if document["schema"] != SCHEMA:
-        newer = document["schema"] > SCHEMA
-        raise BaselineError(
-            f"the baseline {path} has schema {document['schema']}, this afftool ({__version__}) reads schema {SCHEMA}",
-            hint=f"upgrade afftool to {document.get('afftool', 'a newer version')} or later" if newer else _REWRITE,
-        )
-    try:
-        return Reference(
-            readings={name: _from_json(fields) for name, fields in document["cases"].items()},
-            environment=Environment.from_dict(document["environment"]),
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BaselineError(f"the baseline {path} lacks what it should hold: {error!r}", hint=_REWRITE) from error
 
 
 def _to_json(reading: Reading) -> dict[str, Any]:
@@ -143,30 +168,26 @@ def _to_json(reading: Reading) -> dict[str, Any]:
     return fields | ({"batch": reading.batch} if reading.batch != 1 else {})
 
 
-def _from_json(fields: Mapping[str, Any]) -> Reading:
-    values = {name: fields[name] for name in METRICS if name in fields}
-    details = {name: dict(detail) for name, detail in fields.get("details", {}).items()}
-    times, jobs = tuple(fields.get("times_ms", ())), tuple(fields.get("jobs_ms", ()))
-    share = fields.get("nonfinite_share")
-    for number in (
-        *values.values(),
-        *times,
-        *jobs,
-        share or 0.0,
-        *(n for detail in details.values() for n in detail.values()),
-    ):
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ValueError(f"{number!r} is no number")
-    if any(time <= 0 for time in (*times, *jobs)):
-        raise ValueError("a time is not above 0")
+def _from_json(fields: Any) -> Reading:
+    """The reading of a case; fields that a newer version added are left out. Raises `ValueError` in words."""
+    if not isinstance(fields, dict):
+        raise ValueError("it is no object")
+    details = _part(fields, "details", dict, {})
     return Reading(
-        values=values,
-        details=details,
-        times_ms=times,
-        jobs_ms=jobs,
+        values={name: fields[name] for name in METRICS if name in fields},
+        details={name: _part(details, name, dict, {}) for name in details},
+        times_ms=tuple(_part(fields, "times_ms", list, [])),
+        jobs_ms=tuple(_part(fields, "jobs_ms", list, [])),
         batch=fields.get("batch", 1),
-        nonfinite_share=share,
+        nonfinite_share=fields.get("nonfinite_share"),
     )
+
+
+def _part(fields: Mapping[str, Any], name: str, kind: type[Whole], default: Whole) -> Whole:
+    value = fields.get(name, default)
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, no {'list' if kind is list else 'object'}")
+    return value
 
 
 def _environment(environment: Environment) -> dict[str, Any]:

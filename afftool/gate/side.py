@@ -7,6 +7,7 @@ with a case becomes a reading that says so.
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from afftool.errors import (
 )
 from afftool.failure import Failure
 from afftool.gate.config import GateCase
-from afftool.gate.reading import Reading, of_kind
+from afftool.gate.reading import Reading, is_time, of_kind
 from afftool.gate.times import PROCESSES, times_apart
 from afftool.gate.worktree import ImportPlan
+from afftool.plain import from_plain
 from afftool.process import Answer, Child, ChildEnded, ChildFailed, ChildSilent
 from afftool.record import Environment
 
@@ -76,7 +78,8 @@ class Side:
     def ask(self, question: str, **fields: Any) -> Answer:
         """Send a question and wait for its answer, starting the process if it does not run.
 
-        Raises what the other side raised if it is one of `afftool.errors`, and `CaseError` for anything else.
+        Raises what the other side raised if it is one of `afftool.errors`, and `CaseError` for anything else: for an
+        answer that cannot be, too, since the code that is measured runs where it is made.
         """
         self.send(question, **fields)
         return self.answer()
@@ -94,13 +97,15 @@ class Side:
         """The answer to the question sent last. Raises as `ask` does."""
         assert self._child is not None
         try:
-            return self._child.answer(timeout_s=SILENT_S)
+            return _believable(self._child.answer(timeout_s=SILENT_S))
         except ChildFailed as failed:
             raise self._error(failed.failure) from failed
         except ChildEnded as ended:
             raise self._crashed(f"the process died ({ended.how})") from ended
         except ChildSilent as silent:
             raise self._crashed(silent.failure.message) from silent
+        except (ValueError, TypeError, RecursionError) as error:  # what is no JSON, or no answer
+            raise self._crashed(f"its process gave no answer that can be read: {error}") from error
 
     def stop(self) -> None:
         """End the process and everything it started; the next question starts a fresh one."""
@@ -139,9 +144,9 @@ class Side:
                 f"no afftool worker starts in {self.directory}",
                 hint="the afftool of that commit may be too old for `check --against`",
             ) from error
-        if hello["protocol"] != PROTOCOL:
+        if (spoken := hello.get("protocol")) != PROTOCOL:
             raise BaselineError(
-                f"the afftool of {self.directory} speaks another protocol ({hello['protocol']}, not {PROTOCOL})",
+                f"the afftool of {self.directory} speaks another protocol ({reprlib.repr(spoken)}, not {PROTOCOL})",
                 hint="compare with a newer ref, or use --baseline",
             )
 
@@ -159,6 +164,25 @@ class Side:
         return CaseError(f"{failure.kind}: {' '.join(failure.message.split()) or 'no message'}{place}")
 
 
+class _Told(Answer):
+    """An answer; what it should hold and does not is the fault of whoever gave it."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CaseError(f"its process gave an answer without {name}")
+
+
+def _believable(answer: Answer) -> Answer:
+    """An answer whose numbers can be. Raises `ValueError`."""
+    if not isinstance(answer, dict):
+        raise ValueError("it is no object")
+    answer = _Told(answer)
+    if "step_ms" in answer and not is_time(answer["step_ms"]):
+        raise ValueError(f"step_ms is {reprlib.repr(answer['step_ms'])}, no time in ms")
+    if "instructions" in answer:
+        Reading(values={"instructions": answer["instructions"]})
+    return answer
+
+
 def case_fields(case: GateCase) -> dict[str, Any]:
     """A case as JSON takes it; `afftool.gate.worker` reads it back."""
     return {**case.spec.fields(), "backend": case.backend}
@@ -167,7 +191,13 @@ def case_fields(case: GateCase) -> dict[str, Any]:
 def read_environment(side: Side, cases: Iterable[GateCase]) -> Environment:
     """The machine and the software of a side, with the GPU that its `cases` run on, if any does."""
     device = next((case.spec.device for case in cases if case.spec.device != "cpu"), "cpu")
-    return Environment.from_dict(side.ask("environment", device=device)["environment"])
+    try:
+        return from_plain(Environment, side.ask("environment", device=device)["environment"])
+    except TypeError as error:
+        raise UserError(
+            f"the worker in {side.directory} does not say where it runs: {error}",
+            hint="something that is imported there answers in its place",
+        ) from error
 
 
 def read_exact(
@@ -218,6 +248,8 @@ def _reading(side: Side, unsent: AfftoolError | None, candidate: bool) -> Readin
         if unsent is not None:
             raise unsent
         return Reading.from_dict(side.answer()["reading"])
+    except TypeError as error:
+        return Reading(status="failed", reason=f"its process gave no reading: {error}")
     except Unavailable as error:
         return Reading(status="skipped", reason=error.message)
     except (CaseError, ShapeError, BatchStatisticsError) as error:
