@@ -9,15 +9,16 @@
     │   ├── BatchStatisticsError      batch norm over a single value in training (also a ValueError)
     │   ├── LoadError                 a module, checkpoint or file of the user's that cannot be used
     │   ├── DataError                 a dataset that is missing, broken, or does not fit the request
-    │   └── StoreError                a run store that cannot be read or written
+    │   ├── StoreError                a run store that cannot be read or written
+    │   └── OutputError               stdout that cannot be written: full, or closed (`afftool.cli.streams`)
     ├── BaselineError        exit 5   a baseline that is missing or not comparable
     ├── NothingMeasured      exit 6   every case was skipped or failed
     │   └── DeviceLost                a device that no longer answers this process: what was to come cannot be measured
     ├── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
     └── Rejected             (no exit) a measurement that must not be kept: becomes a failed record
 
-They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive) and 130 (interrupted) are
-outcomes, not errors.
+They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive), 130 (interrupted) and 141 (the
+reader of stdout has left, as `head` does) are outcomes, not errors.
 """
 
 from __future__ import annotations

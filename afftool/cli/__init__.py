@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
+from afftool.cli.streams import ReaderLeft, guarded
 from afftool.errors import AfftoolError
 from afftool.registry import load, unknown
 
@@ -66,11 +67,26 @@ def global_options(
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes (`afftool.errors`)."""
-    try:
-        typer.main.get_command(app)(prog_name="afftool")
-    except AfftoolError as error:
+    with guarded() as streams:
+        told: AfftoolError | None = None
+        try:
+            typer.main.get_command(app)(prog_name="afftool")
+            code: Any = 0
+        except SystemExit as end:
+            code = end.code
+        except AfftoolError as error:
+            told, code = error, error.exit_code
+            _tell(error)
+        except Exception as error:
+            console.bug(error)
+            code = 1
+        unwritten = streams.finish()
+        if unwritten and unwritten is not told:
+            code = code or unwritten.exit_code  # a verdict stays what it is
+            _tell(unwritten)
+    sys.exit(code)
+
+
+def _tell(error: AfftoolError) -> None:
+    if not isinstance(error, ReaderLeft):
         console.error(error.message, error.hint)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        console.bug(error)
-        sys.exit(1)
