@@ -11,11 +11,14 @@ import math
 import os
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 LARGEST_BYTES = 64 * 2**20
 """No file that a person or this tool writes to be read again comes near; a baseline of 10,000 cases has 5 MB."""
+WHOLE = 2**63
+"""TOML's whole numbers have 64 bits: its own rule, which Python's reader does not keep."""
 DEEPEST = 100
 """Nested lists and tables; what this tool writes has six."""
 
@@ -79,7 +82,7 @@ def json_of(text: str) -> Any:
 
 
 def toml_of(text: str) -> dict[str, Any]:
-    """What TOML says, no deeper than `DEEPEST`. Raises `Malformed`."""
+    """What TOML says, no deeper than `DEEPEST` and its whole numbers of 64 bits. Raises `Malformed`."""
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -88,7 +91,7 @@ def toml_of(text: str) -> dict[str, Any]:
         raise Malformed("is nested too deep") from error
     except ValueError as error:
         raise Malformed("holds a number with too many digits") from error
-    _check_depth(value)
+    _check_depth(value, _refuse_large)
     return value
 
 
@@ -143,9 +146,18 @@ def _place(text: str) -> str:
     return ""
 
 
-def _check_depth(value: Any) -> None:
+def _refuse_large(value: Any) -> None:
+    if isinstance(value, int) and not -WHOLE <= value < WHOLE:
+        raise Malformed("holds a whole number of more than 64 bits")
+
+
+def _check_depth(value: Any, check: Callable[[Any], None] | None = None) -> None:
+    """Refuse what is nested too deep, and what `check` refuses of all that is in it."""
     level = [value]
     for _ in range(DEEPEST):
+        if check:
+            for inner in level:
+                check(inner)
         level = [
             inner
             for outer in level

@@ -14,6 +14,7 @@ from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
 from afftool.spec import split_list
+from afftool.spec.amounts import MOST_THREADS
 from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
 from afftool.study.request import Request, batch_chosen, requested
@@ -59,7 +60,7 @@ def ablate(
     address: Annotated[str | None, typer.Option("--address", help="Ray's cluster: auto, or HOST:PORT.")] = None,
     gpus: Annotated[float | None, typer.Option("--gpus", help="GPUs a cell under Ray, as 0.25.")] = None,
     device: options.Device = "auto",
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads a cell.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads a cell.")] = 1,
     compiled: Annotated[
         Literal["auto", "always", "never"], typer.Option("--compile", help="torch.compile: auto where it pays.")
     ] = "auto",

@@ -28,6 +28,7 @@ from afftool.gate.reading import DEFAULT, METRICS, choose
 from afftool.interruption import terminations_raise
 from afftool.registry import unknown
 from afftool.spec import split_list
+from afftool.spec.amounts import MOST_THREADS, check_above_0
 from afftool.spec.sweep import Words
 
 INTERRUPTED = 130
@@ -94,7 +95,9 @@ def check(
         list[str] | None, typer.Option("--backend", help="How it is run [default: eager]. Lists.")
     ] = None,
     device: options.Device = "cpu",
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads; one is disturbed least.")] = 1,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads; one is disturbed least.")
+    ] = 1,
 ) -> None:
     """Fail where a fusion got more expensive: the gate for continuous integration.
 
@@ -129,8 +132,7 @@ def check(
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
             refuse_unwritable(junit, option="--junit", error=UserError)
-        if budget <= 0:
-            raise UserError("--budget must be above 0", hint="for example --budget 20")
+        check_above_0("--budget", budget, hint="for example --budget 20")
         words = Words(
             fusion=fusion or (),
             host=host,

@@ -11,6 +11,7 @@ from afftool.cli.list import kinds
 from afftool.errors import UnknownName
 from afftool.registry import entry_points, load, unknown
 from afftool.spec import FusionSpec, Grammar, HostSpec, parse_size, show_size
+from afftool.spec.amounts import MOST_WHOLE
 from afftool.spec.text import show
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ NOTATION = (
 def describe(
     name: Annotated[str, typer.Argument(help="A fusion or host: name[:key=value]... or pkg.mod:Name; or any name.")],
     channels: Annotated[
-        int, typer.Option("--channels", "-c", min=1, help="Channels for the numbers of a fusion.")
+        int, typer.Option("--channels", "-c", min=1, max=MOST_WHOLE, help="Channels for the numbers of a fusion.")
     ] = 64,
     size: Annotated[str | None, typer.Option("--size", "-s", help="Size for the numbers [default: as bench].")] = None,
 ) -> None:
@@ -61,6 +62,7 @@ def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> Non
     if fusion.grammar is None:
         _describe_own(fusion.text, channels, size)
         return
+    extents = parse_size(size or "56", fusion.ndim)
     preset = catalog.FUSIONS[fusion.name]
     changed = " (with knobs changed, see below)" if fusion.text != fusion.name else ""
     console.pairs([("fusion", fusion.text), ("formula", preset.formula + changed), ("source", preset.source)])
@@ -76,7 +78,7 @@ def _describe_fusion(fusion: FusionSpec, channels: int, size: str | None) -> Non
     console.pairs([(knob, f"{value.ljust(width)}  {meaning}") for knob, value, meaning in rows], indent=2)
     if fusion.text != fusion.name:
         console.out(f"  * differs from {fusion.name}")
-    _closed_form(fusion.grammar, channels, parse_size(size or "56", fusion.ndim))
+    _closed_form(fusion.grammar, channels, extents)
 
 
 def _closed_form(grammar: Grammar, channels: int, size: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from afftool import catalog
 from afftool.errors import SpecError
+from afftool.spec.amounts import MOST_THREADS, read_whole
 
 
 class RunsCommand(TyperCommand):
@@ -32,7 +33,10 @@ def _names_first(words: list[str]) -> list[str]:
 
 def _number_or_auto(text: str | None) -> str | None:
     """A whole number from 1 on, as it is, or `auto`."""
-    if text is None or text == "auto" or (text.isascii() and text.isdigit() and int(text) >= 1):
+    if text is None or text == "auto":
+        return text
+    if text.isascii() and text.isdigit() and int(text[:20]) >= 1:
+        read_whole("--threads", text, most=MOST_THREADS, hint="as many as the machine has cores, or auto")
         return text
     raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor auto")
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from afftool.tables import Report
 
 DEFAULT_OUT = Path(".afftool") / "profile"
+MOST_STEPS = 10_000
+"""Each is a part of a trace that is held in memory whole."""
 _QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 """The profiler's native side tells of its own starts and stops otherwise. Read when torch loads."""
 
@@ -51,7 +53,7 @@ def profile(
     dtype: options.Dtypes = None,
     memory_format: options.MemoryFormats = None,
     threads: options.Threads = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to trace, after warm-up.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=MOST_STEPS, help="Steps to trace, after warm-up.")] = 5,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for traces, logs and reports.")] = DEFAULT_OUT,
     formats: options.Formats = None,
     show: Annotated[

@@ -16,6 +16,7 @@ from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
 from afftool.registry import check_names
 from afftool.spec import CaseSpec, split_list
+from afftool.spec.amounts import MOST_CASES
 from afftool.spec.sweep import CASE_WORDS, Words, sweep
 
 REFERENCE = "afftool-baseline.json"
@@ -102,11 +103,16 @@ def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> 
         expanded, impossible = _expand(entry, where)
         own = parse_rules(entry.get("rules", {}), f"the rules of {where}")
         skipped += impossible
+        if len(cases) + len(skipped) + len(expanded) > MOST_CASES:
+            raise SpecError(
+                f"{file.name} asks for more than {MOST_CASES:,} cases, up to its case {number}",
+                hint="check them in several files, each with a --config of its own",
+            )
         for case in expanded:
             cases[case.name] = case
             rules[case.name] = own
     baseline = table.get("baseline", REFERENCE)
-    if not isinstance(baseline, str):
+    if not isinstance(baseline, str) or not baseline.strip() or "\0" in baseline:
         raise SpecError(f"baseline in {file.name} is not a path", hint=f'for example baseline = "{REFERENCE}"')
     return GateConfig(
         cases=tuple(cases.values()),
@@ -129,7 +135,10 @@ def write_starting_file(directory: Path) -> Path:
     if existing := project.find(directory):
         raise UserError(f"{existing.name} configures the gate already", hint="edit it, or remove it first")
     path = directory / project.FILE
-    path.write_text(STARTING_FILE, encoding="utf-8")
+    try:
+        path.write_text(STARTING_FILE, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}", hint="start in a folder of your own") from error
     return path
 
 
@@ -152,6 +161,7 @@ def _cases(
     words: Words, device: str, backends: Sequence[str]
 ) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
     check_names("backend", backends, catalog.BACKENDS)
+    backends = list(dict.fromkeys(backends))
     planned = sweep(words).on_device(device)
     cases = tuple(
         GateCase(name=spec.name + ("" if backend == "eager" else f" backend={backend}"), spec=spec, backend=backend)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from afftool.errors import SpecError
-from afftool.gate.reading import METRICS, Metric
+from afftool.gate.reading import METRICS, MOST, Metric
 from afftool.registry import unknown
 from afftool.stats import Interval
 
@@ -106,8 +107,8 @@ def _change(metric: Metric, value: Any, where: str) -> tuple[float | None, float
 def _number(value: Any, where: str) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value.replace("_", "").replace(",", ""))
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise SpecError(f"{where} = {value!r} is no rule", hint=f"a rule is {_FORMS}; none may be negative")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
+        raise SpecError(f"{where} = {reprlib.repr(value)} is no rule", hint=f"a rule is {_FORMS}; none may be negative")
     return value
 
 

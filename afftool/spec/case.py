@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.plain import check_choices, digest
+from afftool.spec.amounts import check_whole
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.host import MODULE, HostSpec
 from afftool.spec.text import name_extents, show_size
@@ -44,8 +45,9 @@ class CaseSpec:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.batch < 1 or min(self.size, default=0) < 1:
-            raise SpecError("batch and size must be at least 1", hint="for example --batch 8 --size 56")
+        check_whole("batch", self.batch, hint="for example --batch 8")
+        for extent in self.size or (0,):
+            check_whole("size", extent, hint="for example --size 56")
         if len(self.size) != self.fusion.ndim:
             raise SpecError(
                 f"{self.fusion} fuses {self.fusion.ndim}-dimensional maps, the size {show_size(self.size)} has "
@@ -84,6 +86,7 @@ class CaseSpec:
     def _check_module(self) -> None:
         if self.channels is None or self.channels < 1:
             raise SpecError("the bare fusion needs channels", hint="for example --channels 64")
+        check_whole("channels", self.channels, hint="for example --channels 64")
         if self.fusion.grammar is None:
             self._check_maps(self.channels)
             return

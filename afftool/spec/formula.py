@@ -7,11 +7,13 @@ built. Nothing of it is ever run as Python.
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
 
 from afftool.errors import SpecError
+from afftool.spec.amounts import MOST_WHOLE
 
 NAME = "channels"
 _FORMULA = re.compile(r"\{([^{}]*)\}")
@@ -53,6 +55,10 @@ def _whole(key: str, formula: str, channels: int) -> int:
         raise SpecError(
             f"{shown} divides by 0 at {channels} channels", hint="take fewer parts, or more channels"
         ) from None
+    except OverflowError:
+        value = math.inf
+    if not abs(value) <= MOST_WHOLE:  # said so, not-a-number is refused as well
+        raise SpecError(f"{shown} is beyond {MOST_WHOLE:,} at {channels} channels", hint=_HINT)
     if value != int(value):
         raise SpecError(
             f"{shown} is {value:g} at {channels} channels, no whole number", hint="// rounds down, as {channels//3}"

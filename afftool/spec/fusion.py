@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
@@ -12,7 +13,7 @@ from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import entry_points, module_form, unknown
 from afftool.spec.formula import check_formulas
-from afftool.spec.grammar import Grammar, Scale
+from afftool.spec.grammar import MOST_PARTS, Grammar, Scale
 from afftool.spec.maps import MapText, read_maps
 from afftool.spec.text import name_and_options, read_setting, show, unknown_key, write_text
 
@@ -36,8 +37,10 @@ class FusionSpec:
         for key, value in self.options:
             check_formulas(key, value)
         told = self._told_inputs
-        if told is not None and not 1 <= told <= MOST_INPUTS:
-            raise SpecError(f"inputs={told} is not allowed", hint=f"a fusion is given 1 to {MOST_INPUTS} maps")
+        if told is not None and not 1 <= told <= MOST_PARTS:
+            raise SpecError(
+                f"inputs={reprlib.repr(told)} is not allowed", hint=f"a fusion is given 1 to {MOST_PARTS} maps"
+            )
         if told is not None and self.maps is not None and told != len(self.maps):
             raise SpecError(
                 f"{self.text} tells {len(self.maps)} maps and inputs={told}", hint="leave inputs out: maps says it"
@@ -154,7 +157,6 @@ class FusionSpec:
         return int(told) if told.isdecimal() else None
 
 
-MOST_INPUTS = 64
 _NO_LIST = re.compile(
     r"'(list|tuple)' object|not (list|tuple)\b|(list|tuple) indices|\(list,|found type list", re.IGNORECASE
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from afftool.errors import BatchStatisticsError, SpecError
 from afftool.plain import check_choices
+from afftool.spec.amounts import MOST_WHOLE, check_whole
 from afftool.spec.text import show
 
 Strategy = Literal["add", "concat", "refinement", "modulation", "selection"]
@@ -19,6 +21,12 @@ Activation = Literal["relu", "silu"]
 Gate = Literal["sigmoid", "tanh"]
 Scale = str | int
 """`global`, `local`, or k for a map pooled to k positions a side."""
+
+
+MOST_PARTS = 64
+"""Maps that are fused, passes that are made, scales that are looked at: each is built."""
+MOST_POSITIONS = 1_024
+_WHOLE = (("reduction", 1, MOST_WHOLE), ("iterations", 1, MOST_PARTS), ("inputs", 2, MOST_PARTS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +54,8 @@ class Grammar:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name, low in (("reduction", 1), ("iterations", 1), ("inputs", 2)):
-            if getattr(self, name) < low:
-                raise SpecError(f"{name}={getattr(self, name)} is too small", hint=f"use {low} or more")
+        for name, low, high in _WHOLE:
+            check_whole(f"{name}=", getattr(self, name), least=low, most=high, hint=f"for example {name}=4")
         if self.ndim not in (1, 2, 3):
             raise SpecError(f"ndim={self.ndim} is not allowed", hint="maps have 1, 2 or 3 spatial dimensions")
         if not 0 < abs(self.gain) < float("inf"):
@@ -73,11 +80,14 @@ class Grammar:
             raise SpecError(f"{self.strategy} needs a context to attend to", hint="context=x, y or both")
         if not self.scales:
             raise SpecError(f"{self.strategy} needs at least one scale", hint="for example scales=local+global")
+        if len(self.scales) > MOST_PARTS:
+            raise SpecError(f"{len(self.scales)} scales are too many", hint=f"use {MOST_PARTS} or fewer")
         for scale in self.scales:
-            if scale not in ("local", "global") and not (isinstance(scale, int) and scale >= 2):
+            if scale not in ("local", "global") and not (isinstance(scale, int) and 2 <= scale <= MOST_POSITIONS):
                 raise SpecError(
-                    f"scale {scale!r} is not allowed",
-                    hint="local, global, or a whole number from 2: the map is pooled to that many positions a side",
+                    f"scale {reprlib.repr(scale)} is not allowed",
+                    hint=f"local, global, or a whole number from 2 to {MOST_POSITIONS:,}: the map is pooled to that "
+                    "many positions a side",
                 )
         if self.join != "add" and len(self.scales) < 2:
             raise SpecError(f"join={self.join} needs two scales to join", hint="for example scales=local+global")

@@ -9,6 +9,7 @@ from typing import Any
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import module_form, unknown
+from afftool.spec.amounts import check_whole
 from afftool.spec.text import name_and_options, read_number, show, unknown_key, write_text
 
 
@@ -73,6 +74,8 @@ class HostSpec:
         return known.scenario if known else None
 
 
+MOST_KNOB = 32_768
+"""Of blocks, widths, groups, classes and images: what a host can be built of, and more than a data set is made of."""
 MODULE = HostSpec(name="module")
 """No host at all: the bare fusion."""
 
@@ -81,8 +84,7 @@ def read_knob(key: str, value: str, knob: catalog.Knob) -> Any:
     """A knob from its text: a number, stages, or one of its choices. Raises `SpecError`."""
     if knob.kind == "int":
         number = read_number(key, value, int)
-        if number < 1:
-            raise SpecError(f"{key}={value} is too small", hint="use 1 or more")
+        check_whole(f"{key}=", number, most=MOST_KNOB, hint=f"for example {key}=4")
         return number
     if knob.kind == "stages":
         return parse_stages(key, value)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afftool.errors import SpecError
+from afftool.spec.amounts import check_whole
 from afftool.spec.text import parse_size
 
 KEY = "maps"
@@ -37,8 +38,12 @@ class MapText:
             raise SpecError(f"{self.channels} is no whole number at {channels} channels", hint="choose other channels")
         if relative := _RELATIVE.fullmatch(self.size):
             times, by = int(relative["times"] or 1), int(relative["by"] or 1)
-            return (whole, *(-(-times * extent // by) for extent in size))
-        return (whole, *parse_size(self.size, len(size)))
+            shape = (whole, *(-(-times * extent // by) for extent in size))
+        else:
+            shape = (whole, *parse_size(self.size, len(size)))
+        for number in shape:
+            check_whole(f"an extent of {self.channels}@{self.size}:", number, hint=HINT)
+        return shape
 
 
 def _share(text: str, value: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +11,7 @@ from afftool import catalog
 from afftool.errors import SpecError
 from afftool.record import Cache, Isolation
 from afftool.registry import check_names
+from afftool.spec.amounts import MOST_PROCESSES, check_above_0, check_whole
 from afftool.spec.fusion import FusionSpec
 from afftool.spec.sweep import DEFAULT_BASELINE
 
@@ -52,12 +54,11 @@ class Options:
     def __post_init__(self) -> None:
         check_names("backend", self.backends, catalog.BACKENDS)
         check_names("measure", self.measures, catalog.MEASURES)
-        if not (self.budget_s > 0 and 0 < self.precision < 1):  # said so, not-a-number is refused as well
-            raise SpecError("--budget must be above 0 and --precision between 0 and 1", hint="for example --budget 30")
-        if not self.timeout_s > 0:
-            raise SpecError("--timeout must be above 0", hint="for example --timeout 600")
-        if self.processes < 1:
-            raise SpecError("--processes must be at least 1", hint="for example --processes 5")
+        check_above_0("--budget", self.budget_s, hint="for example --budget 30")
+        if not 0 < self.precision < 1:  # said so, not-a-number is refused as well
+            raise SpecError(f"--precision must be between 0 and 1, not {self.precision:g}", hint="0.01 means 1%")
+        check_above_0("--timeout", self.timeout_s, most=math.inf, hint="for example --timeout 600")
+        check_whole("--processes", self.processes, most=MOST_PROCESSES, hint="for example --processes 5")
 
     @property
     def executes(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from afftool.errors import AfftoolError, SpecError, UnknownName
 from afftool.record import Record
 from afftool.registry import check_names, entry_points
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
+from afftool.spec.amounts import MOST_CASES, read_whole
 from afftool.spec.text import name_extents
 
 DEFAULT_BASELINE = "add"
@@ -68,35 +70,66 @@ def sweep(words: Words) -> Sweep:
     channels = _numbers("channels", words.channels)
     sizes = split_list(words.size)
     for size in sizes:
-        if not all(part.isdecimal() for part in size.lower().split("x")):
-            raise SpecError(f"{size!r} is not a size", hint="for example --size 56, or --size 56x28")
-    ways = itertools.product(
-        _numbers("batch", words.batch) or [_default("batch")],
-        _choices("mode", words.mode, get_args(Mode)),
-        _choices("dtype", words.dtype, get_args(Dtype)),
-        _choices("memory format", words.memory_format, get_args(MemoryFormat)),
+        for part in size.lower().split("x"):
+            read_whole("size", part, hint="for example --size 56, or --size 56x28")
+    batches = _numbers("batch", words.batch) or [_default("batch")]
+    modes = _choices("mode", words.mode, get_args(Mode))
+    dtypes = _choices("dtype", words.dtype, get_args(Dtype))
+    formats = _choices("memory format", words.memory_format, get_args(MemoryFormat))
+    check_cases(
+        {
+            "fusion": len(fusions),
+            "host": len(hosts),
+            "channels": len(channels),
+            "size": len(sizes),
+            "batch": len(batches),
+            "mode": len(modes),
+            "dtype": len(dtypes),
+            "memory format": len(formats),
+        }
     )
     baseline = parse_baseline(words.baseline)
+    asked_for, served = set(fusions), _with_baselines(fusions, baseline)
+    ways = list(itertools.product(batches, modes, dtypes, formats))
     cases: dict[str, CaseSpec] = {}
     skipped: dict[tuple[Any, ...], Record] = {}
     refusals: list[AfftoolError] = []
     possible = False
-    for (batch, mode, dtype, memory_format), host in itertools.product(list(ways), hosts):
+    for (batch, mode, dtype, memory_format), host in itertools.product(ways, hosts):
         for channel, size in itertools.product(channels or _default_channels(host), sizes or [_default_size(host)]):
-            asked = {"channels": channel, "batch": batch, "mode": mode, "dtype": dtype, "memory_format": memory_format}
-            for fusion in _with_baselines(fusions, baseline):
+            asked: dict[str, Any] = {
+                "channels": channel,
+                "batch": batch,
+                "mode": mode,
+                "dtype": dtype,
+                "memory_format": memory_format,
+            }
+            for fusion in served:
                 try:
                     case = CaseSpec(fusion=fusion, host=host, size=parse_size(size, fusion.ndim), **asked)
                 except AfftoolError as error:
                     key = (fusion.text, host.text, size, *asked.values())
                     skipped.setdefault(key, _skip(fusion, host, size, asked, error))
-                    refusals += [error] if fusion in fusions else []
+                    refusals += [error] if fusion in asked_for else []
                 else:
                     cases.setdefault(case.identity, case)
-                    possible = possible or fusion in fusions
+                    possible = possible or fusion in asked_for
     if refusals and not possible:
         raise refusals[0]
     return Sweep(tuple(cases.values()), tuple(skipped.values()), baseline)
+
+
+def check_cases(numbers: Mapping[str, int]) -> None:
+    """Refuse more cases than one command can be meant to have, told by how many words each option has.
+
+    Raises `SpecError`.
+    """
+    if (cases := math.prod(number or 1 for number in numbers.values())) > MOST_CASES:
+        factors = " x ".join(f"{number:,} ({option})" for option, number in numbers.items() if number > 1)
+        raise SpecError(
+            f"{factors} {'make' if ' x ' in factors else 'are'} {cases:,} cases, and one command takes {MOST_CASES:,}",
+            hint="ask for fewer, or in several commands",
+        )
 
 
 def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
@@ -104,6 +137,7 @@ def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
     names: list[str] = []
     for text in split_list(texts):
         names += [*catalog.FUSIONS, *entry_points("afftool.fusions")] if text == "all" else [text]
+    check_cases({"fusion": len(names)})
     if not names:
         raise SpecError("no fusion was named", hint="for example --fusion iaff; `afftool list fusions` shows them")
     try:
@@ -179,10 +213,8 @@ def _default_size(host: HostSpec) -> str:
 
 def _numbers(option: str, texts: Iterable[str] | None) -> list[int]:
     words = split_list(texts)
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise SpecError(f"{option} {word!r} is not a whole number from 1", hint=f"for example --{option} 8,16")
-    return [int(word) for word in words]
+    check_cases({option: len(words)})
+    return [read_whole(option, word, hint=f"for example --{option} 8,16") for word in words]
 
 
 def _choices(option: str, texts: Iterable[str] | None, known: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import reprlib
 from collections.abc import Collection, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -113,21 +114,22 @@ def split_list(texts: Iterable[str] | None) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    parts, depth = [""], 0
-    for letter in text:
+    parts, depth, start = [], 0, 0
+    for place, letter in enumerate(text):
         depth = max(0, depth + (letter in "([{") - (letter in ")]}"))
         if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return text.split(",") if depth else parts  # a bracket that is never closed groups nothing
+            parts.append(text[start:place])
+            start = place + 1
+    return text.split(",") if depth else [*parts, text[start:]]  # a bracket that is never closed groups nothing
 
 
 def parse_size(text: str, ndim: int) -> tuple[int, ...]:
     """Read `56` (every dimension) or `56x28` (one number a dimension), outermost first. Raises `SpecError`."""
     parts = text.lower().split("x")
     if not all(p.isdecimal() and len(p) < 10 for p in parts) or len(parts) not in (1, ndim):
-        raise SpecError(f"size {text!r} does not fit {ndim}-dimensional maps", hint="for example 56, or 56x28 in 2d")
+        raise SpecError(
+            f"size {reprlib.repr(text)} does not fit {ndim}-dimensional maps", hint="for example 56, or 56x28 in 2d"
+        )
     numbers = tuple(int(p) for p in parts)
     return numbers * ndim if len(numbers) == 1 else numbers
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_type_hints
 from afftool.errors import SpecError
 from afftool.plain import Plain, check_choices, refuse_unknown, unsaid
 from afftool.registry import unknown
+from afftool.spec.amounts import check_whole
 
 Optimizer = Literal["sgd", "adagrad", "adamw"]
 Schedule = Literal["cosine", "step", "poly", "constant"]
@@ -53,8 +54,7 @@ class Recipe(Plain):
     def __post_init__(self) -> None:
         check_choices(self, "recipe ")
         for field, low in (("epochs", 1), ("batch", 2)):
-            if getattr(self, field) < low:
-                raise SpecError(f"recipe {field}={getattr(self, field)} is too small", hint=f"use {low} or more")
+            check_whole(f"recipe {field}=", getattr(self, field), least=low, hint=f"for example {field}=64")
         for field in ("lr", "decay", "power"):
             if not 0 < getattr(self, field) < math.inf:
                 raise SpecError(f"recipe {field}={getattr(self, field)} is not a positive number")

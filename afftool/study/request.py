@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afftool import received
 from afftool.catalog import STUDIES
 from afftool.errors import LoadError, SpecError
+from afftool.received import Malformed
 from afftool.registry import unknown
 from afftool.spec import MODULE
 from afftool.spec.text import read_options
 from afftool.study.opened import watched
 from afftool.study.recipe import Recipe, recipe
-from afftool.study.spec import StudySpec
+from afftool.study.spec import StudySpec, first_seeds, toml_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,7 @@ def requested(request: Request) -> StudySpec:
     if request.data is not None and request.train_images is None:
         changes["train_images"] = None
     if request.seeds is not None:
-        if request.seeds < 1:
-            raise SpecError(f"--seeds {request.seeds} trains nothing", hint="for example --seeds 7")
-        changes["seeds"] = tuple(range(request.seeds))
+        changes["seeds"] = first_seeds("--seeds", request.seeds)
     changes["recipe"] = _recipe(spec.recipe, request)
     if request.any_budget:
         changes["budget"] = None
@@ -76,7 +75,7 @@ def batch_chosen(request: Request) -> bool:
     if request.batch is not None:
         return True
     path = Path(request.study)
-    own = path.suffix == ".toml" and "batch" in tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {})
+    own = path.suffix == ".toml" and "batch" in toml_fields(_text(path), str(path)).get("recipe", {})
     if request.recipe is None:
         return own
     name, *parts = request.recipe.split(":")
@@ -91,14 +90,17 @@ def _read(name: str, host: str | None) -> StudySpec:
         from afftool.study.grids import study
 
         return study(name, host)
+    return StudySpec.from_toml(_text(path), source=str(path))
+
+
+def _text(path: Path) -> str:
+    hint = "`afftool ablate scale --print > my.toml` writes one to start from"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(
-            f"cannot read the study {path}: {error}",
-            hint="`afftool ablate scale --print > my.toml` writes one to start from",
-        ) from error
-    return StudySpec.from_toml(text, source=str(path))
+        return received.read_text(path)
+    except OSError as error:
+        raise LoadError(f"cannot read the study {path}: {error.strerror}", hint=hint) from error
+    except Malformed as error:
+        raise LoadError(f"cannot read the study {path}: it {error}", hint=hint) from error
 
 
 def _recipe(own: Recipe, request: Request) -> Recipe:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from afftool.environment import read
 from afftool.errors import NothingMeasured, SpecError
+from afftool.spec.amounts import MOST_CASES, read_whole
 from afftool.store import Store
 from afftool.study.arrays import Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
@@ -36,9 +37,11 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """Read `2/5`. Raises `SpecError`."""
         match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise SpecError(f"{text!r} is no shard", hint="--shard 2/5 is the second of five parts")
-        return cls(int(match[1]), int(match[2]))
+        hint = "--shard 2/5 is the second of five parts"
+        if not match:
+            raise SpecError(f"{text!r} is no shard", hint=hint)
+        parts = read_whole("--shard: of", match[2], most=MOST_CASES, hint=hint)
+        return cls(read_whole("--shard: part", match[1], most=parts, hint=hint), parts)
 
     def of_cells(self, cells: Sequence[CellSpec], variants: int = 1) -> list[CellSpec]:
         """This part of the cells, in their order: every `of`-th, where each seed's `variants` are counted from another

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +15,10 @@ from typing import Any
 from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.plain import field_names, from_user, later, refuse_unknown, to_plain, toml, unsaid
+from afftool.received import Malformed, toml_of
 from afftool.registry import unknown
 from afftool.spec import Grammar, HostSpec
+from afftool.spec.amounts import MOST_CASES, MOST_SEEDS, check_whole
 from afftool.study import published
 from afftool.study.recipe import Recipe, recipe
 from afftool.study.variant import Variant, crossed
@@ -79,17 +80,25 @@ class StudySpec:
             raise SpecError(f"two variants are named {twice!r}", hint="every variant needs a name of its own")
         if self.baseline not in names:
             raise SpecError(f"the baseline {self.baseline!r} is not a variant", hint=f"choose from {', '.join(names)}")
-        if self.data_seed < 0:
-            raise SpecError(f"data_seed={self.data_seed} is below 0", hint="for example --data-seed 1")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise SpecError(f"seeds {self.seeds} are not distinct numbers from 0 up", hint="for example --seeds 7")
+        check_whole("data_seed", self.data_seed, least=0, hint="for example --data-seed 1")
+        check_whole("the number of seeds", len(self.seeds), most=MOST_SEEDS, hint="for example --seeds 7")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise SpecError(f"seeds {self.seeds} are not distinct numbers", hint="for example --seeds 7")
+        for seed in self.seeds:
+            check_whole("seed", seed, least=0, hint="for example --seeds 7")
+        if (cells := len(self.variants) * len(self.seeds)) > MOST_CASES:
+            raise SpecError(
+                f"{len(self.variants):,} variants x {len(self.seeds):,} seeds make {cells:,} cells, and one study "
+                f"takes {MOST_CASES:,}",
+                hint="ask for fewer, or in several studies",
+            )
         if not 1 <= self.data_seeds <= len(self.seeds):
             raise SpecError(
                 f"data_seeds={self.data_seeds} is no number of subsets that {len(self.seeds)} seeds can take in turn",
                 hint=f"--data-seeds {len(self.seeds)} gives every seed one of its own, 1 all the same",
             )
-        if self.train_images is not None and self.train_images < 1:
-            raise SpecError(f"{self.train_images} training images are too few", hint="for example --train-images 2000")
+        if self.train_images is not None:
+            check_whole("train_images", self.train_images, hint="for example --train-images 2000")
         if self.budget:
             for name in self.budget.exempt:
                 if name not in names:
@@ -170,11 +179,7 @@ class StudySpec:
     @classmethod
     def from_toml(cls, text: str, source: str = "study") -> StudySpec:
         """Read a study as `to_toml` writes it. Raises `LoadError` for bad TOML, `UnknownKey` or `SpecError`."""
-        try:
-            given = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise LoadError(f"{source} is not TOML: {error}", hint=_SHOWN) from error
-        return _study(given)
+        return _study(toml_fields(text, source))
 
     def to_toml(self) -> str:
         """The study as TOML; reading it gives an equal study."""
@@ -182,6 +187,20 @@ class StudySpec:
         del fields["variants"]
         entries = (to_plain(v) | {"knobs": dict(v.knobs), "recipe": to_plain(dict(v.recipe))} for v in self.variants)
         return toml(fields | {"variant": list(entries)})
+
+
+def toml_fields(text: str, source: str) -> dict[str, Any]:
+    """What a study's TOML says, before it is a study. Raises `LoadError` that names the `source`."""
+    try:
+        return toml_of(text)
+    except Malformed as error:
+        raise LoadError(f"{source} {error}", hint=_SHOWN) from error
+
+
+def first_seeds(name: str, number: int) -> tuple[int, ...]:
+    """So many seeds, from 0 on. Raises `SpecError`."""
+    check_whole(name, number, most=MOST_SEEDS, hint="for example --seeds 7")
+    return tuple(range(number))
 
 
 def _attends(grammar: Grammar | None) -> bool:
@@ -201,7 +220,7 @@ def _study(given: Mapping[str, Any]) -> StudySpec:
     variants = fields["variants"] = tuple(_variant(entry) for entry in entries)
     fields.setdefault("baseline", variants[0].name if variants else "")
     if isinstance(seeds := given.get("seeds"), int) and not isinstance(seeds, bool):
-        fields["seeds"] = tuple(range(seeds))
+        fields["seeds"] = first_seeds("seeds", seeds)
     if isinstance(settings := given.get("recipe", {}), Mapping):
         if not isinstance(settings.get("name", ""), str):
             raise SpecError(f"a recipe's name is text, not {settings['name']!r}", hint=_SHOWN)

@@ -260,8 +260,14 @@ def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> Non
         Options(backends=("eagr",))
     with pytest.raises(UnknownName, match="latncy"):
         Options(measures=("latncy",))
-    for wrong in ({"budget_s": 0.0}, {"budget_s": math.nan}, {"precision": 1.0}, {"precision": math.nan}):
-        with pytest.raises(SpecError, match="--budget must be above 0 and --precision between 0 and 1"):
+    for wrong in (
+        {"budget_s": 0.0},
+        {"budget_s": math.nan},
+        {"budget_s": math.inf},
+        {"precision": 1.0},
+        {"precision": math.nan},
+    ):
+        with pytest.raises(SpecError, match=r"--budget must be above 0|--precision must be between 0 and 1"):
             Options(**wrong)
 
 

@@ -110,5 +110,5 @@ def test_rows_that_need_no_process_of_their_own_are_ready_together() -> None:
 
 
 def test_there_is_at_least_one_process() -> None:
-    with pytest.raises(SpecError, match="--processes must be at least 1"):
+    with pytest.raises(SpecError, match="--processes 0 is no whole number from 1"):
         Options(processes=0)

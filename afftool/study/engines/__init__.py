@@ -10,6 +10,7 @@ from afftool.device import check_device, resolve_devices
 from afftool.environment import cores
 from afftool.errors import SpecError
 from afftool.registry import need, unknown
+from afftool.spec.amounts import MOST_PROCESSES, check_whole
 from afftool.study.engines.cluster import check_address, check_room
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def check_engine(name: str, *, workers: int | None, address: str | None, gpus: f
     """Refuse an engine and options that do not go together, before any work. Raises `UnknownName` or `SpecError`."""
     if name not in NAMES:
         raise unknown("engine", name, NAMES)
-    if workers is not None and workers < 0:
-        raise SpecError(f"--workers {workers} is too few", hint="0 trains in this process, 1 in one of its own")
+    if workers is not None:
+        hint = "0 trains in this process, 1 in one of its own"
+        check_whole("--workers", workers, least=0, most=MOST_PROCESSES, hint=hint)
     if name != "ray" and (address is not None or gpus is not None):
         raise SpecError("--address and --gpus are Ray's", hint="add --engine ray")
     if name == "ray":
