@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afftool.received import json_of
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
 KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(NEVER), "MALLOC_MMAP_MAX_": "0"}
@@ -108,7 +110,7 @@ def toll() -> Toll | None:
     """Ask a fresh process, which takes a quarter of a second. None where there is no telling (no Linux, no glibc)."""
     told = subprocess.run([sys.executable, "-P", "-m", __name__], capture_output=True, text=True, check=False).stdout
     try:
-        return Toll(**json.loads(told))
+        return Toll(**json_of(told))
     except (ValueError, TypeError):
         return None
 

@@ -63,8 +63,13 @@ def read_text(path: Path, *, at_most: int = LARGEST_BYTES) -> str:
     return text.replace("\r\n", "\n")
 
 
-def json_of(text: str) -> Any:
-    """What JSON says: finite numbers, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
+def json_of(text: str, *, largest: float = math.inf) -> Any:
+    """What JSON says: finite numbers up to `largest`, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
+
+    def refuse_large(value: Any) -> None:
+        if isinstance(value, (int, float)) and not -largest <= value <= largest:
+            raise Malformed(f"holds a number beyond {largest:g}")
+
     try:
         value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
     except _Lying as error:
@@ -77,7 +82,7 @@ def json_of(text: str) -> Any:
         raise Malformed("is nested too deep") from error
     except ValueError as error:  # a whole number of thousands of digits
         raise Malformed("holds a number with too many digits") from error
-    _check_depth(value)
+    _check_depth(value, None if largest == math.inf else refuse_large)
     return value
 
 

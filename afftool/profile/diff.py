@@ -141,7 +141,9 @@ def _columns(heading: str, names: tuple[str, str]) -> tuple[Column[Difference], 
 
 
 def _category_table(first: Profile, second: Profile, names: tuple[str, str]) -> Table:
-    pairs = zip(first.categories, second.categories, strict=True)
+    sides = [{row.category: row for row in profile.categories} for profile in (first, second)]
+    kinds = dict.fromkeys([*sides[0], *sides[1]])
+    pairs = [tuple(side.get(kind, CategoryRow(category=kind, step_us=0.0)) for side in sides) for kind in kinds]
     columns: tuple[Column[tuple[CategoryRow, CategoryRow]], ...] = (
         column("category", "category", get=lambda pair: pair[0].category),
         column("first_us", names[0], "time", lambda pair: pair[0].step_us),

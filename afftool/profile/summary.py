@@ -15,6 +15,7 @@ from typing import Any
 
 from afftool.errors import LoadError
 from afftool.plain import from_plain, to_plain
+from afftool.received import Malformed, json_of, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,11 @@ class Tables:
 
 SCHEMA = 1
 
+_LARGEST_BYTES = 256 * 2**20
+"""A point of a memory curve has fifty bytes."""
+_LARGEST_NUMBER = 1e18
+"""Microseconds, bytes and calls; sums of many of them stay finite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -187,14 +193,19 @@ def save(profile: Profile, path: Path) -> None:
 def load(path: Path) -> Profile:
     """Read a profile that `save` wrote. Raises `LoadError`."""
     try:
-        fields = json.loads(path.read_text())
+        fields = json_of(read_text(path, at_most=_LARGEST_BYTES), largest=_LARGEST_NUMBER)
     except FileNotFoundError as error:
         raise LoadError(
             f"no profile at {path}", hint="`afftool profile --fusion NAME --out FOLDER` writes one"
         ) from error
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is not a readable profile: {error}", hint="profile again") from error
+    except OSError as error:
+        raise LoadError(f"{path} is not a readable profile: {error.strerror}", hint="profile again") from error
+    except Malformed as error:
+        raise LoadError(f"{path} is not a readable profile: it {error}", hint="profile again") from error
     try:
-        return Profile.from_dict(fields)
+        profile = Profile.from_dict(fields)
     except (TypeError, AttributeError) as error:
         raise LoadError(f"{path} is not a profile of afftool: {error}", hint="profile again") from error
+    if not isinstance(profile.case.get("fusion"), str):
+        raise LoadError(f"{path} is not a profile of afftool: it names no fusion", hint="profile again")
+    return profile

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import bisect
 import gzip
+import io
 import json
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,9 +24,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from afftool.errors import LoadError
+from afftool.received import Malformed, read_bytes
 
 SpanKind = Literal["operator", "annotation", "module", "step", "runtime", "kernel", "memcpy", "memset"]
 
+LARGEST_BYTES = 2**30
+"""Of a trace, unzipped or not: a few million events, some ten times that in memory."""
 STEP = "ProfilerStep#"
 MODULE = "nn.Module: "
 """How a module's annotation begins: `nn.Module: path (Type)`."""
@@ -99,19 +104,44 @@ class Trace:
 def load_document(path: Path) -> dict[str, Any]:
     """The JSON of a trace file, `.gz` or not. Raises `LoadError` if there is none to read."""
     try:
-        data = path.read_bytes()
-        document = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+        data = read_bytes(path, at_most=LARGEST_BYTES)
+        # Not `json_of`: its checks cost more than the reading, and a trace has a million events.
+        document = json.loads(_unzipped(data) if path.suffix == ".gz" else data)
     except FileNotFoundError as error:
         raise LoadError(f"no trace at {path}", hint="`afftool profile` writes one") from error
-    except (OSError, EOFError, ValueError) as error:
+    except Malformed as error:
+        raise LoadError(f"{path} is not a readable trace: it {error}", hint="profile fewer --steps") from error
+    except RecursionError as error:
+        raise LoadError(f"{path} is not a readable trace: it is nested too deep", hint="profile again") from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise LoadError(f"{path} is not a readable trace: {error}", hint="profile again") from error
     if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
         raise LoadError(f"{path} is not a trace of torch.profiler", hint="it has no traceEvents; profile again")
     return document
 
 
+def _unzipped(data: bytes) -> bytes:
+    """What a gzip holds, never more of it in memory than is taken. Raises `Malformed`, and what gzip raises."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        text = file.read(LARGEST_BYTES + 1)
+    if len(text) > LARGEST_BYTES:
+        raise Malformed(f"is larger than {LARGEST_BYTES / 2**20:,.0f} MiB unzipped")
+    return text
+
+
 def parse(document: dict[str, Any]) -> Trace:
-    """The parts of a trace's JSON; events that are no part of a profile are left out."""
+    """The parts of a trace's JSON; events that are no part of a profile are left out.
+
+    Raises `LoadError` where an event lacks what its kind has.
+    """
+    try:
+        return _parse(document)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        shown = f"{type(error).__name__}: {error}"
+        raise LoadError(f"the trace holds what is no event of torch.profiler: {shown}", hint="profile again") from error
+
+
+def _parse(document: dict[str, Any]) -> Trace:
     steps: list[Span] = []
     host: list[Span] = []
     runtime: list[Span] = []

@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from afftool.errors import StoreError
 from afftool.plain import from_plain, to_plain
+from afftool.received import Malformed, json_of, read_text
 from afftool.record import Environment, Record
 from afftool.spec import MODULE, FusionSpec
 
@@ -35,6 +36,8 @@ SCHEMA = 1
 FILE = "ceilings.json"
 MOST_THREADS = 256
 """Calibrations are looked for up to so many threads, on a machine with fewer cores."""
+LEAST_RATE, MOST_RATE = 1.0, 1e21
+"""Bytes or FLOPs a second of anything that computes."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 BoundBy = Literal["launch", "memory", "compute"]
@@ -176,11 +179,13 @@ class CeilingsFile:
         """The file that belongs to the run store at `store`; it may not exist yet. Raises `StoreError`."""
         path = Path(store).parent / FILE
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json_of(read_text(path))
         except FileNotFoundError:
             return cls(path)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from error
+        except Malformed as error:
+            raise StoreError(f"{path} cannot be read: it {error}", hint=_AGAIN) from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise StoreError(f"{path} is not a calibration of this afftool", hint=_AGAIN)
         machines = document.get("machines")
@@ -197,9 +202,11 @@ class CeilingsFile:
         if kept is None:
             return None
         try:
-            return from_plain(Ceilings, kept)
+            found = from_plain(Ceilings, kept)
+            _check_rates(found)
         except TypeError as error:
             raise StoreError(f"{self.path} is damaged: {error}", hint=_AGAIN) from error
+        return found
 
     def other_threads(self, machine: Environment, device: str) -> tuple[int, ...]:
         """With how many threads, other than now, `device` of this machine was calibrated."""
@@ -219,6 +226,21 @@ class CeilingsFile:
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error}", hint="choose another --store") from error
         return CeilingsFile(self.path, machines)
+
+
+def _check_rates(ceilings: Ceilings) -> None:
+    """Refuse ceilings that bound nothing: what is divided by a rate has to stay a time. Raises `TypeError`."""
+    rates = [*(rate for _, rate in ceilings.bandwidths), *ceilings.flops_per_s.values()]
+    if not ceilings.bandwidths:
+        raise TypeError("it lacks a bandwidth")
+    if ceilings.flops_per_s and "float32" not in ceilings.flops_per_s:
+        raise TypeError("it lacks the rate of float32")
+    if not all(LEAST_RATE <= rate <= MOST_RATE for rate in rates):
+        raise TypeError(f"a rate lies outside of {LEAST_RATE:g} to {MOST_RATE:g} a second")
+    if not all(0 <= seconds <= 1 for seconds in (ceilings.launch_s, ceilings.graph_launch_s or 0.0)):
+        raise TypeError("a launch takes no time from 0 to 1 s")
+    if any(size < 0 for size, _ in ceilings.bandwidths):
+        raise TypeError("a working set is below 0")
 
 
 _AGAIN = "remove it and run `afftool doctor --calibrate` again"

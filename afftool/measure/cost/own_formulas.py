@@ -103,7 +103,7 @@ def _formula(name: str, target: Any, where: str) -> tuple[_Own, Formula]:
         spelt = _spelt(name, target)
         example = f'"{spelt}" = "pkg.mod:function"' if spelt else _EXAMPLE
         raise SpecError(f"{name!r} in {where} is no operator", hint=f"write namespace and name: {example}")
-    if not isinstance(target, str) or not all(target.partition(":")[::2]):
+    if not isinstance(target, str) or not all(target.partition(":")[::2]) or not target.isprintable():
         raise SpecError(f"{name} in {where} has no function: {target!r}", hint=f"name one: {_EXAMPLE}")
     if name.startswith("aten::"):
         _refuse_known(name, where)

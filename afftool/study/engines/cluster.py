@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afftool.errors import LoadError, SpecError
+from afftool.received import json_of
 
 _ADDRESS = re.compile(r"auto|(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 _REACH_S, _ANSWER_S = 5.0, 60.0
@@ -34,7 +34,7 @@ class Node:
 def nodes_alive(described: Iterable[dict[str, Any]]) -> list[Node]:
     """The living nodes among those that `ray.nodes()` describes."""
     resources = [node["Resources"] for node in described if node["Alive"]]
-    return [Node(has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in resources]
+    return [Node(float(has.get("CPU", 0.0)), float(has.get("GPU", 0.0))) for has in resources]
 
 
 def check_address(address: str) -> None:
@@ -64,7 +64,10 @@ def nodes_at(address: str) -> list[Node]:
     if asked.returncode:
         said = asked.stderr.strip().splitlines() or ["it ended without a word"]
         raise LoadError(f"no Ray cluster at {address!r}: {said[-1]}", hint=_HINT)
-    return nodes_alive(json.loads(asked.stdout.strip().splitlines()[-1]))
+    try:
+        return nodes_alive(json_of(asked.stdout.strip().splitlines()[-1]))
+    except (IndexError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LoadError(f"the Ray cluster at {address!r} does not say what it has: {error}", hint=_HINT) from error
 
 
 def check_room(nodes: Iterable[Node], *, threads: int, gpus: float) -> None:
