@@ -9,7 +9,7 @@ from afftool.errors import SpecError
 
 def check_device(word: str) -> str:
     """`auto`, `cpu`, `cuda` or `cuda:N`, as it was given. Raises `SpecError`; imports nothing."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", word):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", word):
         raise SpecError(f"{word!r} is not a device", hint="use auto, cpu, cuda or cuda:0")
     return word
 

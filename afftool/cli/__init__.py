@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import reprlib
 import sys
 from typing import Annotated, Any
 
@@ -10,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
 from afftool.cli.streams import ReaderLeft, guarded
-from afftool.errors import AfftoolError
+from afftool.errors import AfftoolError, UserError
 from afftool.registry import load, unknown
 
 
@@ -78,13 +81,30 @@ def main() -> None:
             told, code = error, error.exit_code
             _tell(error)
         except Exception as error:
-            console.bug(error)
-            code = 1
+            told = _refused_by_system(error)
+            code = told.exit_code if told else 1
+            if told is None:
+                console.bug(error)
+            else:
+                _tell(told)
         unwritten = streams.finish()
         if unwritten and unwritten is not told:
             code = code or unwritten.exit_code  # a verdict stays what it is
             _tell(unwritten)
     sys.exit(code)
+
+
+def _refused_by_system(error: Exception) -> AfftoolError | None:
+    """What the machine or the user's paths are to blame for, wherever it came up; None for what is a bug of ours."""
+    if isinstance(error, MemoryError):
+        return UserError("this machine has no memory left for that", hint="ask for less at a time")
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        name = f": {reprlib.repr(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+        return UserError(f"the system says: {error.strerror}{name}", hint="give it a path that can be used, or room")
+    return None
+
+
+_REFUSALS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ELOOP, errno.EIO}
 
 
 def _tell(error: AfftoolError) -> None:

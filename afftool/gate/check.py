@@ -131,7 +131,11 @@ def _read_exact_here(checking: Checking, side: Side, environment: Environment) -
 
 
 def write_reference(checking: Checking, path: Path) -> Measured:
-    """Measure every case and write the baseline file. Raises `UserError` if one of them cannot run."""
+    """Measure every case and write the baseline file.
+
+    Raises `UserError` if one of them cannot run, and `BaselineError` where another file would be lost.
+    """
+    files.refuse_other(path)
     measured = measure(checking)
     for name, reading in measured.readings.items():
         if reading.status == "failed":

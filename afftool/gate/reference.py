@@ -28,6 +28,7 @@ SCHEMA = 1
 Whole = TypeVar("Whole", dict[str, Any], list[Any])
 
 _REWRITE = "write it again with `afftool check --write-baseline` and commit it"
+_ELSEWHERE = "name another by --baseline, or remove it first"
 _DIGITS = 5
 """Times are kept to this many significant digits; the noise is larger."""
 _ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python", *TORCH_DEFAULTS)
@@ -69,6 +70,27 @@ class Reference:
             if theirs.get(name) != ours.get(name)
         ]
         return "; ".join(differing) or "its fingerprint differs"
+
+
+def refuse_other(path: Path) -> None:
+    """Refuse to write over a file that is no baseline, whoever named it. Raises `BaselineError`.
+
+    One that is empty, cut or in conflict is one: to be written again is what it waits for.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        text = received.read_text(path)
+    except FileNotFoundError:  # a link to nothing
+        return
+    except (OSError, Malformed) as error:
+        raise BaselineError(f"{path} is not written over: {_why(error)}", hint=_ELSEWHERE) from error
+    if text.strip() and '"afftool"' not in text and '"schema"' not in text:
+        raise BaselineError(f"{path} is not written over: it is no baseline", hint=_ELSEWHERE)
+
+
+def _why(error: OSError | Malformed) -> str:
+    return f"it {error}" if isinstance(error, Malformed) else str(error.strerror)
 
 
 def write(path: Path, reference: Reference) -> None:

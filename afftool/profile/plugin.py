@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -137,8 +138,8 @@ def _kernels(stat: Any) -> list[KernelRow]:
             mean_us=float(row.mean),
             min_us=float(row.min),
             max_us=float(row.max),
-            occupancy_percent=float(row.occupancy),
-            blocks_per_sm=float(row.blocks_per_sm),
+            occupancy_percent=_told(row.occupancy),
+            blocks_per_sm=_told(row.blocks_per_sm),
         )
         for row in stat.rename(columns={"count": "count_"}).itertuples()
     ]
@@ -264,3 +265,8 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":  # the plugin's workers import this file again
     main()
+
+
+def _told(figure: Any) -> float | None:
+    """A figure of pandas, None where it has none: JSON has no word for NaN, and refuses it."""
+    return float(figure) if math.isfinite(figure) else None

@@ -148,6 +148,24 @@ def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once_and_a_link_to_a_bas
         reference.read(place.folder / "round")
 
 
+def test_a_baseline_is_not_written_over_a_file_that_is_none_whoever_named_it(
+    place: Any, refuses: Callable[..., str]
+) -> None:
+    (place.folder / "project").mkdir()
+    (place.folder / "keys").write_text("ssh-ed25519 AAAA\n")
+    (place.folder / "own.toml").write_text('baseline = "keys"\n[[case]]\nfusion = "add"\nchannels = 4\nsize = 2\n')
+    said = refuses(5, "check", "--config", "own.toml", "--write-baseline")
+    assert "keys is not written over: it is no baseline" in said
+    for name, words in (("project", "it is a folder"), ("binary", "it is not UTF-8")):
+        (place.folder / "binary").write_bytes(b"\xff")
+        with pytest.raises(BaselineError, match=f"is not written over: {words}"):
+            reference.refuse_other(place.folder / name)
+    for text in ("", "\n", text_of()[:60], f"<<<<<<< HEAD\n{text_of()}"):
+        (place.folder / "b.json").write_text(text)
+        reference.refuse_other(place.folder / "b.json")
+    reference.refuse_other(place.folder / "none.json")
+
+
 def test_what_a_newer_baseline_has_besides_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(text_of().replace('"params": 100', '"parms": 7, "params": 100', 1))
     assert reference.read(tmp_path / "b.json").readings[NAME].values == {"params": 100}
