@@ -10,15 +10,16 @@
     │   ├── LoadError                 a module, checkpoint or file of the user's that cannot be used
     │   ├── DataError                 a dataset that is missing, broken, or does not fit the request
     │   ├── StoreError                a run store that cannot be read or written
-    │   └── OutputError               stdout that cannot be written: full, or closed (`afftool.cli.streams`)
+    │   └── OutputError               stdout that cannot be written: full, or closed
     ├── BaselineError        exit 5   a baseline that is missing or not comparable
     ├── NothingMeasured      exit 6   every case was skipped or failed
     │   └── DeviceLost                a device that no longer answers this process: what was to come cannot be measured
+    ├── ReaderLeft           exit 141 nobody reads stdout any more, as after `| head`: nothing is said
     ├── Unavailable          (no exit) something this machine cannot run: becomes a record with a reason
     └── Rejected             (no exit) a measurement that must not be kept: becomes a failed record
 
-They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive), 130 (interrupted) and 141 (the
-reader of stdout has left, as `head` does) are outcomes, not errors.
+They are caught once, in `afftool.cli`. Exit codes 3 (regression), 4 (inconclusive) and 130 (interrupted) are
+outcomes, not errors.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ class StoreError(UserError):
     """A run store that cannot be read or written."""
 
 
+class OutputError(UserError):
+    """stdout cannot be written."""
+
+
 class BaselineError(AfftoolError):
     """A baseline that is missing or cannot be compared with."""
 
@@ -90,6 +95,12 @@ class NothingMeasured(AfftoolError):
 
 class DeviceLost(NothingMeasured):
     """A device that no longer answers this process, or never did: only a fresh process can use it, if any."""
+
+
+class ReaderLeft(AfftoolError):
+    """Nobody reads stdout any more, so there is nobody to say anything to; a shell counts 128 and SIGPIPE's number."""
+
+    exit_code = 141
 
 
 class Unavailable(AfftoolError):

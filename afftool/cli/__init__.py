@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
-from afftool.cli.streams import ReaderLeft, guarded
-from afftool.errors import AfftoolError, UserError
+from afftool.cli.streams import guarded
+from afftool.errors import AfftoolError, ReaderLeft, UserError
 from afftool.registry import load, unknown
 
 

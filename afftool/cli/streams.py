@@ -15,23 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from afftool.errors import AfftoolError, UserError
+from afftool.errors import AfftoolError, OutputError, ReaderLeft
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-READER_LEFT = 141
-"""128 and the number of SIGPIPE, as a shell has it."""
-
-
-class OutputError(UserError):
-    """stdout cannot be written."""
-
-
-class ReaderLeft(AfftoolError):
-    """Nobody reads stdout any more, so there is nobody to say anything to."""
-
-    exit_code = READER_LEFT
 
 
 class _Descriptor(io.FileIO):
