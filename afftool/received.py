@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable
@@ -17,11 +18,16 @@ from typing import Any, NoReturn
 
 LARGEST_BYTES = 64 * 2**20
 """No file that a person or this tool writes to be read again comes near; a baseline of 10,000 cases has 5 MB."""
+LARGEST_TOML = 2**20
+"""Characters of settings that people write; Python's reader takes seconds for so many."""
 WHOLE = 2**63
 """TOML's whole numbers have 64 bits: its own rule, which Python's reader does not keep."""
 DEEPEST = 100
 """Nested lists and tables; what this tool writes has six."""
 
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+"""Of a key `a.b.c...` Python's reader keeps every beginning: 160 KB of them are 25 GB."""
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
 
 
@@ -88,6 +94,10 @@ def json_of(text: str, *, largest: float = math.inf) -> Any:
 
 def toml_of(text: str) -> dict[str, Any]:
     """What TOML says, no deeper than `DEEPEST` and its whole numbers of 64 bits. Raises `Malformed`."""
+    if len(text) > LARGEST_TOML:
+        raise Malformed(f"has more than {LARGEST_TOML:,} characters")
+    if _LONG_KEY.search(text):
+        raise Malformed(f"is nested too deep: a key of more than {DEEPEST} parts")
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -110,7 +120,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Lying(f"holds the key {twice!r} twice in one object")
+        raise _Lying(f"holds the key {_short(twice)!r} twice in one object")
     return found
 
 
@@ -121,8 +131,12 @@ def _no_number(word: str) -> NoReturn:
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise _Lying(f"holds {digits}, which is beyond every number there is")
+        raise _Lying(f"holds {_short(digits)}, which is beyond every number there is")
     return value
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 100 else f"{key[:97]}..."
 
 
 class _Members(list[tuple[str, Any]]):
@@ -146,7 +160,7 @@ def _place(text: str) -> str:
         elif isinstance(value, list):
             inner = [((*path, f"[{number}]"), item) for number, item in enumerate(value)]
         elif isinstance(value, float) and not math.isfinite(value):
-            return f" ({': '.join(path)})" if path else ""
+            return f" ({': '.join(map(_short, path))})" if path else ""
         levels += reversed(inner)
     return ""
 

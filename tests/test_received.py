@@ -45,6 +45,10 @@ def test_json_within_bounds_is_what_it_says() -> None:
         ("a = " + "[" * 100_000, "is nested too deep"),
         ("a = " + "[" * 150 + "]" * 150, "is nested too deep"),
         ("a = " + "9" * 5000, "holds a number with too many digits"),
+        ("a." * 80_000 + "a = 1", "is nested too deep: a key of more than 100 parts"),
+        ("[" + ".".join(["'a b'", '"c.d"', "e-f"] * 40) + "]", "is nested too deep: a key of more than 100 parts"),
+        ("#" * (2**20 + 1), "has more than 1,048,576 characters"),
+        ("a = 0x" + "f" * 20, "holds a whole number of more than 64 bits"),
         ("a = 1\na = 2", "is not TOML: Cannot overwrite a value (at end of document)"),
     ],
 )

@@ -112,8 +112,6 @@ class Tables:
 
 SCHEMA = 1
 
-_LARGEST_BYTES = 256 * 2**20
-"""A point of a memory curve has fifty bytes."""
 _LARGEST_NUMBER = 1e18
 """Microseconds, bytes and calls; sums of many of them stay finite."""
 
@@ -193,7 +191,7 @@ def save(profile: Profile, path: Path) -> None:
 def load(path: Path) -> Profile:
     """Read a profile that `save` wrote. Raises `LoadError`."""
     try:
-        fields = json_of(read_text(path, at_most=_LARGEST_BYTES), largest=_LARGEST_NUMBER)
+        fields = json_of(read_text(path), largest=_LARGEST_NUMBER)
     except FileNotFoundError as error:
         raise LoadError(
             f"no profile at {path}", hint="`afftool profile --fusion NAME --out FOLDER` writes one"
