@@ -66,6 +66,7 @@ def global_options(
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes (`afftool.errors`)."""
+    console.encode_anything()
     try:
         typer.main.get_command(app)(prog_name="afftool")
     except AfftoolError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
+from afftool.masked import command_line
 from afftool.spec import split_list
 from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
@@ -70,6 +70,7 @@ def ablate(
     show: Annotated[bool, typer.Option("--print", help="Print the study as TOML and train nothing.")] = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Log scalars and hparams here.")] = None,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
@@ -99,7 +100,7 @@ def ablate(
         console.write(spec.to_toml())
         return
     check_engine(engine, workers=workers, address=address, gpus=gpus)
-    output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name)
+    output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name, force=force)
     if tensorboard is not None:
         from afftool.study.tensorboard import make_folder
 
@@ -114,7 +115,7 @@ def ablate(
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:
-        command = shlex.join(["afftool", *sys.argv[1:]])
+        command = command_line(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
             ablation = begin(
                 spec,

@@ -6,18 +6,18 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afftool import __version__
+from afftool import __version__, written
 from afftool.errors import BaselineError
 from afftool.gate.reading import METRICS, Reading
 from afftool.record import TORCH_DEFAULTS, Environment
+from afftool.written import Kind
 
 SCHEMA = 1
 
@@ -25,6 +25,15 @@ _REWRITE = "write it again with `afftool check --write-baseline` and commit it"
 _DIGITS = 5
 """Times are kept to this many significant digits; the noise is larger."""
 _ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python", *TORCH_DEFAULTS)
+
+_BEGINS = re.compile(rb'\s*\{\s*(?:$|<<<<<<< |"(?:afftool|schema|cases|environment)"\s*:)')
+"""A baseline, also one that a tool has formatted, a merge has left open or an editor has cut off."""
+_KIND = Kind(
+    name="baseline of afftool",
+    is_ours=lambda head: bool(_BEGINS.match(head)),
+    instead="name another file by --baseline, or remove this one first",
+    error=BaselineError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +83,12 @@ def write(path: Path, reference: Reference) -> None:
         "cases": {name: _to_json(reading) for name, reading in sorted(reference.readings.items())},
     }
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BaselineError(f"{path} cannot be written: {error.strerror}", hint="name another by --baseline") from error
+    written.write(path, text, _KIND)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises `BaselineError` for a path that `write` would refuse, before anything is measured."""
+    written.refuse(path, _KIND)
 
 
 def read(path: Path) -> Reference:

@@ -1,0 +1,51 @@
+"""Secrets in what is kept and said: a command line, an exception's message. What looks like one becomes `***`.
+
+Known are a user and password in an address, a value of six characters or more that is called a token, password, secret
+or key of an interface, what follows `Bearer` or `Basic`, and the tokens of Hugging Face, GitHub, GitLab, AWS, Google,
+OpenAI and Slack by their shape, JSON web tokens too. A secret that looks like any other word cannot be told and stays.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+HIDDEN = "***"
+
+_NAMES = (
+    r"(?:[a-z0-9]+[_-])*(?:token|password|passwd|passphrase|pwd|secret|credentials?|signature|sig"
+    r"|api[_-]?key|access[_-]?key(?:[_-]id)?|secret[_-]?key|private[_-]?key|auth[_-]?key)"
+)
+_VALUE = r"(?!\*\*\*)(?:(?!:\w+=)[^\s&;,\"'()\[\]{}]){6,}"
+"""Up to what ends it in an address, in JSON, in a sentence, or before the next of `key=value:key=value`."""
+_OPTION = re.compile(rf"--?{_NAMES}", re.IGNORECASE)
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?<=://)[^\s/?#@'\"]{1,500}+@"), f"{HIDDEN}@"),
+    (re.compile(rf"(?<![a-z0-9_-])({_NAMES}[\"']?\s?[=:]\s?[\"']?){_VALUE}", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
+    (re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{12,}", re.IGNORECASE), rf"\g<1>\g<2>{HIDDEN}"),
+    (
+        re.compile(
+            r"\b(?:hf_[A-Za-z0-9]{16,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+            r"|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|sk-[\w-]{16,}|xox[a-z]-[\w-]{10,}"
+            r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
+        ),
+        HIDDEN,
+    ),
+)
+
+
+def masked(text: str) -> str:
+    """The text without what looks like a secret."""
+    for pattern, instead in _PATTERNS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as a shell would take it, without what looks like a secret; one may be a word of its own."""
+    kept = [
+        HIDDEN if _OPTION.fullmatch(before) and not word.startswith("-") else masked(word)
+        for before, word in zip(("", *words), words, strict=False)
+    ]
+    return shlex.join(kept)
