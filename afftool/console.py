@@ -17,7 +17,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afftool import units, visible
-from afftool.masked import masked
+from afftool.masked import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,9 +109,8 @@ def bug(problem: BaseException) -> None:
     """A crash: the traceback, then whose fault it is."""
     import traceback
 
-    note(visible.cut(masked("".join(traceback.format_exception(problem)).rstrip("\n"))))
-    said = masked(f"{type(problem).__name__}: {problem}")
-    note(f"error: this is a bug of ours, not of yours: {visible.cut(said, 2_000)}")
+    note(told("".join(traceback.format_exception(problem)).rstrip("\n")))
+    note(f"error: this is a bug of ours, not of yours: {told(f'{type(problem).__name__}: {problem}')}")
     note("hint: please report it with the lines above and the output of `afftool doctor`")
 
 

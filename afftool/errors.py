@@ -22,8 +22,7 @@ outcomes, not errors.
 
 from __future__ import annotations
 
-from afftool.masked import masked
-from afftool.visible import cut
+from afftool.masked import told
 
 
 class AfftoolError(Exception):
@@ -35,8 +34,8 @@ class AfftoolError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        self.message = cut(masked(message))
-        self.hint = hint and cut(masked(hint))
+        self.message = told(message)
+        self.hint = hint and told(hint)
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -12,12 +12,20 @@ from typing import Self
 
 from afftool import errors
 from afftool.errors import AfftoolError, Unavailable
-from afftool.masked import masked
+from afftool.masked import told
 from afftool.record import Status
 from afftool.visible import cut
 
 LONGEST_REASON = 2_000
 """Characters of the first line of an exception's message that a record keeps."""
+
+
+def message_of(error: BaseException) -> str:
+    """What it says, secrets masked and cut where it is too long; a class of the user's own may not be able to."""
+    try:
+        return told(str(error))
+    except Exception as another:
+        return f"its message cannot be told: {type(another).__name__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +51,9 @@ class Failure:
         kind = type(error).__name__
         if isinstance(error, AfftoolError):
             return cls(kind=kind, message=error.message, hint=error.hint, ours=True)
-        message = _message(error)
+        message = message_of(error)
         place, out_of_memory = _place(error), _is_out_of_memory(error, message)
-        return cls(kind=kind, message=cut(masked(message)), place=place, out_of_memory=out_of_memory)
+        return cls(kind=kind, message=message, place=place, out_of_memory=out_of_memory)
 
     @property
     def error(self) -> AfftoolError | None:
@@ -80,14 +88,6 @@ class FailedError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
         self.failure = failure
-
-
-def _message(error: BaseException) -> str:
-    """What it says; a class of the user's own may not be able to."""
-    try:
-        return str(error)
-    except Exception as another:
-        return f"its message cannot be told: {type(another).__name__}"
 
 
 def _first_line(message: str) -> str:

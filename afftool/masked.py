@@ -11,6 +11,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from afftool.visible import LONGEST, cut, line
+
 HIDDEN = "***"
 
 _NAMES = (
@@ -22,7 +24,7 @@ _VALUE = r"(?!\*\*\*)(?:(?!:\w+=)[^\s&;,\"'()\[\]{}]){6,}"
 _OPTION = re.compile(rf"--?{_NAMES}", re.IGNORECASE)
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=://)[^\s/?#@'\"]{1,500}+@"), f"{HIDDEN}@"),
-    (re.compile(rf"(?<![a-z0-9_-])({_NAMES}[\"']?\s?[=:]\s?[\"']?){_VALUE}", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
+    (re.compile(rf"(?<![a-z0-9_-])([_-]*+{_NAMES}[\"']?\s?[=:]\s?[\"']?){_VALUE}", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
     (re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{12,}", re.IGNORECASE), rf"\g<1>\g<2>{HIDDEN}"),
     (
         re.compile(
@@ -42,10 +44,18 @@ def masked(text: str) -> str:
     return text
 
 
+def told(text: str) -> str:
+    """The text so, cut where it is too long to be told; of a huge one only what could be told is looked at."""
+    return cut(masked(cut(text, 2 * LONGEST)))
+
+
 def command_line(words: Sequence[str]) -> str:
-    """A command as a shell would take it, without what looks like a secret; one may be a word of its own."""
+    """A command as a shell would take it, as `visible` shows it and without what looks like a secret.
+
+    A secret may be a word of its own, after an option that is called so.
+    """
     kept = [
         HIDDEN if _OPTION.fullmatch(before) and not word.startswith("-") else masked(word)
         for before, word in zip(("", *words), words, strict=False)
     ]
-    return shlex.join(kept)
+    return line(shlex.join(kept))

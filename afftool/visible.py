@@ -11,6 +11,8 @@ import re
 LONGEST = 20_000
 """Characters of one text; a compiler's complaint has a few thousand."""
 
+_CUT = re.compile(r"\.\.\. \(cut: [\d,]+ characters in all\)$")
+
 _UNSEEN = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls but the tab and the line's end
     r"\u2028\u2029"  # other ends of lines
@@ -31,18 +33,21 @@ def lines(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """Text on one line: its line ends and tabs are shown too."""
-    return _IN_ONE_LINE.sub(_as_written, text)
+    """Text on one line, cut where it is too long: its line ends and tabs are shown too."""
+    return _IN_ONE_LINE.sub(_as_written, cut(text))
 
 
 def said(text: str) -> str:
-    """Lines for a terminal or a log, of which none is a command to the CI runner that reads the log."""
-    return _COMMAND.sub(lambda found: f"{found[1] or ''}{_as_written(found[0][-1])}", lines(text))
+    """Lines for a terminal or a log, cut, of which none is a command to the CI runner that reads the log."""
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}{_as_written(found[0][-1])}", lines(cut(text)))
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """Text of at most so many characters, saying how many there were."""
-    return text if len(text) <= most else f"{text[:most]}... (cut: {len(text):,} characters in all)"
+    """Text of at most so many characters, saying how many there were; cut again, how many there were at first."""
+    earlier = _CUT.search(text, max(0, len(text) - 60))
+    if (earlier.start() if earlier else len(text)) <= most:
+        return text
+    return text[:most] + (earlier[0] if earlier else f"... (cut: {len(text):,} characters in all)")
 
 
 def json_escaped(document: str) -> str:

@@ -102,9 +102,9 @@ def ablate(
     check_engine(engine, workers=workers, address=address, gpus=gpus)
     output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name, force=force)
     if tensorboard is not None:
-        from afftool.study.tensorboard import make_folder
+        from afftool.study.tensorboard import refuse_unwritable
 
-        make_folder(tensorboard)
+        refuse_unwritable(tensorboard)
     from afftool.fusion.own import say_assumptions
     from afftool.study.plan import Conditions
     from afftool.study.report.words import power_words

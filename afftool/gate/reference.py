@@ -6,6 +6,7 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from afftool import __version__, written
-from afftool.errors import BaselineError
+from afftool.errors import BaselineError, UserError
 from afftool.gate.reading import METRICS, Reading
 from afftool.record import TORCH_DEFAULTS, Environment
 from afftool.written import Kind
@@ -87,8 +88,8 @@ def write(path: Path, reference: Reference) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raises `BaselineError` for a path that `write` would refuse, before anything is measured."""
-    written.refuse(path, _KIND)
+    """Raises `UserError` for a path that `write` would refuse, before anything is measured."""
+    written.refuse(path, dataclasses.replace(_KIND, error=UserError))
 
 
 def read(path: Path) -> Reference:

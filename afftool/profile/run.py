@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from afftool import written
 from afftool.errors import AfftoolError, LoadError
-from afftool.failure import FailedError, Failure
+from afftool.failure import FailedError, Failure, message_of
 from afftool.formats import REPORT, write
 from afftool.global_state import kept, sentence, set_by
 from afftool.profile import plugin
@@ -190,7 +190,9 @@ def _tables(
         try:
             return plugin.read_tables(translated), f"{plugin.PACKAGE} {version}", []
         except Exception as error:  # It is no longer maintained: whatever it trips over, the report goes on without it.
-            trouble = [f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {error})"]
+            trouble = [
+                f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {message_of(error)})"
+            ]
     own = Tables(
         operators=operators(forest),
         kernels=kernels(trace.device),
