@@ -23,6 +23,7 @@ _UNSEEN = (
 )
 _IN_LINES = re.compile(f"[{_UNSEEN}]")
 _IN_ONE_LINE = re.compile(rf"[{_UNSEEN}\t\n]")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _COMMAND = re.compile(r"(?m)^(\s*):(?=:)|#(?=#\w*\[)")
 """A line that a CI runner would obey: GitHub's `::error::`, and `##[...]` or `##vso[...]` anywhere in it."""
 
@@ -53,6 +54,11 @@ def cut(text: str, most: int = LONGEST) -> str:
 def json_escaped(document: str) -> str:
     """A JSON document with the same content, in which whatever cannot be seen is escaped as JSON does it."""
     return _IN_LINES.sub(_json_escape, document)
+
+
+def toml_escaped(text: str) -> str:
+    """The same of a string of TOML, which has no word for half a character."""
+    return _IN_LINES.sub(lambda found: found[0] if _HALF.match(found[0]) else f"\\U{ord(found[0]):08x}", text)
 
 
 def _as_written(found: re.Match[str] | str) -> str:

@@ -57,13 +57,19 @@ def refuse(path: Path, kind: Kind, *, force: bool = False) -> None:
         raise _unwritable(path, problem, kind) from problem
 
 
-def refuse_folder(path: Path, *, option: str) -> None:
-    """Raises `LoadError` where files in this folder, which may not be there yet, cannot be written."""
+def refuse_folder(path: Path, *, option: str, within: Path | None = None) -> None:
+    """Raises `LoadError` where files in this folder, which may not be there yet, cannot be written.
+
+    A folder that we name ourselves, below the one `within` that the user named, may be no link.
+    """
+    hint = f"name another folder by {option}"
+    ours = [folder for folder in (path, *path.parents) if within and within in folder.parents]
+    if link := next((folder for folder in ours if folder.is_symlink()), None):
+        raise LoadError(f"{link} is a link, and nothing is written through one", hint=hint)
     try:
         with tempfile.TemporaryFile(dir=_nearest_folder(path)):
             pass
     except OSError as problem:
-        hint = f"name another folder by {option}"
         raise LoadError(f"{path} cannot be written: {problem.strerror}", hint=hint) from problem
 
 

@@ -36,5 +36,5 @@ def table_block(table: Table) -> str:
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     text = cut(lines(text))
-    text = re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w))", r"\\\1", text)  # not the _ inside a word
+    text = re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w)|&(?=#?\w+;))", r"\\\1", text)  # not the _ inside a word
     return " ".join(text.split())

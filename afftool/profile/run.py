@@ -60,10 +60,9 @@ def refuse_unwritable(
     """
     written.refuse_folder(out, option="--out")
     slugs = [slug(spec, backend) for spec, backend in cases]
-    for inside in (LOG, *slugs, *(f"{LOG}/{name}" for name in slugs)):
-        if (out / inside).is_symlink():
-            raise LoadError(f"{out / inside} is a link, and nothing is written through one", hint=_NAMED.instead)
     for name in slugs:
+        for folder in (out / name, out / LOG / name):
+            written.refuse_folder(folder, option="--out", within=out)
         for file in (*(out / name / file for file in (TRACE, PROFILE, MEMORY)), out / LOG / name / plugin.LOG_FILE):
             written.refuse(file, _NAMED)
     first, *others = [*(folder.name for folder in folders), *slugs]

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _LOSS, _SCORE = "loss/train", "score/test"
 
 
-def refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path, within: Path | None = None) -> None:
     """Raises `LoadError` where there can be no log, long before the first epoch ends; without tensorboard too."""
     need("tensorboard", "ablate")
-    refuse_folder(folder, option="--tensorboard")
+    refuse_folder(folder, option="--tensorboard", within=within)
 
 
 class Log:
@@ -31,7 +31,7 @@ class Log:
         self._writers: dict[str, Any] = {}
         self._began: dict[str, int] = {}
         for identity in names:
-            refuse_unwritable(self._place(identity))
+            refuse_unwritable(self._place(identity), folder)
 
     def add(self, event: Tick | CellRecord) -> None:
         """Write an epoch's end or a cell's."""

@@ -24,6 +24,7 @@ from afftool.measure.ceilings.roofline import Ceilings, CeilingsFile
 from afftool.report import bench_report
 from afftool.store import Store
 from afftool.study.cells import FileCheckpoint
+from afftool.study.tensorboard import Log
 
 STORE = Path(".afftool/runs.sqlite")
 REPORT = bench_report(bench_run())
@@ -311,6 +312,17 @@ def test_ceilings_and_checkpoints_go_through_no_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is a link"):
         FileCheckpoint(tmp_path, "cell").save(b"weights")
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a", "a/seed-0"])
+def test_a_log_goes_through_no_link_and_to_no_folder_above(tmp_path: Path, name: str) -> None:
+    link = tmp_path / "logs" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path)
+    with pytest.raises(LoadError, match="is a link"):
+        Log(tmp_path / "logs", {"identity": ("a", 0)})
+    assert Log(tmp_path / "new", {"identity": ("..", 0)})._place("identity") == tmp_path / "new" / "_." / "seed-0"
+    assert not (tmp_path / "new").exists()
 
 
 SMALL = ["--channels", "8", "--size", "4", "--batch", "2", "--steps", "1", "--device", "cpu"]

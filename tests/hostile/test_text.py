@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,6 +25,7 @@ from afftool.formats.markdown import escape
 from afftool.gate import ci
 from afftool.gate.judge import Judgement, Verdict
 from afftool.gate.say import markdown
+from afftool.plain import toml
 from afftool.record import Environment, Run
 from afftool.report import bench_report
 from afftool.store import Store
@@ -115,6 +117,17 @@ def test_json_escapes_it_and_gives_it_back_exactly() -> None:
     text = renderer("json")(bench_report(evil_run()))
     assert not HIDDEN & set(text)
     assert json.loads(text)["records"][2]["reason"] == EVIL
+
+
+def test_a_study_of_others_is_printed_as_toml_that_reads_the_same() -> None:
+    text = "a\x7fb\x9bc\u202ed\U000e0041e"
+    shown = toml({"note": text})
+    assert not set(text[1::2]) & set(shown)
+    assert tomllib.loads(shown) == {"note": text}
+
+
+def test_an_entity_in_a_name_is_no_character_on_a_page() -> None:
+    assert escape("a&#x202e;b &lt;c&gt; d & e") == r"a\&#x202e;b \&lt;c\&gt; d & e"
 
 
 def test_the_terminal_is_told_no_markup_and_no_controls(monkeypatch, capsys) -> None:
