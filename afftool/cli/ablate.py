@@ -138,11 +138,11 @@ def ablate(
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs, margin=margin)
         assert report is not None
-        output.write(report)
         if as_json:
             output.print(report)
         else:
             _show(report)
+        output.write(report)
         output.tell()
         ablation.check()
     if part.of > 1:

@@ -156,11 +156,11 @@ def bench(
     details = tuple(table for one in found for table in breakdown_tables(one))
     more = breakdown_document(found, explain=explain, per_module=per_module)
     built = bench_report(run, details, more)
-    output.write(built)
     if as_json:
         output.print(built)
     else:
         _print(run, details)
+    output.write(built)
     where = "".join(f", wrote {path}" for _, path in output.files)
     console.note(f"saved as run {run.id} in {store}{where}")
     failed = [record for record in run.records if record.status in ("failed", "oom")]

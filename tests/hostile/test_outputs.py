@@ -361,12 +361,17 @@ def test_a_refused_profile_leaves_no_folder(stored: Path, refuses: Callable[...,
     refuses(2, "profile", "no_such_module:Gate", *SMALL, "--out", "out/below")
 
 
-def test_a_default_report_beside_the_store_is_refused_over_a_file_of_the_users(stored: Path, monkeypatch) -> None:
+def test_a_default_report_over_a_file_of_the_users_is_refused_and_printed_all_the_same(
+    stored: Path, monkeypatch, capsys
+) -> None:
     reports = stored / ".afftool" / "reports"
     reports.mkdir()
     (reports / "bench-2.md").write_text("mine")
     words = ["bench", "--fusion", "add", "--baseline", "none", "--measure", "cost", "--size", "4", "--channels", "8"]
     assert afftool(monkeypatch, *words) == 2
+    said = capsys.readouterr()
+    assert "is no report of afftool" in said.err
+    assert "params" in said.out
     assert (reports / "bench-2.md").read_text() == "mine"
     with Store.open(STORE, create=False) as store:
         assert [one.fusion for one in store.run().records] == ["add"], "what was measured is stored"
