@@ -1,7 +1,7 @@
 """Secrets in what is kept and said: a command line, an exception's message. What looks like one becomes `***`.
 
 Known are a user and password in an address, a value of six characters or more that is called a token, password, secret
-or key of an interface, what follows `Bearer` or `Basic`, and the tokens of Hugging Face, GitHub, GitLab, AWS, Google,
+or key of an interface, what an `Authorization` holds, and the tokens of Hugging Face, GitHub, GitLab, AWS, Google,
 OpenAI and Slack by their shape, JSON web tokens too. A secret that looks like any other word cannot be told and stays.
 """
 
@@ -15,32 +15,34 @@ from afftool.visible import LONGEST, cut, line
 
 HIDDEN = "***"
 
-_NAMES = (
-    r"(?:[a-z0-9]+[_-])*(?:token|password|passwd|passphrase|pwd|secret|credentials?|signature|sig"
-    r"|api[_-]?key|access[_-]?key(?:[_-]id)?|secret[_-]?key|private[_-]?key|auth[_-]?key)"
-)
+_STRONG = r"password|passwd|passphrase|secret|(?:api|access|secret|private|auth)[_-]?key(?:[_-]id)?"
+"""Names that are of nothing else, in a sentence too; a token may be a parser's or a network's."""
+_NAMES = rf"(?:[a-z0-9]+[_-])*(?:{_STRONG}|token|credentials?)"
 _VALUE = r"(?!\*\*\*)(?:(?!:\w+=)[^\s&;,\"'()\[\]{}]){6,}"
 """Up to what ends it in an address, in JSON, in a sentence, or before the next of `key=value:key=value`."""
 _OPTION = re.compile(rf"--?{_NAMES}", re.IGNORECASE)
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?<=://)[^\s/?#@'\"]{1,500}+@"), f"{HIDDEN}@"),
-    (re.compile(rf"(?<![a-z0-9_-])([_-]*+{_NAMES}[\"']?\s?[=:]\s?[\"']?){_VALUE}", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
-    (re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{12,}", re.IGNORECASE), rf"\g<1>\g<2>{HIDDEN}"),
+_PATTERNS = (
+    (r"(?<=://)()[^\s/?#@'\"]{1,500}+(?=@)", re.NOFLAG),
+    (rf"(?<![a-z0-9_-])([_-]*+{_NAMES}(?:\s?=\s?[\"']?|[\"']\s?[=:]\s?[\"']?)){_VALUE}", re.IGNORECASE),
+    (rf"(?<![a-z0-9_-])([_-]*+(?:[a-z0-9]+[_-])*(?:{_STRONG})\s?:\s?){_VALUE}", re.IGNORECASE),
+    (rf"([?&](?:[a-z0-9]+-)*(?:sig|signature|key)=){_VALUE}", re.IGNORECASE),
+    (rf"(\bauthorization[\"']?+\s?+[:=]\s?+[\"']?+(?:bearer|basic|token)?+\s?+){_VALUE}", re.IGNORECASE),
+    (r"(\bBearer\s+)(?=[A-Za-z_.~+/=-]*\d)[\w.~+/=-]{12,}", re.NOFLAG),
     (
-        re.compile(
-            r"\b(?:hf_[A-Za-z0-9]{16,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-            r"|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|sk-[\w-]{16,}|xox[a-z]-[\w-]{10,}"
-            r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
-        ),
-        HIDDEN,
+        r"()\b(?:hf_[A-Za-z0-9]{16,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+        r"|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|sk-(?:proj-|svcacct-|ant-\w+-)?[A-Za-z0-9_]{20,}"
+        r"|xox[a-z]-[\w-]{10,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)",
+        re.NOFLAG,
     ),
 )
+"""What comes before a secret and stays, and the secret."""
+_SECRETS = tuple(re.compile(pattern, flags) for pattern, flags in _PATTERNS)
 
 
 def masked(text: str) -> str:
     """The text without what looks like a secret."""
-    for pattern, instead in _PATTERNS:
-        text = pattern.sub(instead, text)
+    for secret in _SECRETS:
+        text = secret.sub(rf"\g<1>{HIDDEN}", text)
     return text
 
 

@@ -35,6 +35,11 @@ SECRETS = (
     f'{{"client_secret": "{PASS}"}}',
     f"AWS_SECRET_ACCESS_KEY={PASS}",
     f"Authorization: Bearer {PASS}",
+    f"Authorization: Basic {PASS}",
+    f"curl -H 'authorization: {PASS}'",
+    f"Bearer {PASS}",
+    f"https://host/x?sv=1&sig={PASS}",
+    f"api_key: {PASS}",
     f"hf_{PASS}aaaaaaaa",
     f"ghp_{PASS}aaaaaaaa",
     f"github_pat_{PASS}_aaaaaaaa",
@@ -51,7 +56,9 @@ PLAIN = (
     "--address ray://10.0.0.1:10001",
     "scales=global+local, design=paper-cifar, keyboard=qwertyuiop",
     "/home/me/task-sk-data/hf_home",
-    "the basic block of a token mixer",
+    "the basic convolutional2d block of a token mixer; unexpected token: something, no signature: Gate.forward",
+    ".afftool/profile/sk-8c-6x6-b2-infer-cpu-eager/report.md",
+    "PWD=/home/me/projects",
 )
 
 
@@ -81,7 +88,9 @@ def test_a_command_with_bytes_that_are_no_text_can_be_stored() -> None:
 
 @AT_LENGTH
 def test_masking_ends_and_a_second_time_changes_nothing(examples: int) -> None:
-    parts = strategies.sampled_from(["token", "=", ":", "://", "@", "a", "hf_", "Bearer ", "***", "'", " ", "\n", PASS])
+    parts = strategies.sampled_from(
+        ["token", "=", ":", "://", "@", "a", "hf_", "Bearer ", "Authorization", "***", "'", " ", "\n", PASS]
+    )
 
     def check(pieces: list[str]) -> None:
         told = masked("".join(pieces))
