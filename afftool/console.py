@@ -1,4 +1,7 @@
-"""The only file that prints. Results go to stdout; what is said about them, and progress with `--json`, to stderr."""
+"""The only file that prints. Results go to stdout; what is said about them, and progress with `--json`, to stderr.
+
+Whatever is printed may hold text of others: it is shown as `afftool.visible` has it, a table's cells on one line each.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from afftool import units
+from afftool import units, visible
+from afftool.masked import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +29,18 @@ PLAIN_PROGRESS_EVERY_S = 10.0
 
 def out(text: str = "") -> None:
     """A result, or a line of one."""
-    print(text)
+    print(visible.said(text))
 
 
 def write(text: str) -> None:
-    """A whole document, as it is."""
+    """A whole document, as its format has made it."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def command(text: str, *, to_stderr: bool = False) -> None:
+    """A line that the CI runner that reads this log is to obey."""
+    print(visible.line(text), file=sys.stderr if to_stderr else sys.stdout)
 
 
 @contextmanager
@@ -78,7 +87,7 @@ def quiet(logger: str, level: int) -> Iterator[None]:
 
 def note(text: str) -> None:
     """Something about a result: where it was saved, what to do next."""
-    print(text, file=sys.stderr)
+    print(visible.said(text), file=sys.stderr)
 
 
 def error(message: str, hint: str | None = None) -> None:
@@ -92,14 +101,15 @@ def bug(problem: BaseException) -> None:
     """A crash: the traceback, then whose fault it is."""
     import traceback
 
-    traceback.print_exception(problem)
-    note(f"error: this is a bug of ours, not of yours: {type(problem).__name__}: {problem}")
+    note(told("".join(traceback.format_exception(problem)).rstrip("\n")))
+    note(f"error: this is a bug of ours, not of yours: {told(f'{type(problem).__name__}: {problem}')}")
     note("hint: please report it with the lines above and the output of `afftool doctor`")
 
 
 def pairs(rows: Mapping[str, str] | list[tuple[str, str]], indent: int = 0) -> None:
     """Names and what they mean, in two columns."""
-    items = list(rows.items()) if isinstance(rows, Mapping) else rows
+    given = list(rows.items()) if isinstance(rows, Mapping) else rows
+    items = [(visible.line(name), visible.line(text)) for name, text in given]
     width = max((len(name) for name, _ in items), default=0)
     for name, text in items:
         out(f"{' ' * indent}{name.ljust(width)}  {text}".rstrip())
@@ -110,13 +120,13 @@ def table(data: Table) -> None:
     if _is_terminal(sys.stdout):
         _rich_table(data)
         return
-    headings = [column.heading for column in data.columns]
-    marked = [[text + "*" if best else text for _, text, best in row] for row in data.shown_rows()]
-    widths = [max(len(line[i]) for line in (headings, *marked)) for i in range(len(headings))]
-    for line in (headings, ["-" * width for width in widths], *marked):
+    headings = [visible.line(column.heading) for column in data.columns]
+    marked = [[visible.line(text) + "*" * best for _, text, best in row] for row in data.shown_rows()]
+    widths = [max(len(row[i]) for row in (headings, *marked)) for i in range(len(headings))]
+    for row in (headings, ["-" * width for width in widths], *marked):
         aligned = (
             text.rjust(width) if column.numeric else text.ljust(width)
-            for text, width, column in zip(line, widths, data.columns, strict=True)
+            for text, width, column in zip(row, widths, data.columns, strict=True)
         )
         out("  ".join(aligned).rstrip())
 
@@ -151,8 +161,8 @@ def following(*, to_stderr: bool = False, clock: Callable[[], float] = time.mono
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    left = TimeRemainingColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), left)
+    doing, left = TextColumn("{task.description}", markup=False), TimeRemainingColumn()
+    columns = (doing, BarColumn(), TimeElapsedColumn(), TextColumn("left"), left)
     with Progress(*columns, console=_console(stderr=to_stderr), transient=True) as bar:
         yield _Bar(bar)
 
@@ -165,10 +175,10 @@ class _Bar:
         self._task = bar.add_task("starting", total=None)
 
     def progress(self, done: float, total: float, doing: str) -> None:
-        self._bar.update(self._task, completed=done, total=total or None, description=doing)
+        self._bar.update(self._task, completed=done, total=total or None, description=visible.line(doing))
 
     def line(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(visible.said(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
@@ -188,11 +198,11 @@ class Lines:
         left = f", about {units.seconds(elapsed * (total - done) / done)} left" if 0 < done <= total else ""
         percent = f"{100 * done / total:.0f}% done" if total else "working"
         self._told = now
-        self.line(f"... {percent} after {units.seconds(elapsed)}{left}: {doing}")
+        self.line(f"... {percent} after {units.seconds(elapsed)}{left}: {visible.line(doing)}")
 
     def line(self, text: str) -> None:
         """Written and flushed at once, so that a log shows it when it happened."""
-        print(text, file=self._stream, flush=True)
+        print(visible.said(text), file=self._stream, flush=True)
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -212,7 +222,8 @@ def _rich_table(data: Table) -> None:
 
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in data.columns:
-        drawn.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
+        heading = Text(visible.line(column.heading))
+        drawn.add_column(heading, justify="right" if column.numeric else "left", overflow="fold")
     for row in data.shown_rows():
-        drawn.add_row(*(Text(text, "bold green" if best else "") for _, text, best in row))
+        drawn.add_row(*(Text(visible.line(text), "bold green" if best else "") for _, text, best in row))
     _console().print(drawn)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from afftool.failure import Failure
+from afftool.failure import Failure, message_of
 
 
 def answers(device: str) -> bool:
@@ -30,7 +30,7 @@ def trouble_with(device: str) -> str | None:
     except torch.OutOfMemoryError:
         return None
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch's word for a build without CUDA
-        return (str(error).splitlines() or ["no message"])[0]
+        return (message_of(error).splitlines() or ["no message"])[0]
     return None
 
 

@@ -24,16 +24,21 @@ outcomes, not errors.
 
 from __future__ import annotations
 
+from afftool.masked import told
+
 
 class AfftoolError(Exception):
-    """Something went wrong that the reader can understand: a message and, where there is one, a hint."""
+    """Something went wrong that the reader can understand: a message and, where there is one, a hint.
+
+    What others say may be part of it: secrets are masked, and what is too long is cut.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = told(message)
+        self.hint = hint and told(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message

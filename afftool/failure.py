@@ -12,7 +12,20 @@ from typing import Self
 
 from afftool import errors
 from afftool.errors import AfftoolError, Unavailable
+from afftool.masked import told
 from afftool.record import Status
+from afftool.visible import cut
+
+LONGEST_REASON = 2_000
+"""Characters of the first line of an exception's message that a record keeps."""
+
+
+def message_of(error: BaseException) -> str:
+    """What it says, secrets masked and cut where it is too long; a class of the user's own may not be able to."""
+    try:
+        return told(str(error))
+    except Exception as another:
+        return f"its message cannot be told: {type(another).__name__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +51,9 @@ class Failure:
         kind = type(error).__name__
         if isinstance(error, AfftoolError):
             return cls(kind=kind, message=error.message, hint=error.hint, ours=True)
-        return cls(kind=kind, message=str(error), place=_place(error), out_of_memory=_is_out_of_memory(error))
+        message = message_of(error)
+        place, out_of_memory = _place(error), _is_out_of_memory(error, message)
+        return cls(kind=kind, message=message, place=place, out_of_memory=out_of_memory)
 
     @property
     def error(self) -> AfftoolError | None:
@@ -76,17 +91,20 @@ class FailedError(Exception):
 
 
 def _first_line(message: str) -> str:
+    return cut(_first_lines(message), LONGEST_REASON)
+
+
+def _first_lines(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):  # "backend='inductor' raised:", and what it raised
         return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else "no message"
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
     """Whether memory ran out, on the device or here; torch's own class is known by its name."""
     if any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__):
         return True
-    text = str(error)
     return any(words in text for words in ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory"))
 
 

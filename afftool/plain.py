@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from afftool.errors import SpecError, UnknownKey
 from afftool.registry import unknown
+from afftool.visible import toml_escaped
 
 T = TypeVar("T")
 
@@ -180,7 +181,7 @@ def _toml_value(value: Any) -> str:
         return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return toml_escaped(json.dumps(value, ensure_ascii=False))
 
 
 def _in_words(error: str, fields: Any, what: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from afftool.masked import masked
 from afftool.plain import Plain, as_stored, digest, later
 
 SCHEMA = 1
@@ -250,7 +251,10 @@ class Environment(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The records of one command, with when, where and how they came about."""
+    """The records of one command, with when, where and how they came about.
+
+    The command is without secrets, also where the store it was read from has some.
+    """
 
     id: int
     command: str
@@ -261,3 +265,6 @@ class Run:
     records: tuple[Record, ...] = ()
     finished: bool = True
     """False while the command runs, and for good if it was interrupted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", masked(self.command))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
+from afftool.masked import command_line
 from afftool.spec import split_list
 from afftool.spec.amounts import MOST_THREADS
 from afftool.store import Store
@@ -71,6 +71,7 @@ def ablate(
     show: Annotated[bool, typer.Option("--print", help="Print the study as TOML and train nothing.")] = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Log scalars and hparams here.")] = None,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
@@ -100,11 +101,11 @@ def ablate(
         console.write(spec.to_toml())
         return
     check_engine(engine, workers=workers, address=address, gpus=gpus)
-    output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name)
+    output = Output.of(out or (FOLDER if shard == "1/1" else None), formats, as_json, stem=spec.name, force=force)
     if tensorboard is not None:
-        from afftool.study.tensorboard import make_folder
+        from afftool.study.tensorboard import refuse_unwritable
 
-        make_folder(tensorboard)
+        refuse_unwritable(tensorboard)
     from afftool.fusion.own import say_assumptions
     from afftool.study.plan import Conditions
     from afftool.study.report.words import power_words
@@ -115,7 +116,7 @@ def ablate(
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with Store.open(store) as opened:
-        command = shlex.join(["afftool", *sys.argv[1:]])
+        command = command_line(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
             ablation = begin(
                 spec,
@@ -138,11 +139,11 @@ def ablate(
             _follow(ablation, train, tensorboard, quiet=as_json)
         report = stored_report(opened, ablation.run_id, pairs=pairs, margin=margin)
         assert report is not None
-        output.write(report)
         if as_json:
             output.print(report)
         else:
             _show(report)
+        output.write(report)
         output.tell()
         ablation.check()
     if part.of > 1:

@@ -21,6 +21,7 @@ from afftool.cli import options
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
+from afftool.masked import command_line
 from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
 from afftool.spec import split_list
@@ -98,6 +99,7 @@ def bench(
     baseline: options.Baseline = DEFAULT_BASELINE,
     threads: options.Threads = None,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
@@ -143,22 +145,22 @@ def bench(
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
 
-    output = Output.of(out, formats, as_json, stem="bench")
+    output = Output.of(out, formats, as_json, stem="bench", force=force)
     with console.stdout_kept(as_json):
         placed = _ready(_settled(planned, words), device, threads, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
             run = _measure(placed, asked, opened, device=device, locked=locked, quiet=as_json)
         found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
-        output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}")
+        output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}", force=force)
     details = tuple(table for one in found for table in breakdown_tables(one))
     more = breakdown_document(found, explain=explain, per_module=per_module)
     built = bench_report(run, details, more)
-    output.write(built)
     if as_json:
         output.print(built)
     else:
         _print(run, details)
+    output.write(built)
     where = "".join(f", wrote {path}" for _, path in output.files)
     console.note(f"saved as run {run.id} in {store}{where}")
     failed = [record for record in run.records if record.status in ("failed", "oom")]
@@ -236,7 +238,7 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
             return save_as_measured(
                 store,
                 itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=follow.progress)),
-                command=shlex.join(["afftool", *sys.argv[1:]]),
+                command=command_line(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,

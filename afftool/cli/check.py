@@ -11,22 +11,24 @@ from typing import Annotated
 
 import typer
 
-from afftool import console, project
+from afftool import console, project, written
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
-from afftool.formats import refuse_unwritable
+from afftool.formats.json import text_of
 from afftool.gate import config as configs
+from afftool.gate import reference as references
 from afftool.gate.against_ref import against_ref
 from afftool.gate.against_reference import against_reference
 from afftool.gate.check import Checking, write_reference
 from afftool.gate.config import GateConfig
 from afftool.gate.jobs import add_job, job_advice
 from afftool.gate.judge import Judgement, Missing
-from afftool.gate.listeners import Checked, Listener, listeners_for
+from afftool.gate.listeners import JUNIT, Checked, Listener, listeners_for
 from afftool.gate.reading import DEFAULT, METRICS, choose
 from afftool.interruption import terminations_raise
 from afftool.registry import unknown
+from afftool.report.exact import finite
 from afftool.spec import split_list
 from afftool.spec.amounts import MOST_THREADS, check_above_0
 from afftool.spec.sweep import Words
@@ -131,7 +133,7 @@ def check(
         if on_missing is not None and on_missing not in _MISSING:
             raise unknown("--on-missing-baseline", on_missing, _MISSING)
         if junit is not None:
-            refuse_unwritable(junit, option="--junit", error=UserError)
+            written.refuse(junit, JUNIT)
         check_above_0("--budget", budget, hint="for example --budget 20")
         words = Words(
             fusion=fusion or (),
@@ -145,6 +147,8 @@ def check(
         found = _configured(here, config, words, device, split_list(backend) or ["eager"])
         metrics = _metrics(found, split_list(metric))
         path = file or baseline or found.reference
+        if write:
+            references.refuse_unwritable(path)
         try:
             with terminations_raise(), console.following(to_stderr=True) as following:
                 checking = Checking(
@@ -223,13 +227,11 @@ def _errors_told(listeners: Sequence[Listener], started: float) -> Iterator[None
 
 
 def _show_noise(checking: Checking, *, as_json: bool) -> None:
-    import json
-
     from afftool.gate import noise
 
     found = noise.read(checking)
     if as_json:
-        console.write(json.dumps([noise.fields(case) for case in found], indent=1) + "\n")
+        console.write(text_of(finite([noise.fields(case) for case in found])))
     else:
         console.table(noise.table(found))
     for case in found:

@@ -27,12 +27,13 @@ def compare_runs(
         typer.Argument(help="Runs: numbers, latest, -2, or FILE.sqlite:NUMBER of another store [default: -2 -1]."),
     ] = None,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
 ) -> None:
     """Put two or more stored runs side by side, ratios to the first; of studies, say what they show together."""
-    output = Output.of(out, formats, as_json, stem="compare")
+    output = Output.of(out, formats, as_json, stem="compare", force=force)
     found = [_find(word, store) for word in runs or ["-2", "-1"]]
     told = [one for one in found if isinstance(one, Told)]
     measured = [one for one in found if isinstance(one, Run)]

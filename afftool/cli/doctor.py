@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,8 @@ from afftool import console, units
 from afftool.cli import options
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
+from afftool.formats.json import text_of
+from afftool.report.exact import finite
 
 if TYPE_CHECKING:
     from afftool.measure.ceilings.roofline import Ceilings
@@ -53,7 +54,7 @@ def doctor(
             "checks": [dataclasses.asdict(check) for check in checks],
             "ceilings": dataclasses.asdict(ceilings) if ceilings else None,
         }
-        console.write(json.dumps(found, indent=1) + "\n")
+        console.write(text_of(finite(found)))
         return
     _print_machine(machine)
     console.out("\nChecks")

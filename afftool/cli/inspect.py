@@ -28,6 +28,7 @@ def inspect(
     size: Annotated[str, typer.Option("--size", "-s", help="Spatial size of the maps, 16 or 16x8.")] = "16",
     batch: Annotated[int, typer.Option("--batch", "-b", min=2, help="Maps in a batch.")] = 8,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def inspect(
             "--size must be at least 2, so that there is something to look at", hint="for example --size 16"
         )
     CaseSpec(fusion=fusion, channels=channels, size=extents, batch=batch)
-    output = Output.of(out, formats, as_json, stem="inspection")
+    output = Output.of(out, formats, as_json, stem="inspection", force=force)
 
     import torch
 

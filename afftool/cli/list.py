@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from afftool import catalog, console
 from afftool.cli import options
+from afftool.formats.json import text_of
 from afftool.registry import entry_points, unknown
 
 
@@ -27,7 +27,7 @@ def list_names(
             name: [{"name": entry, "summary": summary} for entry, summary in entries.items()]
             for name, entries in shown.items()
         }
-        console.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        console.write(text_of(document))
         return
     for position, (name, entries) in enumerate(shown.items()):
         if kind is None:

@@ -112,6 +112,9 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Also write a report: a file (its suffix says the format) or a folder."),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Let --out replace a file that is no report of afftool (never a run store).")
+]
 _FORMATS = " or ".join(", ".join(catalog.FORMATS).rsplit(", ", 1))  # md, csv, json or html
 Formats = Annotated[
     list[str] | None,

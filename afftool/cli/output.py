@@ -19,16 +19,18 @@ class Output:
     formats: list[str]
     files: list[tuple[str, Path]]
     as_json: bool
+    force: bool = False
+    """Whether a file that is no report may be replaced."""
 
     @classmethod
-    def of(cls, out: Path | None, formats: list[str] | None, as_json: bool, *, stem: str) -> Self:
+    def of(cls, out: Path | None, formats: list[str] | None, as_json: bool, *, stem: str, force: bool = False) -> Self:
         """What the options say, refused before any work. Raises `UnknownName`, or `LoadError` for the path."""
         names = split_list(formats)
-        return cls(names, destinations(out, names, stem=stem), as_json)
+        return cls(names, destinations(out, names, stem=stem, force=force), as_json, force)
 
     def write(self, report: Report) -> None:
         """Write the report to its files. Raises `LoadError` if one cannot be written."""
-        write(report, self.files)
+        write(report, self.files, force=self.force)
 
     def tell(self) -> None:
         """Say where the files are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -19,8 +18,10 @@ from afftool.cli import options
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
-from afftool.formats import refuse_unwritable, renderer
+from afftool.formats import renderer
+from afftool.formats.json import text_of
 from afftool.registry import check_names
+from afftool.report.exact import finite
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import Words, sweep
 
@@ -55,6 +56,7 @@ def profile(
     threads: options.Threads = None,
     steps: Annotated[int, typer.Option("--steps", min=1, max=MOST_STEPS, help="Steps to trace, after warm-up.")] = 5,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for traces, logs and reports.")] = DEFAULT_OUT,
+    force: options.Force = False,
     formats: options.Formats = None,
     show: Annotated[
         bool, typer.Option("--open", help="Start TensorBoard on the log, on this machine only, until Ctrl-C.")
@@ -92,11 +94,11 @@ def profile(
     check_device(device)
     done = _load(stored)
     if cases or len(stored) > 1:
-        refuse_unwritable(out, option="--out", folder=True)
+        _refuse_unwritable(out, cases, stored, names, resolve_device(device) if cases else device, force=force)
     if cases:
         with console.stdout_kept(as_json):
-            done += _profile(cases, out, names, steps, resolve_device(device), threads)
-    reports = _compare(done, out, names)
+            done += _profile(cases, out, names, steps, resolve_device(device), threads, force=force)
+    reports = _compare(done, out, names, force=force)
     _print(done, reports, as_json)
     if show:
         _open((stored[0].parent if stored and not cases else out) / "tensorboard", port)
@@ -120,6 +122,15 @@ def _cases(words: Words, backends: Sequence[str], *, needed: bool) -> list[tuple
     return [(case, name) for case in planned.cases for name in backends]
 
 
+def _refuse_unwritable(
+    out: Path, cases: list[tuple[CaseSpec, str]], stored: list[Path], names: list[str], device: str, *, force: bool
+) -> None:
+    from afftool.profile.run import refuse_unwritable
+
+    placed = [(dataclasses.replace(case, device=device), name) for case, name in cases]
+    refuse_unwritable(out, placed, stored, formats=names, force=force)
+
+
 def _load(folders: list[Path]) -> list[Profiled]:
     from afftool.profile.run import PROFILE, Profiled
     from afftool.profile.summary import load
@@ -128,7 +139,14 @@ def _load(folders: list[Path]) -> list[Profiled]:
 
 
 def _profile(
-    cases: list[tuple[CaseSpec, str]], out: Path, names: list[str], steps: int, device: str, threads: str | None
+    cases: list[tuple[CaseSpec, str]],
+    out: Path,
+    names: list[str],
+    steps: int,
+    device: str,
+    threads: str | None,
+    *,
+    force: bool,
 ) -> list[Profiled]:
     from afftool import environment
     from afftool.build import check_buildable
@@ -147,7 +165,7 @@ def _profile(
         for number, (case, name) in enumerate(placed):
             follow.progress(number, len(placed), f"profiling {case.fusion} ({name})")
             try:
-                done.append(profile_case(case, name, out, formats=names, steps=steps, environment=machine))
+                done.append(profile_case(case, name, out, formats=names, steps=steps, environment=machine, force=force))
             except (AfftoolError, FailedError) as error:
                 failure = Failure.of(error)
                 word = "skipped" if failure.status == "skipped" else "failed"
@@ -160,10 +178,10 @@ def _profile(
     raise NothingMeasured(f"nothing was profiled: {Failure.of(failures[0]).reason}")
 
 
-def _compare(done: list[Profiled], out: Path, names: list[str]) -> list[Report]:
+def _compare(done: list[Profiled], out: Path, names: list[str], *, force: bool) -> list[Report]:
     from afftool.profile.run import compare
 
-    return compare(done, out, formats=names)
+    return compare(done, out, formats=names, force=force)
 
 
 def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
@@ -172,7 +190,7 @@ def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
     if as_json:
         profiles = [item.profile.to_dict() for item in done]
         several = {"schema": 1, "profiles": profiles, "comparisons": [report.document for report in reports]}
-        console.write(json.dumps(profiles[0] if len(done) == 1 else several, indent=1) + "\n")
+        console.write(text_of(finite(profiles[0] if len(done) == 1 else several)))
     for report in [] if as_json else reports or [profile_report(item.profile) for item in done]:
         console.out(report.title)
         console.pairs(list(report.facts), indent=2)

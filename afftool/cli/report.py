@@ -21,12 +21,13 @@ def write_report(
     pairs: Annotated[bool, typer.Option("--pairs", help="In a study's report, compare all pairs of variants.")] = False,
     margin: options.Margin = None,
     out: options.Out = None,
+    force: options.Force = False,
     formats: options.Formats = None,
     as_json: options.Json = False,
     store: options.StorePath = options.STORE,
 ) -> None:
     """Write a stored run in any of the formats; to stdout unless --out is given."""
-    output = Output.of(out, formats, as_json, stem="report")
+    output = Output.of(out, formats, as_json, stem="report", force=force)
     with Store.open(store, create=False) as opened:
         built = stored_report(opened, opened.find(run), pairs=pairs, margin=margin) or bench_report(opened.run(run))
     output.deliver(built)

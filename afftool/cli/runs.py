@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
+from afftool.formats.json import text_of
 from afftool.record import Run
 from afftool.store import Store
 from afftool.tables import Column, Table
@@ -27,7 +27,7 @@ def list_runs(context: typer.Context, store: options.StorePath = options.STORE, 
         stored = [_Stored(run, len(opened.cells(run.id))) for run in opened.runs()]
     table = Table.of("Runs", stored, _COLUMNS)
     if as_json:
-        console.write(json.dumps(table.named_rows(), indent=1, ensure_ascii=False) + "\n")
+        console.write(text_of(table.named_rows()))
     else:
         console.table(table)
 

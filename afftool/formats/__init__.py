@@ -7,16 +7,30 @@ name in the catalog is also the suffix of its files.
 
 from __future__ import annotations
 
-import tempfile
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from afftool import catalog
-from afftool.errors import LoadError, UserError
+from afftool import catalog, written
+from afftool.errors import LoadError
 from afftool.registry import load, unknown
 from afftool.tables import Report
+from afftool.written import Kind
 
 _SUFFIXES = {**{f".{name}": name for name in catalog.FORMATS}, ".markdown": "md", ".htm": "html"}
+_MARK = "written by afftool"
+_MARKED = {
+    "md": lambda text: f"<!-- {_MARK} -->\n\n{text}",
+    "html": lambda text: text.replace("\n", f"\n<!-- {_MARK} -->\n", 1),
+    "csv": lambda text: f"# {_MARK}\n{text}",
+}
+"""How a file says whose it is, at its head, where no reader minds; JSON does by its first keys."""
+_OURS = re.compile(
+    rf"<!-- {_MARK} -->\n\n# |<!doctype html>\n<!-- {_MARK} -->\n|# {_MARK}\n|{{\n \"schema\": \d+,\n \"|"
+    # as reports began before they were marked
+    r"(?:# Title: |# |<!doctype html>[^<]*<html[^<]*<head[^<]*<meta[^<]*<meta[^<]*<title>)"
+    r"(?:afftool (?:bench|compare): |Ablation: |Inspection of |Profile of )"
+)
 
 
 def renderer(name: str) -> Callable[[Report], str]:
@@ -27,57 +41,50 @@ def renderer(name: str) -> Callable[[Report], str]:
     return render
 
 
-def destinations(out: Path | None, formats: list[str], *, stem: str) -> list[tuple[str, Path]]:
+def is_report(head: bytes) -> bool:
+    """Whether a file that begins so is a report that `write` wrote."""
+    return bool(_OURS.match(head.decode(errors="replace")))
+
+
+REPORT = Kind(name="report of afftool", is_ours=is_report, instead="name another file by --out", force="--force")
+
+
+def destinations(out: Path | None, formats: list[str], *, stem: str, force: bool = False) -> list[tuple[str, Path]]:
     """Which format goes to which file: a file's own suffix decides, a folder gets one file a format.
 
-    Without formats a folder gets Markdown and CSV. Raises `UnknownName`, or `LoadError` for a path that cannot be.
+    Without formats a folder gets Markdown and CSV, a pipe or a device Markdown. Nothing is made yet. Raises
+    `UnknownName`, or `LoadError` for a path that cannot be, or that holds what is no report unless that is to be
+    replaced by `force`.
     """
     for name in formats:
         renderer(name)
     if out is None:
         return []
-    suffix = out.suffix.lower()
-    if suffix and not out.is_dir():
-        if not formats and suffix not in _SUFFIXES:
-            raise LoadError(f"no format writes {suffix} files", hint=f"use {', '.join(sorted(_SUFFIXES))}, or --format")
-        wanted = formats or [_SUFFIXES[suffix]]
-        files = [(name, out if len(wanted) == 1 else out.with_suffix(f".{name}")) for name in wanted]
-    else:
-        files = [(name, out / f"{stem}.{name}") for name in formats or ["md", "csv"]]
+    try:
+        files = _files(out, formats, stem)
+    except OSError as error:
+        raise LoadError(f"{out} cannot be written: {error.strerror}", hint="name another path by --out") from error
     for _, path in files:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LoadError(f"cannot write to {path}: {error}", hint="name another path by --out") from error
-        if path.is_dir():
-            raise LoadError(f"{path} is a folder", hint="name a file in it by --out")
+        written.refuse(path, REPORT, force=force)
     return files
 
 
-def refuse_unwritable(path: Path, *, option: str, folder: bool = False, error: type[UserError] = LoadError) -> None:
-    """Raises `error` where a file, or a file in a `folder`, cannot be written, before any work is done for it.
-
-    Nothing is left there but the folders, which are made. `option` is what names another path.
-    """
-    try:
-        if folder:
-            path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                return
-        existed = path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if not existed:
-            path.unlink()
-    except OSError as problem:
-        hint = f"name another {'folder' if folder else 'file'} by {option}"
-        raise error(f"{path} cannot be written: {problem.strerror}", hint=hint) from problem
+def _files(out: Path, formats: list[str], stem: str) -> list[tuple[str, Path]]:
+    if written.is_stream(out):
+        if len(formats) > 1:
+            raise LoadError(f"{out} takes one format, not {len(formats)}", hint="name one by --format, or a folder")
+        return [(formats[0] if formats else "md", out)]
+    suffix = out.suffix.lower()
+    if not suffix or out.is_dir():
+        return [(name, out / f"{stem}.{name}") for name in formats or ["md", "csv"]]
+    if not formats and suffix not in _SUFFIXES:
+        raise LoadError(f"no format writes {suffix} files", hint=f"use {', '.join(sorted(_SUFFIXES))}, or --format")
+    wanted = formats or [_SUFFIXES[suffix]]
+    return [(name, out if len(wanted) == 1 else out.with_suffix(f".{name}")) for name in wanted]
 
 
-def write(report: Report, files: list[tuple[str, Path]]) -> None:
-    """Write the report to each file, in its format. Raises `LoadError` if one cannot be written."""
+def write(report: Report, files: list[tuple[str, Path]], *, force: bool = False) -> None:
+    """Write the report to each file, in its format, with a mark. Raises `LoadError` if one cannot be written."""
     for name, path in files:
-        try:
-            path.write_text(renderer(name)(report), encoding="utf-8", newline="")
-        except OSError as error:
-            raise LoadError(f"cannot write {path}: {error}", hint="name another path by --out") from error
+        marked: Callable[[str], str] = _MARKED.get(name, str)
+        written.write(path, marked(renderer(name)(report)), REPORT, force=force)

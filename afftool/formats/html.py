@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 
 from afftool.tables import Chart, Report, Table
+from afftool.visible import cut, lines
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #5b8def; --ink: #222; --page: #fff }
@@ -83,3 +84,8 @@ def _table(table: Table) -> str:
 def _class(*names: str | bool) -> str:
     kept = " ".join(name for name in names if isinstance(name, str))
     return f' class="{kept}"' if kept else ""
+
+
+def escape(text: str) -> str:
+    """Text that a page shows as it is."""
+    return html.escape(cut(lines(text)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from afftool.tables import Report, Table
+from afftool.visible import cut, lines
 
 
 def render(report: Report) -> str:
@@ -34,5 +35,6 @@ def table_block(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    text = re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w))", r"\\\1", text)  # not the _ inside a word
+    text = cut(lines(text))
+    text = re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w)|&(?=#?\w+;))", r"\\\1", text)  # not the _ inside a word
     return " ".join(text.split())

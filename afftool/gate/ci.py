@@ -7,8 +7,6 @@ the line in a pull request; no token is needed. The document is for `--json`: ex
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +14,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 from afftool.errors import AfftoolError
+from afftool.formats.json import text_of
 from afftool.gate.judge import Judgement, Verdict
 from afftool.gate.say import amount, ratio, word
+from afftool.visible import lines
 
 SCHEMA = 1
 """Of the document."""
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no way to say."""
+SUITE = "afftool check"
+"""The name of the suite in JUnit XML."""
 
 
 def junit(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
@@ -35,11 +35,11 @@ def junit(judgement: Judgement, *, seconds: float, strict: bool = False) -> str:
     root, suite = _suite(len(decided), seconds, counts)
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("before", judgement.before), ("after", judgement.after)):
-        ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
+        ElementTree.SubElement(properties, "property", name=name, value=lines(value))
     for verdict, kind in decided:
         _add(suite, verdict, kind)
     if judgement.notes:
-        ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(judgement.notes))
+        ElementTree.SubElement(suite, "system-out").text = lines("\n".join(judgement.notes))
     return _text(root)
 
 
@@ -47,15 +47,15 @@ def junit_of_refusal(error: AfftoolError, *, seconds: float) -> str:
     """The document of a check that could not be carried out: one test case, with an error."""
     root, suite = _suite(1, seconds, Counter(["error"]))
     case = ElementTree.SubElement(suite, "testcase", name="check", classname="afftool", time="0")
-    why = {"message": _clean(error.message), "type": type(error).__name__}
-    ElementTree.SubElement(case, "error", why).text = _clean(str(error))
+    why = {"message": lines(error.message), "type": type(error).__name__}
+    ElementTree.SubElement(case, "error", why).text = lines(str(error))
     return _text(root)
 
 
 def _suite(tests: int, seconds: float, counts: Counter[str | None]) -> tuple[ElementTree.Element, ElementTree.Element]:
     """The root and the one suite in it, with their totals; `counts` are of the kinds of `_kind`."""
     kinds = {"failures": "failure", "errors": "error", "skipped": "skipped"}
-    totals = {"name": "afftool check", "tests": str(tests)}
+    totals = {"name": SUITE, "tests": str(tests)}
     totals |= {name: str(counts[kind]) for name, kind in kinds.items()} | {"time": f"{seconds:.3f}"}
     root = ElementTree.Element("testsuites", totals)
     return root, ElementTree.SubElement(root, "testsuite", totals)
@@ -79,19 +79,15 @@ def _kind(verdict: Verdict, strict: bool) -> str | None:
 def _add(suite: ElementTree.Element, verdict: Verdict, kind: str | None) -> None:
     # dots in a class name would be read as packages
     case = ElementTree.SubElement(
-        suite, "testcase", name=verdict.metric, classname=_clean(verdict.case.replace(".", "·")), time="0"
+        suite, "testcase", name=verdict.metric, classname=lines(verdict.case.replace(".", "·")), time="0"
     )
     before, after = amount(verdict.metric, verdict.before), amount(verdict.metric, verdict.after)
     numbers = f"before {before}, after {after}, ratio {ratio(verdict.ratio)}, rule {verdict.rule or 'none'}"
     if kind == "skipped":
-        ElementTree.SubElement(case, kind, message=_clean(f"{word(verdict)}: {verdict.reason or numbers}"))
+        ElementTree.SubElement(case, kind, message=lines(f"{word(verdict)}: {verdict.reason or numbers}"))
     elif kind is not None:
         why = verdict.reason or numbers
-        ElementTree.SubElement(case, kind, message=_clean(why), type=verdict.outcome).text = _clean(f"{why}\n{numbers}")
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("?", text)
+        ElementTree.SubElement(case, kind, message=lines(why), type=verdict.outcome).text = lines(f"{why}\n{numbers}")
 
 
 def commands(judgement: Judgement, *, config: Path | None, strict: bool = False) -> Iterator[str]:
@@ -126,7 +122,7 @@ def _level(verdict: Verdict, strict: bool) -> str | None:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return lines(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
@@ -156,4 +152,4 @@ def document_of_refusal(error: AfftoolError, *, seconds: float) -> dict[str, Any
 
 def render(data: dict[str, Any]) -> str:
     """The document as text."""
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text_of(data)

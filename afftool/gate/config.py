@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afftool import catalog, project
+from afftool import catalog, project, written
 from afftool.errors import SpecError, UserError
 from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
@@ -18,6 +18,7 @@ from afftool.registry import check_names
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.amounts import MOST_CASES
 from afftool.spec.sweep import CASE_WORDS, Words, sweep
+from afftool.written import Kind
 
 REFERENCE = "afftool-baseline.json"
 
@@ -135,11 +136,11 @@ def write_starting_file(directory: Path) -> Path:
     if existing := project.find(directory):
         raise UserError(f"{existing.name} configures the gate already", hint="edit it, or remove it first")
     path = directory / project.FILE
-    try:
-        path.write_text(STARTING_FILE, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", hint="start in a folder of your own") from error
+    written.write(path, STARTING_FILE, _STARTING)
     return path
+
+
+_STARTING = Kind(name="file to start from", is_ours=lambda head: False, instead="remove it first", error=UserError)
 
 
 def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:

@@ -21,6 +21,7 @@ from torch import nn
 from afftool.backends.workload import OWN_INPUTS, Workload, random_state_kept
 from afftool.build import Case, build_case, copy_of
 from afftool.errors import BatchStatisticsError, LoadError, Unavailable
+from afftool.failure import message_of
 from afftool.gate.reading import Reading, small
 from afftool.gate.side import CaseError
 from afftool.global_state import kept, set_by
@@ -152,7 +153,7 @@ def _add_graph(found: _Findings, case: Case) -> None:
     try:
         reading = count_graph(case)
     except Exception as error:  # what dynamo cannot trace at all is worth saying, and no reason to stop
-        lines = str(error).strip().splitlines() or ["no message"]
+        lines = message_of(error).strip().splitlines() or ["no message"]
         reason = f"torch.compile cannot trace it: {type(error).__name__}: {lines[0]}"
         found.unread |= dict.fromkeys(_GRAPH, reason)
         return

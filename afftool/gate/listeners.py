@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from afftool import console
+from afftool import console, written
 from afftool.errors import AfftoolError, UserError
 from afftool.gate import ci
 from afftool.gate.judge import Judgement
 from afftool.gate.say import headline, markdown, markdown_of_refusal, reasons, table
+from afftool.written import Kind
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class _Annotations:
         self._tell(ci.command_of_refusal(str(error)))
 
     def _tell(self, command: str) -> None:
-        (console.note if self.to_stderr else console.out)(command)
+        console.command(command, to_stderr=self.to_stderr)
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,12 @@ class _Junit:
                 console.note(unwritable.message)
 
     def _write(self, text: str) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            hint = "name another file by --junit"
-            raise UserError(f"{self.path} cannot be written: {error.strerror}", hint=hint) from error
+        written.write(self.path, text, JUNIT)
+
+
+JUNIT = Kind(
+    name="JUnit file of afftool",
+    is_ours=lambda head: b"<testsuites " in head[:200] and ci.SUITE.encode() in head[:200],
+    instead="name another file by --junit, or remove this one first",
+    error=UserError,
+)

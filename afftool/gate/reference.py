@@ -6,9 +6,8 @@ Schema history: 1, the first.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
-import os
 import re
 import reprlib
 from collections.abc import Mapping
@@ -16,22 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from afftool import __version__, received
-from afftool.errors import BaselineError
+from afftool import __version__, received, written
+from afftool.errors import BaselineError, UserError
 from afftool.gate.reading import METRICS, Reading
 from afftool.plain import from_plain
 from afftool.received import Malformed
 from afftool.record import TORCH_DEFAULTS, Environment
+from afftool.written import Kind
 
 SCHEMA = 1
 
 Whole = TypeVar("Whole", dict[str, Any], list[Any])
 
 _REWRITE = "write it again with `afftool check --write-baseline` and commit it"
-_ELSEWHERE = "name another by --baseline, or remove it first"
 _DIGITS = 5
 """Times are kept to this many significant digits; the noise is larger."""
 _ADVISORY = ("torch", "cuda", "platform", "cpu", "cores", "threads", "gpu", "python", *TORCH_DEFAULTS)
+
+_BEGINS = re.compile(rb'\s*(?:$|<<<<<<< |\{\s*(?:$|<<<<<<< |"(?:afftool|schema|cases|environment)"\s*:))')
+"""A baseline, also one that a tool has formatted, a merge has left open or an editor has cut off."""
+_KIND = Kind(
+    name="baseline of afftool",
+    is_ours=lambda head: bool(_BEGINS.match(head)),
+    instead="name another file by --baseline, or remove this one first",
+    error=BaselineError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +80,6 @@ class Reference:
         return "; ".join(differing) or "its fingerprint differs"
 
 
-def refuse_other(path: Path) -> None:
-    """Refuse to write over a file that is no baseline, whoever named it. Raises `BaselineError`.
-
-    One that is empty, cut or in conflict is one: to be written again is what it waits for.
-    """
-    if not os.path.lexists(path):
-        return
-    try:
-        text = received.read_text(path)
-    except FileNotFoundError:  # a link to nothing
-        return
-    except (OSError, Malformed) as error:
-        raise BaselineError(f"{path} is not written over: {_why(error)}", hint=_ELSEWHERE) from error
-    if text.strip() and '"afftool"' not in text and '"schema"' not in text:
-        raise BaselineError(f"{path} is not written over: it is no baseline", hint=_ELSEWHERE)
-
-
-def _why(error: OSError | Malformed) -> str:
-    return f"it {error}" if isinstance(error, Malformed) else str(error.strerror)
-
-
 def write(path: Path, reference: Reference) -> None:
     """Write the file whole or not at all. Raises `BaselineError`."""
     document = {
@@ -102,15 +89,12 @@ def write(path: Path, reference: Reference) -> None:
         "cases": {name: _to_json(reading) for name, reading in sorted(reference.readings.items())},
     }
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BaselineError(f"{path} cannot be written: {error.strerror}", hint="name another by --baseline") from error
+    written.write(path, text, _KIND)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises `UserError` for a path that `write` would refuse, before anything is measured."""
+    written.refuse(path, dataclasses.replace(_KIND, error=UserError))
 
 
 def read(path: Path) -> Reference:

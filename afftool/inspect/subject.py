@@ -11,6 +11,7 @@ from torch import nn
 
 from afftool.console import quiet
 from afftool.errors import LoadError
+from afftool.failure import message_of
 from afftool.fusion import build_fusion
 from afftool.inputs import copy_in_network
 from afftool.lazy import settle
@@ -102,7 +103,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error as one line: its type and the first thing it says."""
-    said = str(error).strip().splitlines()
+    said = message_of(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 

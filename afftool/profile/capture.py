@@ -19,6 +19,7 @@ from afftool.build import Case
 from afftool.errors import Unavailable
 from afftool.measure.running import followed
 from afftool.profile.trace import MODULE
+from afftool.written import replacing
 
 PROFILER_WARMUP = 2
 """Steps with the profiler on whose events are thrown away: its own start-up belongs to nobody's step."""
@@ -96,8 +97,8 @@ def capture(
                 profiler.step()
         with random_state_kept(case):
             nonfinite = prepared.outputs(OWN_INPUTS).nonfinite_share
-    path.parent.mkdir(parents=True, exist_ok=True)
-    profiler.export_chrome_trace(str(path))
+    with replacing(path) as part:
+        profiler.export_chrome_trace(str(part))
     return Captured(notes, nonfinite)
 
 

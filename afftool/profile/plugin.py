@@ -33,9 +33,11 @@ from afftool.profile.operators import kind_of, sort_operators
 from afftool.profile.summary import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
+from afftool.written import replacing
 
 PACKAGE = "torch-tb-profiler"
 WORKER = "afftool"
+LOG_FILE = f"{WORKER}.pt.trace.json.gz"
 
 _RENAMED = {"cuda_runtime": "runtime", "cuda_driver": "runtime"}
 _DROPPED = ("gpu_user_annotation", "fwdbwd")
@@ -53,9 +55,8 @@ def installed() -> str | None:
 
 def write_log(translated: dict[str, Any], folder: Path) -> None:
     """Write a trace that `translate` gave as a run that the plugin opens."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{WORKER}.pt.trace.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(translated).encode(), compresslevel=6))
+    with replacing(folder / LOG_FILE) as part:
+        part.write_bytes(gzip.compress(json.dumps(translated).encode(), compresslevel=6))
 
 
 def translate(document: dict[str, Any]) -> dict[str, Any]:

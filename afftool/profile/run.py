@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afftool import written
 from afftool.errors import AfftoolError, LoadError
-from afftool.failure import FailedError, Failure
-from afftool.formats import write
+from afftool.failure import FailedError, Failure, message_of
+from afftool.formats import REPORT, write
 from afftool.global_state import kept, sentence, set_by
 from afftool.profile import plugin
 from afftool.profile.diff import diff_report
@@ -23,11 +24,15 @@ from afftool.profile.trace import Forest, Trace, grow, load_document, parse
 from afftool.record import Environment
 from afftool.spec import MODULE, CaseSpec, show_size
 from afftool.tables import Report
+from afftool.written import Kind
 
 if TYPE_CHECKING:
     from afftool.profile.capture import Captured
 
-TRACE, PROFILE, LOG = "trace.json.gz", "profile.json", "tensorboard"
+TRACE, PROFILE, MEMORY, LOG = "trace.json.gz", "profile.json", "memory.csv", "tensorboard"
+_NAMED = Kind(name="file of a profile", is_ours=lambda head: True, instead="name another folder by --out")
+"""What only a profile calls so, in a folder that is called after its case."""
+REPORT_STEM = "report"
 OWN = "afftool's own reader"
 LEAST_WATCH_S = 0.3
 """The system counts in hundredths of a second: within a few of them, a single one would pass for a busy machine."""
@@ -45,8 +50,37 @@ class Profiled:
     folder: Path
 
 
+def refuse_unwritable(
+    out: Path, cases: Sequence[tuple[CaseSpec, str]], folders: Sequence[Path], *, formats: list[str], force: bool
+) -> None:
+    """Raises `LoadError` where a file of these cases, or of comparing them and `folders`, could not be written.
+
+    Files of others in `out` stay as they are: only a report's place may hold one, and then it is refused, unless
+    `force` is given. Nothing is made yet.
+    """
+    written.refuse_folder(out, option="--out")
+    slugs = [slug(spec, backend) for spec, backend in cases]
+    for name in slugs:
+        for folder in (out / name, out / LOG / name):
+            written.refuse_folder(folder, option="--out", within=out)
+        for file in (*(out / name / file for file in (TRACE, PROFILE, MEMORY)), out / LOG / name / plugin.LOG_FILE):
+            written.refuse(file, _NAMED)
+    first, *others = [*(folder.name for folder in folders), *slugs]
+    stems = [*(f"{name}/{REPORT_STEM}" for name in slugs), *(_compared(first, other) for other in others)]
+    for stem in stems:
+        for name in formats:
+            written.refuse(out / f"{stem}.{name}", REPORT, force=force)
+
+
 def profile_case(
-    spec: CaseSpec, backend: str, out: Path, *, formats: list[str], steps: int, environment: Environment
+    spec: CaseSpec,
+    backend: str,
+    out: Path,
+    *,
+    formats: list[str],
+    steps: int,
+    environment: Environment,
+    force: bool = False,
 ) -> Profiled:
     """Profile a case under a backend and write its files.
 
@@ -64,8 +98,8 @@ def profile_case(
     )
     profile = replace(profile, instability=disturbed, nonfinite_share=captured.nonfinite_share)
     save(profile, folder / PROFILE)
-    (folder / "memory.csv").write_text(memory_csv(profile))
-    write_report(profile_report(profile), folder, formats, stem="report")
+    written.write(folder / MEMORY, memory_csv(profile), _NAMED)
+    write_report(profile_report(profile), folder, formats, stem=REPORT_STEM, force=force)
     return Profiled(profile, folder)
 
 
@@ -155,7 +189,9 @@ def _tables(
         try:
             return plugin.read_tables(translated), f"{plugin.PACKAGE} {version}", []
         except Exception as error:  # It is no longer maintained: whatever it trips over, the report goes on without it.
-            trouble = [f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {error})"]
+            trouble = [
+                f"{plugin.PACKAGE} {version} could not read this trace ({type(error).__name__}: {message_of(error)})"
+            ]
     own = Tables(
         operators=operators(forest),
         kernels=kernels(trace.device),
@@ -165,20 +201,25 @@ def _tables(
     return own, OWN, trouble
 
 
-def compare(profiled: list[Profiled], out: Path, *, formats: list[str]) -> list[Report]:
+def compare(profiled: list[Profiled], out: Path, *, formats: list[str], force: bool = False) -> list[Report]:
     """The first profile against every other one, as reports that are also written to `out`."""
     reports = []
     for other in profiled[1:]:
         report = diff_report(profiled[0].profile, other.profile)
-        write_report(report, out, formats, stem=f"{profiled[0].folder.name}--{other.folder.name}")
+        stem = _compared(profiled[0].folder.name, other.folder.name)
+        write_report(report, out, formats, stem=stem, force=force)
         reports.append(report)
     return reports
 
 
-def write_report(report: Report, folder: Path, formats: list[str], *, stem: str) -> None:
+def _compared(first: str, second: str) -> str:
+    """What a comparison's files are called, after the folders of the two."""
+    return f"{first}--{second}"
+
+
+def write_report(report: Report, folder: Path, formats: list[str], *, stem: str, force: bool) -> None:
     """Write a report in each format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write(report, [(name, folder / f"{stem}.{name}") for name in formats])
+    write(report, [(name, folder / f"{stem}.{name}") for name in formats], force=force)
 
 
 def describe(spec: CaseSpec, backend: str) -> dict[str, object]:

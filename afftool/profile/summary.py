@@ -16,6 +16,7 @@ from typing import Any
 from afftool.errors import LoadError
 from afftool.plain import from_plain, to_plain
 from afftool.received import Malformed, json_of, read_text
+from afftool.written import replacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +186,8 @@ class Profile:
 
 def save(profile: Profile, path: Path) -> None:
     """Write a profile as JSON."""
-    path.write_text(json.dumps(profile.to_dict(), indent=1) + "\n")
+    with replacing(path) as part:
+        part.write_text(json.dumps(profile.to_dict(), indent=1) + "\n")
 
 
 def load(path: Path) -> Profile:

@@ -5,7 +5,6 @@ Plans and records are rows of the store; a checkpoint is a file a cell. Nothing 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from afftool.plain import Plain, digest
 from afftool.study.recipe import Recipe
+from afftool.written import left_of, replacing
 
 Task = Literal["classify", "segment"]
 CellStatus = Literal["ok", "failed"]
@@ -81,15 +81,13 @@ class FileCheckpoint:
 
     def save(self, packed: bytes) -> None:
         """Write beside the file and rename over it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(packed)
-        part.replace(self.path)
+        with replacing(self.path) as part:
+            part.write_bytes(packed)
 
     def drop(self) -> None:
         """Remove the file, and what killed processes left of it."""
         self.path.unlink(missing_ok=True)
-        for part in self.path.parent.glob(f"{self.path.stem}.*.part"):
+        for part in left_of(self.path):
             part.unlink(missing_ok=True)
 
 

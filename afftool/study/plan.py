@@ -13,6 +13,7 @@ from afftool.data import load
 from afftool.data.splits import Splits
 from afftool.errors import SpecError
 from afftool.global_state import sentence, set_by
+from afftool.masked import masked
 from afftool.registry import need
 from afftool.spec import targets_of
 from afftool.study.arrays import Arrays, Subsets, arrays
@@ -77,7 +78,7 @@ class Plan:
     def stored(self) -> StoredPlan:
         """The plan as the store keeps it."""
         return StoredPlan(
-            study=self.study.to_toml(),
+            study=masked(self.study.to_toml()),
             cells=tuple((name, seed, cell.identity) for name, seed, cell in self.cells),
             facts=self.facts,
             train_images=len(self.data.train_images),
@@ -238,7 +239,7 @@ def _cell(
     return CellSpec(
         fusion=variant.fusion_spec.text,
         host=facts.host,
-        data=study.data_spec.text,
+        data=masked(study.data_spec.text),
         fingerprint=fingerprint,
         train_images=study.train_images,
         data_seed=study.data_seed_of(seed),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from afftool.errors import LoadError
 from afftool.registry import need
 from afftool.study.cells import CellRecord
+from afftool.written import refuse_folder
 
 if TYPE_CHECKING:
     from afftool.study.train import Tick
@@ -16,16 +16,10 @@ if TYPE_CHECKING:
 _LOSS, _SCORE = "loss/train", "score/test"
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for a log, long before the first epoch ends. Raises `LoadError`, without tensorboard too."""
+def refuse_unwritable(folder: Path, within: Path | None = None) -> None:
+    """Raises `LoadError` where there can be no log, long before the first epoch ends; without tensorboard too."""
     need("tensorboard", "ablate")
-    hint = "name another folder by --tensorboard"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LoadError(f"cannot log to {folder}: {error}", hint=hint) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise LoadError(f"cannot log to {folder}: it may not be written to", hint=hint)
+    refuse_folder(folder, option="--tensorboard", within=within)
 
 
 class Log:
@@ -37,7 +31,7 @@ class Log:
         self._writers: dict[str, Any] = {}
         self._began: dict[str, int] = {}
         for identity in names:
-            make_folder(self._place(identity))
+            refuse_unwritable(self._place(identity), folder)
 
     def add(self, event: Tick | CellRecord) -> None:
         """Write an epoch's end or a cell's."""
@@ -110,4 +104,5 @@ class Log:
     def _place(self, identity: str) -> Path:
         name, seed = self._names[identity]
         safe = "".join(c if c.isalnum() or c in "-_.=+" else "_" for c in name)
+        safe = re.sub(r"^\.", "_", safe)  # not the folder above
         return self._folder / safe / f"seed-{seed}"

@@ -154,16 +154,16 @@ def test_a_baseline_is_not_written_over_a_file_that_is_none_whoever_named_it(
     (place.folder / "project").mkdir()
     (place.folder / "keys").write_text("ssh-ed25519 AAAA\n")
     (place.folder / "own.toml").write_text('baseline = "keys"\n[[case]]\nfusion = "add"\nchannels = 4\nsize = 2\n')
-    said = refuses(5, "check", "--config", "own.toml", "--write-baseline")
-    assert "keys is not written over: it is no baseline" in said
-    for name, words in (("project", "it is a folder"), ("binary", "it is not UTF-8")):
-        (place.folder / "binary").write_bytes(b"\xff")
-        with pytest.raises(BaselineError, match=f"is not written over: {words}"):
-            reference.refuse_other(place.folder / name)
+    said = refuses(2, "check", "--config", "own.toml", "--write-baseline")
+    assert "keys is there already, and is no baseline of afftool" in said
+    (place.folder / "binary").write_bytes(b"\xff")
+    for name, words in (("project", "it is a folder"), ("binary", "is there already")):
+        with pytest.raises(UserError, match=words):
+            reference.refuse_unwritable(place.folder / name)
     for text in ("", "\n", text_of()[:60], f"<<<<<<< HEAD\n{text_of()}"):
         (place.folder / "b.json").write_text(text)
-        reference.refuse_other(place.folder / "b.json")
-    reference.refuse_other(place.folder / "none.json")
+        reference.refuse_unwritable(place.folder / "b.json")
+    reference.refuse_unwritable(place.folder / "none.json")
 
 
 def test_what_a_newer_baseline_has_besides_is_left_out(tmp_path: Path) -> None:

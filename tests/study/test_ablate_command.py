@@ -332,8 +332,8 @@ def wrong(tmp_path: Path) -> None:
         (["scale", "--device", "gpu"], ["device"]),
         (["scale", "--out", "x.docx"], [".docx"]),
         (["placement", "--data", "digits", "--host", "ablate_own_wrong:Wrong"], ["`stages`", "hint", "stages=1-3"]),
-        (["scale", "--data", "digits", "--tensorboard", "file"], ["cannot log to file", "hint"]),
-        (["scale", "--data", "digits", "--tensorboard", "file/below"], ["cannot log to file/below", "hint"]),
+        (["scale", "--data", "digits", "--tensorboard", "file"], ["file cannot be written", "hint"]),
+        (["scale", "--data", "digits", "--tensorboard", "file/below"], ["file/below cannot be written", "hint"]),
     ],
 )
 def test_wrong_input_is_answered_with_what_is_wrong_and_exit_2(afftool: Run, words: list[str], says: list[str]) -> None:

@@ -103,7 +103,7 @@ def wait_for_the_end_of(pid: int) -> None:
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     kept = FileCheckpoint(tmp_path, "cell")
     kept.save(b"one")
-    (tmp_path / "cell.999.part").write_bytes(b"tw")  # what a kill in the middle of the next save leaves
+    (tmp_path / ".part-0a1b2c3d-cell.pt").write_bytes(b"tw")  # what a kill in the middle of the next save leaves
     assert kept.load() == b"one"
     kept.drop()
     assert kept.load() is None

@@ -48,6 +48,6 @@ def test_a_cell_that_failed_keeps_the_epochs_that_were_logged(tmp_path: Path) ->
 
 def test_a_cell_whose_place_is_taken_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(LoadError, match="cannot log to") as caught:
+    with pytest.raises(LoadError, match="cannot be written") as caught:
         Log(tmp_path, {"identity": ("a", 0)})
     assert caught.value.hint

@@ -20,17 +20,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from afftool import written
 from afftool.errors import StoreError
 from afftool.plain import from_plain, to_plain
 from afftool.received import Malformed, json_of, read_text
 from afftool.record import Environment, Record
 from afftool.spec import MODULE, FusionSpec
+from afftool.written import Kind
 
 SCHEMA = 1
 FILE = "ceilings.json"
@@ -218,13 +219,7 @@ class CeilingsFile:
         machines = {**self._machines, fingerprint: dict(self._machines.get(fingerprint, {}))}
         machines[fingerprint][_without_index(ceilings.device)] = to_plain(ceilings)
         document = json.dumps({"schema": SCHEMA, "machines": machines}, indent=1, sort_keys=True)
-        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(document + "\n", encoding="utf-8")
-            draft.replace(self.path)
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be written: {error}", hint="choose another --store") from error
+        written.write(self.path, document + "\n", _KIND)
         return CeilingsFile(self.path, machines)
 
 
@@ -243,6 +238,12 @@ def _check_rates(ceilings: Ceilings) -> None:
         raise TypeError("a working set is below 0")
 
 
+_KIND = Kind(
+    name="calibration of afftool",
+    is_ours=lambda head: b'"machines"' in head,
+    instead="choose another --store",
+    error=StoreError,
+)
 _AGAIN = "remove it and run `afftool doctor --calibrate` again"
 
 
