@@ -16,6 +16,7 @@ from afftool.data.reading import explained, regular
 from afftool.data.spec import DataSpec
 from afftool.data.splits import IGNORE, Split, Splits, choose_any
 from afftool.errors import DataError
+from afftool.received import Malformed, read_text
 
 _CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+")
 _CAMVID_CLASSES = (
@@ -24,6 +25,7 @@ _CAMVID_CLASSES = (
 )
 _CAMVID_CITATION = "Brostow, Fauqueur, Cipolla 2009: Semantic object classes in video (CamVid)"
 _NAMES = "classes.txt"
+_LONGEST_NAMES = 2**20
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
@@ -47,7 +49,9 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     for part, some in pairs.items():
         subset = train_images if part == "train" else None
         chosen[part] = [some[i] for i in choose_any(len(some), subset, seed, spec.text)]
-        masks[part] = decode_masks([Encoded(mask, str(mask)) for _, mask in chosen[part]], spec.size())
+        masks[part] = decode_masks(
+            [Encoded(mask, str(mask)) for _, mask in chosen[part]], spec.size(), f"{spec}, masks of the {part} split"
+        )
     assumed = void is None and any((values == IGNORE).any() for values in masks.values())
     if assumed:
         _check_assumed(spec, masks["train"])
@@ -55,7 +59,13 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
 
     def read(part: str) -> Split:
         _check_labels(masks[part], [mask for _, mask in chosen[part]], len(names), void)
-        images = decode_images([Encoded(image, str(image)) for image, _ in chosen[part]], spec.size())
+        images = decode_images(
+            [Encoded(image, str(image)) for image, _ in chosen[part]],
+            len(chosen[part]),
+            spec.size(),
+            f"{spec}, {part} split",
+            with_masks=True,
+        )
         if images.shape[2:] != masks[part].shape[1:]:
             raise DataError(
                 f"{chosen[part][0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
@@ -83,9 +93,9 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
     if os.path.lexists(root / _NAMES):
         try:
             with explained(root / _NAMES):
-                text = regular(root / _NAMES).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{root / _NAMES} cannot be read: {error}", hint="save it as UTF-8 text") from error
+                text = read_text(regular(root / _NAMES), at_most=_LONGEST_NAMES)
+        except Malformed as error:
+            raise DataError(f"{root / _NAMES} {error}", hint="save it as UTF-8 text, a name a line") from error
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     elif camvid:
         names = _CAMVID_CLASSES
@@ -104,7 +114,7 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
 def _found_classes(files: list[Path], void: int | None) -> tuple[str, ...]:
     first: dict[int, Path] = {}
     for file in files:  # one at a time: sizes may differ, and only the labels are kept
-        for label in np.unique(decode_masks([Encoded(file, str(file))], None)):
+        for label in np.unique(decode_masks([Encoded(file, str(file))], None, str(file))):
             first.setdefault(int(label), file)
     void = IGNORE if void is None else void
     first.pop(void, None)

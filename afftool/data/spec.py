@@ -10,6 +10,8 @@ from afftool.errors import SpecError, UnknownKey
 from afftool.registry import unknown
 from afftool.spec import parse_size
 
+_MOST_DIGITS = 15
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
@@ -85,6 +87,8 @@ class DataSpec:
         kind, value = catalog.DATASETS[self.name].knobs[key].kind, self.option(key)
         if not value and key in dict(self.options):
             raise SpecError(f"{key}= is empty", hint=f"{key}=VALUE, or leave it out")
+        if kind == "int" and len(value) > _MOST_DIGITS:
+            raise SpecError(f"{key} has {len(value):,} digits", hint=f"{_MOST_DIGITS} are more than enough")
         if kind == "int" and value and not (value.isdecimal() and (int(value) > 0 or key == "void")):
             raise SpecError(f"{key}={value} is not a whole number above 0", hint=f"for example {key}=32")
         if kind == "size" and value and min(parse_size(value, 2)) < 1:
