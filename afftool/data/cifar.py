@@ -27,6 +27,7 @@ _PIXELS = 3 * 32 * 32
 _MOST_BYTES = 512 * 2**20
 """Of a file, and of all that an archive unpacks to: 187 MB as distributed."""
 _MOST_MEMBERS = 10_000
+_READS_PAST_END = 3
 _AGAIN = "fetch the archive again and compare its size or checksum with the publisher's"
 
 
@@ -171,14 +172,21 @@ class _Bounded(io.RawIOBase):
     """What an archive unpacks to, and no more of it than `_MOST_BYTES`; a megabyte can stand for a gigabyte."""
 
     def __init__(self, stream: io.BufferedIOBase, name: str) -> None:
-        self._stream, self._name, self._given, self._claimed = stream, name, 0, 0
+        self._stream, self._name = stream, name
+        self._given = self._claimed = self._ended = 0
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """So many bytes, fewer at the end. Raises `DataError` beyond the bound."""
+        """So many bytes, fewer at the end. Raises `DataError` beyond the bound, and `EOFError` well past the end.
+
+        There tarfile would read on and on, to where a header says that the next one is.
+        """
         data = self._stream.read(size)
+        self._ended += not data
+        if self._ended > _READS_PAST_END:
+            raise EOFError("it ends early")
         self._given += len(data)
         if self._given > _MOST_BYTES:
             raise _too_large(self._name)
@@ -204,8 +212,11 @@ def _too_large(name: str) -> DataError:
 def _read(path: Path) -> bytes:
     try:
         with explained(path):
-            return read_bytes(regular(path), at_most=_MOST_BYTES)
-    except Malformed as error:
+            size = regular(path).stat().st_size
+            if size > _MOST_BYTES:
+                raise _too_large(str(path))
+            return read_bytes(path, at_most=size)
+    except Malformed as error:  # it grows while it is read
         raise DataError(f"{path} {error}", hint=_AGAIN) from error
 
 

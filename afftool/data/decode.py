@@ -66,14 +66,20 @@ class Encoded:
 
 
 def decode_images(
-    images: Iterable[Encoded], count: int, size: tuple[int, int] | None, where: str, *, with_masks: bool = False
+    images: Iterable[Encoded],
+    count: int,
+    size: tuple[int, int] | None,
+    where: str,
+    *,
+    to_come: int = 0,
+    with_masks: bool = False,
 ) -> Images:
     """Colour images as `(count, 3, H, W)` uint8, turned upright by their EXIF orientation, and then resized
     (antialiased) to `size` (height, width) if given. Of 16 bits a channel the upper eight are taken.
 
-    `where` is what the images are called together. Images that come `with_masks` must need no turn: whether the mask
-    was drawn before or after it, nobody can tell. Raises `DataError` for images that cannot be read or have no room in
-    memory, and that differ in size where none is given.
+    `where` is whose images they are; there must be room for so many `to_come` as well. Images that come `with_masks`
+    must need no turn: whether the mask was drawn before or after it, nobody can tell. Raises `DataError` for images
+    that cannot be read or have no room in memory, and that differ in size where none is given.
     """
 
     def read(image: Image.Image, pillow: ModuleType) -> NDArray[np.uint8]:
@@ -88,10 +94,12 @@ def decode_images(
             image = image.resize(size[::-1], pillow.Resampling.BILINEAR)
         return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
 
-    return _decode(images, count, (3,), size, where, read)
+    return _decode(images, count, (3,), size, where, to_come, read)
 
 
-def decode_masks(images: Sequence[Encoded], size: tuple[int, int] | None, where: str) -> NDArray[np.uint8]:
+def decode_masks(
+    images: Sequence[Encoded], size: tuple[int, int] | None, where: str, *, to_come: int = 0
+) -> NDArray[np.uint8]:
     """Label images as `(N, H, W)` uint8: grey values or palette indices; resized to the nearest label.
 
     Raises `DataError` as `decode_images` does, for colour images, for labels above 255, and where the labels are not
@@ -110,7 +118,7 @@ def decode_masks(images: Sequence[Encoded], size: tuple[int, int] | None, where:
             raise ValueError(f"it has labels up to {labels.max()}; 0 to 255 fit")
         return labels.astype(np.uint8) // np.uint8(spread)
 
-    return _decode(images, len(images), (), size, where, read)
+    return _decode(images, len(images), (), size, where, to_come, read)
 
 
 def _decode(
@@ -119,6 +127,7 @@ def _decode(
     channels: tuple[int, ...],
     size: tuple[int, int] | None,
     where: str,
+    to_come: int,
     read: Callable[[Image.Image, ModuleType], NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
     pillow: Any = need("PIL.Image", "ablate")
@@ -142,8 +151,9 @@ def _decode(
             ) from error
 
     def check_room(extent: tuple[int, int]) -> None:
-        what = f"{where}: {count:,} images of {extent[0]}x{extent[1]}"
-        check_memory(what, (count, *channels, *extent), _SMALLER)
+        number = count + to_come
+        what = f"{where}: {number:,} {'images' if channels else 'masks'} of {extent[0]}x{extent[1]}"
+        check_memory(what, (number, *channels, *extent), _SMALLER)
 
     if size:
         check_room(size)

@@ -29,12 +29,19 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     if set(classes) == {"images", "masks"}:
         raise DataError(f"{root} holds images and masks, not class folders", hint=f"use --data masks:{root}")
 
-    def read(part: str) -> Split:
-        files, labels = _images_of(root / parts[part], classes)
+    chosen: dict[str, tuple[list[Encoded], Labels]] = {}
+    for part, name in parts.items():
+        files, labels = _images_of(root / name, classes)
         keep = choose(labels, train_images if part == "train" else None, seed, spec.text)
-        images = [Encoded(files[i], str(files[i])) for i in keep]
-        where = f"{spec}, {part} split"
-        return Split(images=decode_images(images, len(keep), spec.size(), where), labels=labels[keep])
+        chosen[part] = [Encoded(files[i], str(files[i])) for i in keep], labels[keep]
+    to_come = sum(len(images) for images, _ in chosen.values())
+
+    def read(part: str) -> Split:
+        nonlocal to_come
+        images, labels = chosen[part]
+        to_come -= len(images)
+        decoded = decode_images(images, len(images), spec.size(), spec.text, to_come=to_come)
+        return Split(images=decoded, labels=labels)
 
     return Splits(
         name=spec.text,
@@ -82,9 +89,7 @@ def _near_twins(classes: tuple[str, ...]) -> str:
     for name in classes:
         twin = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if twin != name:
-            return (
-                f"the class folders {twin!r} and {name!r} differ in case or accents' form alone; they are two classes."
-            )
+            return f"the class folders {twin!r} and {name!r}, which elsewhere are one, are taken as two classes."
     return ""
 
 

@@ -50,7 +50,10 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     caches = [Path(p) for p in (config.DOWNLOADED_DATASETS_PATH, config.HF_DATASETS_CACHE, hub.HF_HUB_CACHE)]
     folder = Path(spec.path or "").absolute() if local else caches[0]
 
+    to_come = sum(len(parts[name]) for part, name in names.items() if part != "train")
+
     def read(part: str) -> Split:
+        nonlocal to_come
         where = f"{spec}, {names[part]}"
         rows = parts[names[part]]
         labels = train_labels if part == "train" else read_labels(_column(rows, label), where)
@@ -60,7 +63,9 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
             encoded(cell, f"{where}: row {row}", folder, (folder, *caches))
             for row, cell in zip(keep, cells, strict=True)
         )
-        return Split(images=decode_images(images, len(keep), spec.size(), where), labels=labels[keep])
+        to_come -= 0 if part == "train" else len(keep)
+        decoded = decode_images(images, len(keep), spec.size(), spec.text, to_come=to_come)
+        return Split(images=decoded, labels=labels[keep])
 
     return Splits(
         name=spec.text,

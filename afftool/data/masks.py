@@ -44,31 +44,32 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     names = _class_names(spec, root, camvid) or _found_classes([mask for _, mask in pairs["train"]], void)
     _check_void(spec, void, len(names))
 
-    chosen: dict[str, list[tuple[Path, Path]]] = {}
+    chosen = {
+        part: [some[i] for i in choose_any(len(some), train_images if part == "train" else None, seed, spec.text)]
+        for part, some in pairs.items()
+    }
     masks: dict[str, NDArray[np.uint8]] = {}
-    for part, some in pairs.items():
-        subset = train_images if part == "train" else None
-        chosen[part] = [some[i] for i in choose_any(len(some), subset, seed, spec.text)]
-        masks[part] = decode_masks(
-            [Encoded(mask, str(mask)) for _, mask in chosen[part]], spec.size(), f"{spec}, masks of the {part} split"
-        )
+    to_come = sum(map(len, chosen.values()))
+    for part, some in chosen.items():
+        to_come -= len(some)
+        masks[part] = decode_masks([Encoded(m, str(m)) for _, m in some], spec.size(), spec.text, to_come=to_come)
     assumed = void is None and any((values == IGNORE).any() for values in masks.values())
     if assumed:
         _check_assumed(spec, masks["train"])
         void = IGNORE
 
+    to_come = sum(map(len, chosen.values()))
+
     def read(part: str) -> Split:
-        _check_labels(masks[part], [mask for _, mask in chosen[part]], len(names), void)
-        images = decode_images(
-            [Encoded(image, str(image)) for image, _ in chosen[part]],
-            len(chosen[part]),
-            spec.size(),
-            f"{spec}, {part} split",
-            with_masks=True,
-        )
+        nonlocal to_come
+        some = chosen[part]
+        to_come -= len(some)
+        _check_labels(masks[part], [mask for _, mask in some], len(names), void)
+        encoded = [Encoded(image, str(image)) for image, _ in some]
+        images = decode_images(encoded, len(some), spec.size(), spec.text, to_come=to_come, with_masks=True)
         if images.shape[2:] != masks[part].shape[1:]:
             raise DataError(
-                f"{chosen[part][0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
+                f"{some[0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
                 hint="resize both, for example with :size=180x240",
             )
         return Split(images=images, masks=masks[part])

@@ -37,11 +37,15 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     tables = {part: _Table(spec, files) if part != "train" else train for part, files in parts.items()}
     classes = class_names(train.names, train.labels, f"{spec}, train split")
 
+    to_come = sum(len(table.labels) for part, table in tables.items() if part != "train")
+
     def read(part: str) -> Split:
+        nonlocal to_come
         table = tables[part]
         keep = choose(table.labels, train_images if part == "train" else None, seed, spec.text)
         table.check(len(classes))
-        images = decode_images(table.images(keep), len(keep), spec.size(), f"{spec}, {part} split")
+        to_come -= 0 if part == "train" else len(keep)
+        images = decode_images(table.images(keep), len(keep), spec.size(), spec.text, to_come=to_come)
         return Split(images=images, labels=table.labels[keep])
 
     return Splits(
@@ -63,7 +67,8 @@ class _Table:
         labels: list[Labels] = []
         for path in files:
             try:
-                file = parquet.ParquetFile(regular(path))
+                source = arrow.OSFile(str(regular(path)))  # one for both, should another file take the name's place
+                file = parquet.ParquetFile(source)
                 schema, rows = file.schema_arrow, file.metadata.num_rows
                 self.image = pick(spec, "image", _likely_images(schema, arrow), schema.names)
                 label = pick(spec, "label", _likely_labels(schema, arrow), schema.names)
@@ -72,7 +77,7 @@ class _Table:
                 labels.append(read_labels(file.read([label]).column(label), str(path)))
                 # A dictionary stays one: a value that thousands of rows share is in memory once.
                 shared = _texts(file.schema, self.image)
-                self._files.append((path, parquet.ParquetFile(path, read_dictionary=shared)))
+                self._files.append((path, parquet.ParquetFile(source, read_dictionary=shared)))
             except DataError:
                 raise
             except Exception as error:  # a broken footer makes pyarrow raise more than its own errors
