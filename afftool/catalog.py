@@ -278,7 +278,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "folder": Dataset(
         "afftool.data.folder:load",
-        "image folders: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/)",
+        "image folders: train/CLASS/* and test/CLASS/* (or val/); JPEG, PNG, WebP, BMP, GIF, PPM, TIFF",
         "the folder that holds train/",
         {"size": _RESIZE},
     ),

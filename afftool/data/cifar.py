@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import lzma
 import os
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,14 @@ from afftool.data.reading import explained, is_folder, refused, regular, unreada
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Images, Labels, Split, Splits, choose
 from afftool.errors import DataError
+from afftool.received import Malformed, read_bytes
 
 _CITATION = "Krizhevsky 2009: Learning Multiple Layers of Features from Tiny Images"
 _PIXELS = 3 * 32 * 32
+_MOST_BYTES = 512 * 2**20
+"""Of a file, and of all that an archive unpacks to: 187 MB as distributed."""
+_MOST_MEMBERS = 10_000
+_READS_PAST_END = 3
 _AGAIN = "fetch the archive again and compare its size or checksum with the publisher's"
 
 
@@ -126,23 +133,91 @@ def _in_archive(archive: Path, wanted: set[str]) -> _Files:
     """The wanted members, read into memory; nothing is extracted to the disk."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(regular(archive)) as tar:
-            for member in tar:
+        with _unpacked(regular(archive)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for number, member in enumerate(tar, 1):
+                if number > _MOST_MEMBERS:
+                    raise DataError(f"{archive} holds more than {_MOST_MEMBERS:,} members", hint=_AGAIN)
                 name = Path(member.name).name
-                if name in wanted and member.isfile() and (stream := tar.extractfile(member)):
-                    found[name] = stream.read()
+                stream.check(member.size, f"{archive}: {name}")  # as it claims; of holes it may claim any number
+                if name in wanted and member.isfile() and (content := tar.extractfile(member)):
+                    found[name] = content.read()
                     if len(found[name]) != member.size:
                         raise EOFError(f"{name} ends early")
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # odd headers make tarfile raise more than its own errors
         if refused(error):
             raise unreadable(archive, error) from error
         raise DataError(f"{archive} is no whole tar archive: {error}", hint=_AGAIN) from error
     return {name: lambda name=name: (f"{archive}: {name}", found[name]) for name in found}  # type: ignore[misc]
 
 
+_PACKED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x5d\x00\x00": lzma.open,
+}
+"""How a compressed file begins -> what opens it."""
+
+
+def _unpacked(archive: Path) -> _Bounded:
+    with open(archive, "rb") as file:
+        head = file.read(8)
+    opened = next((opener for magic, opener in _PACKED.items() if head.startswith(magic)), None)
+    return _Bounded(opened(archive) if opened else open(archive, "rb"), str(archive))
+
+
+class _Bounded(io.RawIOBase):
+    """What an archive unpacks to, and no more of it than `_MOST_BYTES`; a megabyte can stand for a gigabyte."""
+
+    def __init__(self, stream: io.BufferedIOBase, name: str) -> None:
+        self._stream, self._name = stream, name
+        self._given = self._claimed = self._ended = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, fewer at the end. Raises `DataError` beyond the bound, and `EOFError` well past the end.
+
+        There tarfile would read on and on, to where a header says that the next one is.
+        """
+        data = self._stream.read(size)
+        self._ended += not data
+        if self._ended > _READS_PAST_END:
+            raise EOFError("it ends early")
+        self._given += len(data)
+        if self._given > _MOST_BYTES:
+            raise _too_large(self._name)
+        return data
+
+    def check(self, size: int, name: str) -> None:
+        """Raise `DataError` where a member, or all so far, claim more than the bound, or less than nothing."""
+        self._claimed += size
+        if size < 0 or self._claimed > _MOST_BYTES:
+            raise _too_large(name)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _too_large(name: str) -> DataError:
+    return DataError(
+        f"{name} is more than the {_MOST_BYTES / 2**20:,.4g} MiB that are read of a CIFAR archive", hint=_AGAIN
+    )
+
+
 def _read(path: Path) -> bytes:
-    with explained(path):
-        return regular(path).read_bytes()
+    try:
+        with explained(path):
+            size = regular(path).stat().st_size
+            if size > _MOST_BYTES:
+                raise _too_large(str(path))
+            return read_bytes(path, at_most=size)
+    except Malformed as error:  # it grows while it is read
+        raise DataError(f"{path} {error}", hint=_AGAIN) from error
 
 
 def _read_pickle(files: _Files, name: str, layout: _Layout) -> tuple[Images, Labels]:

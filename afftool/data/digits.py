@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from afftool.data.reading import check_memory
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits, choose
 from afftool.errors import SpecError
@@ -20,6 +21,7 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     if (size := spec.size()) is not None:
         if size[0] % 8 or size[1] % 8:
             raise SpecError(f"digits: size {size[0]}x{size[1]} is no multiple of 8", hint="use 8, 16, 24 or 32")
+        check_memory(f"digits of {size[0]}x{size[1]}", (2, len(grey), 3, *size), "use a smaller :size=")
         grey = grey.repeat(size[0] // 8, axis=1).repeat(size[1] // 8, axis=2)
     images = np.repeat(grey[:, None], 3, axis=1)
     labels = digits.target.astype(np.int64)

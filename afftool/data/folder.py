@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from afftool.data.decode import SUFFIXES, Encoded, decode_images
 from afftool.data.reading import entries_below, is_folder, visible
 from afftool.data.spec import DataSpec
-from afftool.data.splits import Indices, Labels, Split, Splits, choose
+from afftool.data.splits import Labels, Split, Splits, choose
 from afftool.errors import DataError
 
 _PARTS = ("train", "test", "val", "valid", "validation")
@@ -28,10 +29,19 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     if set(classes) == {"images", "masks"}:
         raise DataError(f"{root} holds images and masks, not class folders", hint=f"use --data masks:{root}")
 
-    def read(part: str) -> Split:
-        files, labels = _images_of(root / parts[part], classes)
+    chosen: dict[str, tuple[list[Encoded], Labels]] = {}
+    for part, name in parts.items():
+        files, labels = _images_of(root / name, classes)
         keep = choose(labels, train_images if part == "train" else None, seed, spec.text)
-        return _split(files, labels, keep, spec.size())
+        chosen[part] = [Encoded(files[i], str(files[i])) for i in keep], labels[keep]
+    to_come = sum(len(images) for images, _ in chosen.values())
+
+    def read(part: str) -> Split:
+        nonlocal to_come
+        images, labels = chosen[part]
+        to_come -= len(images)
+        decoded = decode_images(images, len(images), spec.size(), spec.text, to_come=to_come)
+        return Split(images=decoded, labels=labels)
 
     return Splits(
         name=spec.text,
@@ -39,6 +49,7 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
         test=read("test"),
         val=read("val") if "val" in parts else None,
         classes=classes,
+        note=_near_twins(classes),
     )
 
 
@@ -72,6 +83,16 @@ def image_files(folder: Path) -> list[Path]:
     return entries_below(folder, lambda path: path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
+def _near_twins(classes: tuple[str, ...]) -> str:
+    """What to say where two classes would be one folder on another system (macOS and Windows mind no case)."""
+    first: dict[str, str] = {}
+    for name in classes:
+        twin = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if twin != name:
+            return f"the class folders {twin!r} and {name!r}, which elsewhere are one, are taken as two classes."
+    return ""
+
+
 def _images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
     folders = {entry.name for entry in visible(folder) if is_folder(entry)}
     if unknown := sorted(folders - set(classes)):
@@ -91,8 +112,3 @@ def _images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labe
         files += images
         labels += [label] * len(images)
     return files, np.array(labels, dtype=np.int64)
-
-
-def _split(files: list[Path], labels: Labels, keep: Indices, size: tuple[int, int] | None) -> Split:
-    images = decode_images([Encoded(files[i], str(files[i])) for i in keep], size)
-    return Split(images=images, labels=labels[keep])

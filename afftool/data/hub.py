@@ -43,17 +43,29 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     image = pick(spec, "image", _of_kind(features, datasets.Image), list(features))
     label = pick(spec, "label", _of_kind(features, datasets.ClassLabel), list(features))
     given = features[label].names if isinstance(features[label], datasets.ClassLabel) else []
-    train_labels = read_labels(list(parts["train"][label]), f"{spec}, train")
-    classes = class_names(given, train_labels)
+    train_labels = read_labels(_column(parts["train"], label), f"{spec}, train")
+    classes = class_names(given, train_labels, f"{spec}, train")
+    # What the library has fetched or unpacked lies in its own caches, and it names files by their whole path.
+    config, hub = datasets.config, need("huggingface_hub.constants", "hub")
+    caches = [Path(p) for p in (config.DOWNLOADED_DATASETS_PATH, config.HF_DATASETS_CACHE, hub.HF_HUB_CACHE)]
+    folder = Path(spec.path or "").absolute() if local else caches[0]
+
+    to_come = sum(len(parts[name]) for part, name in names.items() if part != "train")
 
     def read(part: str) -> Split:
+        nonlocal to_come
         where = f"{spec}, {names[part]}"
         rows = parts[names[part]]
-        labels = train_labels if part == "train" else read_labels(list(rows[label]), where)
+        labels = train_labels if part == "train" else read_labels(_column(rows, label), where)
         keep = choose(labels, train_images if part == "train" else None, seed, spec.text)
         cells = rows.select(keep).cast_column(image, datasets.Image(decode=False))[image]
-        images = [encoded(cell, f"{where}: row {row}", Path()) for row, cell in zip(keep, cells, strict=True)]
-        return Split(images=decode_images(images, spec.size()), labels=labels[keep])
+        images = (
+            encoded(cell, f"{where}: row {row}", folder, (folder, *caches))
+            for row, cell in zip(keep, cells, strict=True)
+        )
+        to_come -= 0 if part == "train" else len(keep)
+        decoded = decode_images(images, len(keep), spec.size(), spec.text, to_come=to_come)
+        return Split(images=decoded, labels=labels[keep])
 
     return Splits(
         name=spec.text,
@@ -62,6 +74,10 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
         val=read("val") if "val" in names else None,
         classes=classes,
     )
+
+
+def _column(rows: Any, label: str) -> Any:
+    return rows.select_columns([label]).with_format("arrow")[:].column(label)
 
 
 def _check_files(folder: Path) -> bool:

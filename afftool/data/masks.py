@@ -16,6 +16,7 @@ from afftool.data.reading import explained, regular
 from afftool.data.spec import DataSpec
 from afftool.data.splits import IGNORE, Split, Splits, choose_any
 from afftool.errors import DataError
+from afftool.received import Malformed, read_text
 
 _CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+")
 _CAMVID_CLASSES = (
@@ -24,6 +25,7 @@ _CAMVID_CLASSES = (
 )
 _CAMVID_CITATION = "Brostow, Fauqueur, Cipolla 2009: Semantic object classes in video (CamVid)"
 _NAMES = "classes.txt"
+_LONGEST_NAMES = 2**20
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
@@ -42,23 +44,32 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     names = _class_names(spec, root, camvid) or _found_classes([mask for _, mask in pairs["train"]], void)
     _check_void(spec, void, len(names))
 
-    chosen: dict[str, list[tuple[Path, Path]]] = {}
+    chosen = {
+        part: [some[i] for i in choose_any(len(some), train_images if part == "train" else None, seed, spec.text)]
+        for part, some in pairs.items()
+    }
     masks: dict[str, NDArray[np.uint8]] = {}
-    for part, some in pairs.items():
-        subset = train_images if part == "train" else None
-        chosen[part] = [some[i] for i in choose_any(len(some), subset, seed, spec.text)]
-        masks[part] = decode_masks([Encoded(mask, str(mask)) for _, mask in chosen[part]], spec.size())
+    to_come = sum(map(len, chosen.values()))
+    for part, some in chosen.items():
+        to_come -= len(some)
+        masks[part] = decode_masks([Encoded(m, str(m)) for _, m in some], spec.size(), spec.text, to_come=to_come)
     assumed = void is None and any((values == IGNORE).any() for values in masks.values())
     if assumed:
         _check_assumed(spec, masks["train"])
         void = IGNORE
 
+    to_come = sum(map(len, chosen.values()))
+
     def read(part: str) -> Split:
-        _check_labels(masks[part], [mask for _, mask in chosen[part]], len(names), void)
-        images = decode_images([Encoded(image, str(image)) for image, _ in chosen[part]], spec.size())
+        nonlocal to_come
+        some = chosen[part]
+        to_come -= len(some)
+        _check_labels(masks[part], [mask for _, mask in some], len(names), void)
+        encoded = [Encoded(image, str(image)) for image, _ in some]
+        images = decode_images(encoded, len(some), spec.size(), spec.text, to_come=to_come, with_masks=True)
         if images.shape[2:] != masks[part].shape[1:]:
             raise DataError(
-                f"{chosen[part][0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
+                f"{some[0][0]} and its mask differ in size: {images.shape[2:]} and {masks[part].shape[1:]}",
                 hint="resize both, for example with :size=180x240",
             )
         return Split(images=images, masks=masks[part])
@@ -83,9 +94,9 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
     if os.path.lexists(root / _NAMES):
         try:
             with explained(root / _NAMES):
-                text = regular(root / _NAMES).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{root / _NAMES} cannot be read: {error}", hint="save it as UTF-8 text") from error
+                text = read_text(regular(root / _NAMES), at_most=_LONGEST_NAMES)
+        except Malformed as error:
+            raise DataError(f"{root / _NAMES} {error}", hint="save it as UTF-8 text, a name a line") from error
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     elif camvid:
         names = _CAMVID_CLASSES
@@ -104,7 +115,7 @@ def _class_names(spec: DataSpec, root: Path, camvid: bool) -> tuple[str, ...]:
 def _found_classes(files: list[Path], void: int | None) -> tuple[str, ...]:
     first: dict[int, Path] = {}
     for file in files:  # one at a time: sizes may differ, and only the labels are kept
-        for label in np.unique(decode_masks([Encoded(file, str(file))], None)):
+        for label in np.unique(decode_masks([Encoded(file, str(file))], None, str(file))):
             first.setdefault(int(label), file)
     void = IGNORE if void is None else void
     first.pop(void, None)

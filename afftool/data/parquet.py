@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from afftool.data.columns import class_names, encoded, pick, read_labels
+from afftool.data.columns import check_numbers, class_names, encoded, pick, read_labels
 from afftool.data.decode import Encoded, decode_images
 from afftool.data.folder import existing
 from afftool.data.parquet_files import split_files
-from afftool.data.reading import refused, regular, unreadable
+from afftool.data.reading import check_memory, refused, regular, unreadable
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Labels, Split, Splits, choose
 from afftool.errors import DataError
+from afftool.received import Malformed, json_of
 from afftool.registry import need
 
 _CITATIONS = {
     "airplane automobile bird cat deer dog frog horse ship truck": "Krizhevsky 2009: Learning Multiple Layers of "
     "Features from Tiny Images (CIFAR-10)"
 }
+_LABEL_BYTES = 32
+"""What a row's label takes at most, with its copies on the way; a few bytes of a file can stand for millions."""
+_ROWS = 64
+"""Rows that are taken from a file at a time."""
 
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
@@ -30,13 +35,18 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     parts = split_files(root)
     train = _Table(spec, parts["train"])
     tables = {part: _Table(spec, files) if part != "train" else train for part, files in parts.items()}
-    classes = class_names(train.names, train.labels)
+    classes = class_names(train.names, train.labels, f"{spec}, train split")
+
+    to_come = sum(len(table.labels) for part, table in tables.items() if part != "train")
 
     def read(part: str) -> Split:
+        nonlocal to_come
         table = tables[part]
         keep = choose(table.labels, train_images if part == "train" else None, seed, spec.text)
         table.check(len(classes))
-        return Split(images=decode_images(table.images(keep), spec.size()), labels=table.labels[keep])
+        to_come -= 0 if part == "train" else len(keep)
+        images = decode_images(table.images(keep), len(keep), spec.size(), spec.text, to_come=to_come)
+        return Split(images=images, labels=table.labels[keep])
 
     return Splits(
         name=spec.text,
@@ -57,17 +67,22 @@ class _Table:
         labels: list[Labels] = []
         for path in files:
             try:
-                file = parquet.ParquetFile(regular(path))
-                schema = file.schema_arrow
+                source = arrow.OSFile(str(regular(path)))  # one for both, should another file take the name's place
+                file = parquet.ParquetFile(source)
+                schema, rows = file.schema_arrow, file.metadata.num_rows
                 self.image = pick(spec, "image", _likely_images(schema, arrow), schema.names)
                 label = pick(spec, "label", _likely_labels(schema, arrow), schema.names)
-                labels.append(read_labels(file.read([label]).column(label).to_pylist(), str(path)))
+                check_numbers(schema.field(label).type, str(path))
+                check_memory(f"{path}: the labels of {rows:,} rows", (rows, _LABEL_BYTES), "use a file of fewer rows")
+                labels.append(read_labels(file.read([label]).column(label), str(path)))
+                # A dictionary stays one: a value that thousands of rows share is in memory once.
+                shared = _texts(file.schema, self.image)
+                self._files.append((path, parquet.ParquetFile(source, read_dictionary=shared)))
             except DataError:
                 raise
             except Exception as error:  # a broken footer makes pyarrow raise more than its own errors
                 raise _broken(path, error) from error
             self.names = _names(schema, label)
-            self._files.append((path, file))
         self.labels: Labels = np.concatenate(labels)
 
     def check(self, classes: int) -> None:
@@ -79,9 +94,8 @@ class _Table:
                 hint="correct the label, or the class names in the schema metadata",
             )
 
-    def images(self, keep: Labels) -> list[Encoded]:
-        """The encoded images of the rows `keep` (ascending), read a row group at a time."""
-        found: list[Encoded] = []
+    def images(self, keep: Labels) -> Iterator[Encoded]:
+        """The encoded images of the rows `keep` (ascending), some at a time. Raises `DataError` while they are read."""
         offset = 0
         for path, file in self._files:
             start = 0
@@ -89,16 +103,27 @@ class _Table:
                 rows = file.metadata.row_group(group).num_rows
                 first, last = np.searchsorted(keep, [offset, offset + rows])
                 if first < last:
-                    inside = keep[first:last] - offset
-                    try:
-                        cells = file.read_row_group(group, [self.image]).column(self.image).take(inside).to_pylist()
-                    except Exception as error:
-                        raise _broken(path, error) from error
-                    pairs = zip(inside, cells, strict=True)
-                    found += [encoded(cell, f"{path}: row {start + row}", path.parent) for row, cell in pairs]
+                    for row, cell in self._cells(path, file, group, keep[first:last] - offset):
+                        yield encoded(cell, f"{path}: row {start + row}", path.parent)
                 offset += rows
                 start += rows
-        return found
+
+    def _cells(self, path: Path, file: Any, group: int, inside: Labels) -> Iterator[tuple[int, Any]]:
+        """The image cells of these rows (ascending) of a row group, each with its row."""
+        seen = found = 0
+        try:
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[self.image]):
+                column = batch.column(0)
+                while found < len(inside) and inside[found] < seen + len(column):
+                    row = int(inside[found])
+                    yield row, column[row - seen].as_py()
+                    found += 1
+                if found == len(inside):
+                    return
+                seen += len(column)
+        except Exception as error:
+            raise _broken(path, error) from error
+        raise _broken(path, f"a row group of {file.metadata.row_group(group).num_rows:,} rows has {seen:,}")
 
     def _locate(self, index: int) -> tuple[Path, int]:
         for path, file in self._files:
@@ -126,13 +151,19 @@ def _names(schema: Any, column: str) -> list[str]:
     """The class names that the hub keeps in the schema's metadata; none where there are none."""
     raw = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
-        names = json.loads(raw)["info"]["features"][column]["names"]
-    except (ValueError, KeyError, TypeError):
+        names = json_of(raw.decode())["info"]["features"][column]["names"]
+    except (Malformed, UnicodeDecodeError, KeyError, TypeError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _broken(path: Path, error: Exception) -> DataError:
-    if refused(error):
+def _texts(schema: Any, column: str) -> list[str]:
+    """The parts of a column that hold bytes or text, by the names that the file has for them."""
+    parts = [schema.column(i) for i in range(len(schema.names))]
+    return [p.path for p in parts if p.path.partition(".")[0] == column and p.physical_type == "BYTE_ARRAY"]
+
+
+def _broken(path: Path, error: Exception | str) -> DataError:
+    if isinstance(error, Exception) and refused(error):
         return unreadable(path, error)
     return DataError(f"{path} is no whole Parquet file: {error}", hint="fetch the file again; it may have been cut off")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from afftool.data.reading import check_memory
 from afftool.data.spec import DataSpec
 from afftool.data.splits import Split, Splits
 from afftool.errors import DataError
@@ -44,7 +45,7 @@ _Levels = NDArray[np.int16]
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """Draw the images: any number, balanced over classes and bands, the first n of them the same for every number.
 
-    Raises `DataError` for images too small to hold four size bands.
+    Raises `DataError` for images too small to hold four size bands, or with no room in memory.
     """
     size = spec.number("size") or 32
     if size < 16:
@@ -52,10 +53,17 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
             f"shapes: images of {size} pixels are too small for four size bands", hint="use size=16 or more"
         )
     edges = band_edges(size)
+    train, test = train_images or spec.number("train") or 1, spec.number("test") or 1
+    # Images and masks, twice while chunks are joined; a chunk takes some ten times its images while it is drawn.
+    check_memory(
+        f"shapes: {train + test:,} images of {size} x {size}",
+        (2 * (train + test) + 10 * _CHUNK, 4, size, size),
+        "take fewer with :train=, :test= or --train-images, or smaller ones with :size=",
+    )
     return Splits(
         name=spec.text,
-        train=draw(train_images or spec.number("train") or 1, size=size, seed=seed, stream=0),
-        test=draw(spec.number("test") or 1, size=size, seed=seed, stream=1),
+        train=draw(train, size=size, seed=seed, stream=0),
+        test=draw(test, size=size, seed=seed, stream=1),
         classes=CLASSES,
         mask_classes=("background", *CLASSES),
         bands=tuple(f"{low}-{high}px" for low, high in edges),

@@ -9,6 +9,7 @@ from afftool import catalog
 from afftool.errors import SpecError, UnknownKey
 from afftool.registry import unknown
 from afftool.spec import parse_size
+from afftool.spec.amounts import read_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +86,8 @@ class DataSpec:
         kind, value = catalog.DATASETS[self.name].knobs[key].kind, self.option(key)
         if not value and key in dict(self.options):
             raise SpecError(f"{key}= is empty", hint=f"{key}=VALUE, or leave it out")
-        if (
-            kind == "int"
-            and value
-            and not (value.isdecimal() and len(value) < 10 and (int(value) > 0 or key == "void"))
-        ):
-            raise SpecError(f"{key}={value[:40]} is not a whole number above 0", hint=f"for example {key}=32")
+        if kind == "int" and value:
+            read_whole(f"{key}=", value, least=int(key != "void"), hint=f"for example {key}=32")
         if kind == "size" and value and min(parse_size(value, 2)) < 1:
             raise SpecError(f"{key}={value} is too small", hint=f"for example {key}=32 or {key}=180x240")
         if "|" in kind and value not in kind.split("|"):

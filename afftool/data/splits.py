@@ -105,13 +105,14 @@ def choose(labels: Labels, count: int | None, seed: int, name: str) -> Indices:
     rng = np.random.default_rng([seed, count])
     tie = rng.permutation(len(classes))
     while (missing := count - int(quota.sum())) != 0:
-        room = quota < sizes if missing > 0 else quota > 1
-        gap = np.where(room, ideal - quota if missing > 0 else quota - ideal, -np.inf)
-        quota[np.lexsort((tie, -gap))[0]] += 1 if missing > 0 else -1
-    chosen = [
-        rng.permutation(np.flatnonzero(labels == label))[:keep] for label, keep in zip(classes, quota, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen))
+        step = 1 if missing > 0 else -1
+        gap = np.where(quota < sizes if missing > 0 else quota > 1, (ideal - quota) * step, -np.inf)
+        # One step each for the largest gaps at once, short of where the first of them would be due again.
+        due = np.lexsort((tie, -gap))[: min(abs(missing), int((gap > gap.max() - 1).sum()))]
+        quota[due] += step
+    ends = np.cumsum(sizes)
+    members = np.split(np.argsort(labels, kind="stable"), ends[:-1])
+    return np.sort(np.concatenate([rng.permutation(some)[:keep] for some, keep in zip(members, quota, strict=True)]))
 
 
 def choose_any(total: int, count: int | None, seed: int, name: str) -> Indices:

@@ -40,6 +40,35 @@ def test_a_rare_class_is_never_lost_and_never_overdrawn() -> None:
     assert np.bincount(labels[choose(labels, 999, 0, "x")])[2] == 1
 
 
+def _one_by_one(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """A stratified subset as it was drawn at first: the shares rounded one image at a time."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    ideal = sizes * (count / len(labels))
+    quota = np.maximum(np.floor(ideal).astype(np.int64), 1)
+    rng = np.random.default_rng([seed, count])
+    tie = rng.permutation(len(classes))
+    while (missing := count - int(quota.sum())) != 0:
+        room = quota < sizes if missing > 0 else quota > 1
+        gap = np.where(room, ideal - quota if missing > 0 else quota - ideal, -np.inf)
+        quota[np.lexsort((tie, -gap))[0]] += 1 if missing > 0 else -1
+    picked = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, quota, strict=True)]
+    return np.sort(np.concatenate(picked))
+
+
+def test_a_subset_is_the_same_as_ever() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(300):
+        classes = int(rng.integers(1, 30))
+        labels = rng.choice(classes, int(rng.integers(1, 200)), p=rng.dirichlet(np.full(classes, 0.4)))
+        count = int(rng.integers(len(np.unique(labels)), len(labels) + 1))
+        np.testing.assert_array_equal(choose(labels, count, seed, "x"), _one_by_one(labels, count, seed))
+
+
+def test_a_subset_of_very_many_classes_is_drawn_at_once() -> None:
+    labels = np.arange(200_000) % 60_000
+    assert len(np.unique(labels[choose(labels, 100_000, 0, "x")])) == 60_000
+
+
 def test_a_subset_is_ascending_seeded_and_without_repeats() -> None:
     labels = np.arange(200) % 4
     first, again, other = choose(labels, 40, 0, "x"), choose(labels, 40, 0, "x"), choose(labels, 40, 1, "x")

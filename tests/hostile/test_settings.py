@@ -245,7 +245,7 @@ DIGITS = "9" * 5000
         (["bench", "-f", "add", "--lock-clocks", DIGITS], "is no clock"),
         (["bench", "-f", "add", "--device", "cuda:" + DIGITS], "is not a device"),
         (["inspect", "add", "-c", "1" + "0" * 30], "channels 1000000"),
-        (["ablate", "scale", "--data", "shapes:size=" + DIGITS], "is not a whole number above 0"),
+        (["ablate", "scale", "--data", "shapes:size=" + DIGITS], "is no whole number from 1"),
         (["ablate", "scale", "--engine", "ray", "--gpus", "nan"], "--gpus nan is no share of a GPU"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value)[:60],
