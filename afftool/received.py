@@ -56,10 +56,14 @@ def read_text(path: Path, *, at_most: int = LARGEST_BYTES) -> str:
     return text.replace("\r\n", "\n")
 
 
-def json_of(text: str) -> Any:
-    """What JSON says: finite numbers, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
+def json_of(text: str, *, nonfinite: bool = False) -> Any:
+    """What JSON says: finite numbers, each key once, no deeper than `DEEPEST`. Raises `Malformed`.
+
+    With `nonfinite` also `NaN` and `Infinity`, as Python writes them, for readers that know where they may stand.
+    """
+    numbers: dict[str, Any] = {} if nonfinite else {"parse_constant": _no_number, "parse_float": _finite}
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=_each_once, **numbers)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) - 1
         where = "ends in the middle" if cut else "is not JSON"
