@@ -229,9 +229,9 @@ class Store:
             mine.execute("BEGIN IMMEDIATE")
             for table in TABLES:
                 mine.execute(f"DROP TRIGGER {table}_no_delete")
-            count = {table: self._delete(table, "rowid", keys) for table, keys in gone.items()}
-            for table in _COLUMNS:
-                count[table] += self._delete(table, "run", gone["runs"])
+            count = {table: self._delete(table, "run", gone["runs"]) for table in _COLUMNS}
+            for table in (*_COLUMNS, "runs"):  # what refers to a run goes before it
+                count[table] = count.get(table, 0) + self._delete(table, "rowid", gone[table])
             for trigger in NO_DELETE.values():
                 mine.execute(trigger)
         self._hidden.clear()

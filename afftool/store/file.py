@@ -89,6 +89,7 @@ def open_file(path: Path, *, create: bool) -> tuple[sqlite3.Connection, Clock]:
     try:
         if create:
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")  # a run may be pruned while another process adds to it
             _create_tables(connection, path)
         else:
             connection.execute("PRAGMA query_only = ON")
@@ -157,7 +158,10 @@ def _connect_to_read(path: Path, clock: Clock) -> sqlite3.Connection:
     A write-ahead log needs a writable folder even to be read. On media where nothing can be written nobody writes
     meanwhile, so there the file alone is read, if no log beside it holds any more.
     """
-    connection = _connect(path, "mode=ro", clock)
+    whole = path.resolve()
+    log = whole.with_name(f"{whole.name}-wal")
+    # Who may not write leaves an empty log behind; a log that is there is left as it is, its writer may be alive.
+    connection = _connect(path, "mode=ro" if log.exists() else "mode=rw", clock)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         return connection
@@ -166,12 +170,11 @@ def _connect_to_read(path: Path, clock: Clock) -> sqlite3.Connection:
         code = error.sqlite_errorcode & 0xFF
         if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-        if os.access(path.resolve().parent, os.W_OK):
+        if _can_be_written(whole.parent):
             if code == sqlite3.SQLITE_CANTOPEN:
                 raise
             return _connect(path, "mode=rw", clock)
-        for suffix in ("-wal", "-journal"):
-            beside = path.resolve().with_name(path.resolve().name + suffix)
+        for beside in (log, whole.with_name(f"{whole.name}-journal")):
             if beside.exists() and beside.stat().st_size:
                 raise StoreError(
                     f"{path} cannot be read here: a part of it is in {beside.name}, and that is read only where "
@@ -179,6 +182,12 @@ def _connect_to_read(path: Path, clock: Clock) -> sqlite3.Connection:
                     hint=f"copy both to a folder of your own, {path.name} and {beside.name}",
                 ) from error
         return _connect(path, "mode=ro&immutable=1", clock)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether anything can be, by permission (of whoever this process acts for) and on that medium."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK) and os.access(folder, os.W_OK, effective_ids=effective)
 
 
 def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
@@ -274,6 +283,8 @@ def explain(error: Exception, path: Path) -> StoreError:
         return StoreError(f"{path} stayed locked by another process", hint="wait for it to end, then run this again")
     if code == sqlite3.SQLITE_INTERRUPT:
         return StoreError(f"reading {path} took longer than {READ_AT_MOST_S:.0f} s and was ended", hint=_SALVAGE)
+    if isinstance(error, sqlite3.IntegrityError) and "FOREIGN KEY" in text:
+        return StoreError(f"the run is no longer in {path}", hint="was it pruned meanwhile? Run this again")
     if isinstance(error, sqlite3.IntegrityError):
         return StoreError(f"{path} refused the change: {text}", hint="stored records are never changed")
     if code == sqlite3.SQLITE_NOTADB:
