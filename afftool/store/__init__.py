@@ -229,7 +229,7 @@ class Store:
             mine.execute("BEGIN IMMEDIATE")
             for table in TABLES:
                 mine.execute(f"DROP TRIGGER {table}_no_delete")
-            count = {table: self._delete(table, "run", gone["runs"]) for table in _COLUMNS}
+            count: dict[str, int] = {table: self._delete(table, "run", gone["runs"]) for table in _COLUMNS}
             for table in (*_COLUMNS, "runs"):  # what refers to a run goes before it
                 count[table] = count.get(table, 0) + self._delete(table, "rowid", gone[table])
             for trigger in NO_DELETE.values():
