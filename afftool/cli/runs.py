@@ -15,7 +15,7 @@ from afftool.cli import options
 from afftool.cli.stored import name_hidden, opened
 from afftool.errors import SpecError, StoreError
 from afftool.record import Run
-from afftool.store import Store
+from afftool.store import MOST_HIDDEN, Store
 from afftool.study.rows import check_none_lost, read_row, read_whole_row
 from afftool.tables import Column, Table
 
@@ -84,12 +84,14 @@ def prune(
     with Store.open(store, create=False):  # makes no store where there is none
         pass
     with Store.open(store) as stored:
-        readable = stored.read_cells(read_row)
-        stored.runs()
+        readable = stored.read_all(read_row)
         gone = stored.named(which or [])
         if not force:
             check_none_lost(readable, gone)
-        count = stored.prune(gone, stored.hidden if broken else ())
+        count = Counter(stored.prune(gone, hidden := stored.hidden if broken else []))
+        while len(hidden) == MOST_HIDDEN:
+            stored.read_all(read_row)
+            count.update(stored.prune((), hidden := stored.hidden))
     told = [f"{count[table]:,} {name}" for table, name in _ROWS.items() if count[table]]
     console.out(f"removed from {store}: {', '.join(told) or 'nothing'}")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from afftool import console
-from afftool.store import Hidden, Store
+from afftool.store import MOST_HIDDEN, Hidden, Store
 
 _NAMED = 10
 
@@ -27,4 +27,5 @@ def name_hidden(path: Path, hidden: Sequence[Hidden], what: str) -> None:
     for row in hidden[:_NAMED]:
         console.note(f"warning: {path}: {row}; it {what}")
     if len(hidden) > _NAMED:
-        console.note(f"warning: {path}: {len(hidden) - _NAMED:,} further rows, of which the same is true")
+        more = " or more" if len(hidden) == MOST_HIDDEN else ""
+        console.note(f"warning: {path}: {len(hidden) - _NAMED:,}{more} further rows, of which the same is true")

@@ -26,6 +26,7 @@ from afftool.record import Environment, Record, Run
 from afftool.store.file import LAYOUT, NO_DELETE, TABLES, Clock, explained, file_identity, open_file
 from afftool.store.rows import (
     LONGEST_COMMAND,
+    MOST_HIDDEN,
     Hidden,
     RunRow,
     Table,
@@ -48,7 +49,7 @@ _RUNS = "a run is a number, `latest`, or `latest~1` for the one before; see `aff
 class Store:
     """The runs kept in one file. Use `Store.open`, or `Store.open(..., create=False)` to read what exists.
 
-    `hidden` are the rows that were to be read by now and could not be, each once.
+    `hidden` are the rows that were to be read by now and could not be, each once, and the first `MOST_HIDDEN` only.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, clock: Clock) -> None:
@@ -117,6 +118,13 @@ class Store:
         """
         runs = self._runs()
         return [(run, cell) for run, _, cell in self._read("cells", "cell", read, run_id) if run in runs]
+
+    def read_all(self, read: Callable[[object], T]) -> list[tuple[int, T]]:
+        """The cells as `read_cells` has them, once every other row was read too, so that `hidden` lacks none."""
+        self._find_orphans()
+        for _ in self._read("records", "record, samples_ms", record_of):
+            pass
+        return self.read_cells(read)
 
     def finish(self, run_id: int) -> None:
         """Mark a run as complete; one that was interrupted never is."""
@@ -294,7 +302,10 @@ class Store:
                     self._hide(table, number, whose, "there is no such run")
 
     def _hide(self, table: Table, number: int, run: object, why: str) -> None:
-        self._hidden.setdefault((table, number), Hidden(table, number, run if isinstance(run, int) else None, why))
+        if len(self._hidden) >= MOST_HIDDEN:
+            return  # left out all the same; a small file may hold very many
+        whose, brief = run if isinstance(run, int) else None, why if len(why) <= 300 else f"{why[:297]}..."
+        self._hidden.setdefault((table, number), Hidden(table, number, whose, brief))
 
 
 def _run(row: RunRow, records: Iterable[Record]) -> Run:
@@ -328,4 +339,4 @@ def _text(value: bytearray | None) -> str | None:
     return None if value is None else value.decode()
 
 
-__all__ = ["LAYOUT", "Hidden", "Store", "Unreadable"]
+__all__ = ["LAYOUT", "MOST_HIDDEN", "Hidden", "Store", "Unreadable"]

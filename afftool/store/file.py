@@ -112,8 +112,7 @@ def _refuse_what_is_no_file(path: Path, create: bool) -> None:
             raise StoreError(
                 f"there is no run store at {path}", hint="run `afftool bench` first, or name one by --store"
             )
-        return
-    if kind := no_plain_file(path):
+    elif kind := no_plain_file(path):
         raise StoreError(f"{path} is {kind}, not a run store", hint=_ANOTHER)
     whole = path.resolve()  # as SQLite does: what belongs to a database lies beside it, not beside a link to it
     for suffix in _BESIDE:

@@ -36,6 +36,8 @@ LONGEST_NAME = 10_000
 """Bytes of a name, such as a fusion's whole text; a table pads every row to the longest."""
 LONGEST_COMMAND = 1_000_000
 """Bytes of a command line: no system takes more than a few."""
+MOST_HIDDEN = 10_000
+"""So many rows that cannot be read are named; who has more needs no longer list."""
 MAY_BE_INFINITE = frozenset({"error_vs_eager", "rms_error_vs_eager", "instability_figures", "signal"})
 """Where infinities and not-a-numbers are findings: of a module whose outputs are none."""
 UNBOUNDED = frozenset({"reason"})
@@ -56,15 +58,14 @@ class Hidden:
     why: str
 
     def __str__(self) -> str:
-        named = {"runs": "run", "records": "record", "cells": "study row", "finished": "the end"}[self.table]
-        if self.table == "runs":
-            return f"run {self.id}: {self.why}"
         whose = f"run {self.run}" if self.run is not None else "no run"
-        return (
-            f"{named} of {whose}: {self.why}"
-            if self.table == "finished"
-            else (f"{named} {self.id} of {whose}: {self.why}")
-        )
+        what = {
+            "runs": f"run {self.id}",
+            "records": f"record {self.id} of {whose}",
+            "cells": f"study row {self.id} of {whose}",
+            "finished": f"the end of {whose}",
+        }[self.table]
+        return f"{what}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -241,10 +242,14 @@ class _Fields:
 
 
 def _check_several(values: Mapping[str, Any] | tuple[Any, ...], name: str) -> None:
-    items = [*values, *values.values()] if isinstance(values, Mapping) else values
-    for item in items:
+    """What a table calls its entries, and every number; a text in it may be as long as the row."""
+    if isinstance(values, Mapping):
+        for key in values:
+            checked_text(key, name)
+        values = tuple(value for value in values.values() if not isinstance(value, str))
+    for item in values:
         if isinstance(item, str):
-            checked_text(item, name) if item in values else None
+            checked_text(item, name)
         else:
             checked_number(item, name)
 

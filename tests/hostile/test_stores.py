@@ -120,6 +120,17 @@ def test_every_command_that_reads_names_broken_records_and_goes_on(ask: Ask) -> 
     assert ask("runs", "--store", "s.sqlite")[::2] == (0, "")
 
 
+def test_very_many_broken_rows_take_no_memory_and_are_all_removed(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("afftool.store", "afftool.cli.stored", "afftool.cli.runs"):
+        monkeypatch.setattr(f"{module}.MOST_HIDDEN", 20)
+    path = two_runs(Path("s.sqlite"))
+    change(path, f"INSERT INTO records (run, record, samples_ms) VALUES {', '.join(['(1, 1, 1)'] * 70)}")
+    code, _, err = ask("runs", "--store", "s.sqlite")
+    assert (code, err.count("\n"), "10 or more further rows" in err) == (0, 11, True)
+    assert ask("runs", "prune", "--broken", "--store", "s.sqlite")[:2] == (0, "removed from s.sqlite: 70 records\n")
+    assert ask("report", "1", "--store", "s.sqlite")[::2] == (0, "")
+
+
 def test_text_that_is_not_utf8_hides_its_row_alone(ask: Ask) -> None:
     path = two_runs(Path("s.sqlite"))
     change(path, "INSERT INTO records (run, record, samples_ms) VALUES (1, CAST(x'7bff7d' AS TEXT), '[]')")
@@ -275,14 +286,18 @@ def test_a_pipe_as_a_store_or_beside_one_is_never_opened(suffix: str, create: bo
     assert stat.S_ISFIFO(os.stat(f"{path}{suffix}").st_mode)
 
 
+@pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
-def test_a_link_beside_a_store_is_not_followed(suffix: str, tmp_path: Path) -> None:
-    path = two_runs(tmp_path / "s.sqlite")
+def test_a_link_beside_a_store_is_not_followed(suffix: str, there: bool, tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    if there:
+        two_runs(path)
     (tmp_path / "precious").write_text("mine")
     Path(f"{path}{suffix}").symlink_to("precious")
     with pytest.raises(StoreError, match="no plain file"):
         Store.open(path)
     assert (tmp_path / "precious").read_text() == "mine"
+    assert path.exists() == there
 
 
 def test_a_device_and_a_link_to_nothing_are_no_stores(tmp_path: Path) -> None:
