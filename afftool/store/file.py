@@ -128,12 +128,13 @@ def _refuse_what_is_no_file(path: Path, create: bool) -> None:
 
 def _refuse_foreign_journal(journal: Path) -> None:
     """A journal can name another file, which SQLite deletes once it has put the database right. None of ours does."""
-    if not journal.exists():
+    try:
+        with journal.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_JOURNAL_MAGIC)))
+            end = file.read()
+    except FileNotFoundError:  # most have none, and one who is writing removes his at every record
         return
-    with journal.open("rb") as file:
-        file.seek(max(0, journal.stat().st_size - len(_JOURNAL_MAGIC)))
-        names_another = file.read() == _JOURNAL_MAGIC
-    if names_another:
+    if end == _JOURNAL_MAGIC:
         raise StoreError(
             f"{journal} is of no store of ours: it would have another file deleted",
             hint="remove it; the store beside it may be damaged",
@@ -288,6 +289,11 @@ def explain(error: Exception, path: Path) -> StoreError:
         return StoreError(f"{path} refused the change: {text}", hint="stored records are never changed")
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{path} is not a run store: {text}", hint=_ANOTHER)
+    if code == sqlite3.SQLITE_IOERR:  # among others where a network mount only pretends to lock
+        return StoreError(
+            f"{path} cannot be read or written: {text} ({getattr(error, 'sqlite_errorname', '')})",
+            hint="check its disk and free space; on a network mount one process at a time may write a store",
+        )
     if isinstance(error, (OSError, sqlite3.OperationalError)):
         return StoreError(
             f"{path} cannot be opened or written: {text}", hint="check its folder, permissions and free space"

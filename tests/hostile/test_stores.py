@@ -269,6 +269,14 @@ def test_what_is_laid_out_otherwise_is_no_store(name: str, create: bool, tmp_pat
     assert (tmp_path / "s.sqlite").read_bytes() == before
 
 
+def test_reading_leaves_a_store_and_its_folder_as_they_are(place: Any, ask: Ask) -> None:
+    two_runs(place.folder / "s.sqlite")
+    before = place.content()
+    for words in (("runs",), ("report",), ("compare",)):
+        assert ask(*words, "--store", "s.sqlite")[0] == 0
+    assert place.content() == before
+
+
 def test_an_endless_view_hangs_no_command(place: Any, refuses: Callable[..., str]) -> None:
     NO_STORES["an endless view"][0](two_runs(place.folder / "s.sqlite"))
     assert "is none of ours" in refuses(2, "runs", "--store", "s.sqlite", timeout_s=60)
