@@ -23,6 +23,8 @@ APPLICATION_ID = 0x61666674  # "afft", in the file's header
 BUSY_TIMEOUT_S = 30.0
 MOST_ROWS = 1_000_000
 """Of one table. A store of 100,000 records has 300 MB."""
+LARGEST_BYTES = 16 * 2**30
+"""A file with holes may say any size, and looking for damage takes memory by the page."""
 READ_AT_MOST_S = 300.0
 """A single question to SQLite; a healthy store of 100,000 records answers each within a second."""
 
@@ -229,6 +231,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if layout < LAYOUT:
         raise StoreError(f"{path} says layout {layout}, which no afftool has written", hint=_ANOTHER)
     _check_objects(connection, path)
+    size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    if size > LARGEST_BYTES:
+        raise StoreError(f"{path} has {size / 2**30:,.0f} GiB, which no store has", hint=_ANOTHER)
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise StoreError(f"{path} is damaged: {damage}", hint=_SALVAGE)

@@ -451,6 +451,17 @@ def test_the_order_of_runs_is_theirs_whatever_the_clock_said(
         assert store.run("latest").command == "bench in 2001"
 
 
+@pytest.mark.parametrize("create", [False, True])
+def test_a_file_of_holes_is_no_store(create: bool, tmp_path: Path) -> None:
+    path = two_runs(tmp_path / "s.sqlite")
+    os.truncate(path, 2**40)
+    with path.open("r+b") as header:  # what SQLite believes is the number of pages that the header says
+        header.seek(28)
+        header.write(struct.pack(">I", 2**40 // 4096))
+    with pytest.raises(StoreError, match="1,024 GiB"):
+        Store.open(path, create=create)
+
+
 def test_more_rows_than_one_store_may_hold_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = two_runs(tmp_path / "s.sqlite")
     monkeypatch.setattr(file, "MOST_ROWS", 3)
