@@ -9,7 +9,6 @@ from typing import Any
 
 from afftool.errors import AfftoolError, StoreError
 from afftool.plain import from_plain
-from afftool.received import Malformed, toml_of
 from afftool.store.rows import LARGEST_BYTES, Unreadable, checked_number, checked_text, fields_of, text_of
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.results import study_of
@@ -37,10 +36,9 @@ def read_whole_row(value: object) -> StudyRow:
     row = read_row(value)
     if isinstance(row, StoredPlan):
         try:
-            toml_of(row.study)
             study_of(row)
-        except (Malformed, AfftoolError) as error:
-            raise Unreadable(f"its study {error}" if isinstance(error, Malformed) else error.message) from None
+        except StoreError as error:
+            raise Unreadable(error.message) from None
     return row
 
 

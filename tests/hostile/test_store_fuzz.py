@@ -25,7 +25,7 @@ from afftool.study.report import study_report
 from afftool.study.results import results
 from afftool.study.rows import read_whole_row
 
-REPORTED = pytest.mark.parametrize("examples", [20, pytest.param(3_000, marks=pytest.mark.fuzz)])
+REPORTED = pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.fuzz)])
 """Fewer where each costs several reports."""
 NUMBERS = st.one_of(
     st.integers(-3, 3),

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 from made_up_runs import ENVIRONMENT, record, timed
+from made_up_studies import made
 
 from afftool.cli import main
 from afftool.errors import StoreError
 from afftool.store import Store, file
+from afftool.study.grids import study
 
 Ask = Callable[..., tuple[int, str, str]]
 GOOD = {name: value for name, value in timed("aff", 1.0).to_dict().items() if name != "samples_ms"}
@@ -494,3 +496,10 @@ def test_a_study_whose_plan_cannot_be_read_says_so(ask: Ask) -> None:
     code, out, err = ask("runs", "--json", "--store", "s.sqlite")
     assert (code, [run["cells"] for run in json.loads(out)]) == (0, [0, 0])
     assert "study row 1 of run 1" in err
+    plan, _ = made(study("scale"), lambda name, seed: 0.5)
+    for text in (f"x = {'[' * 5000}", "x = 1", ""):
+        with Store.open(path) as store:
+            run = store.begin("afftool ablate", ENVIRONMENT)
+            store.append_cell(run, plan.to_dict() | {"study": text})
+        code, _, err = ask("report", "--store", "s.sqlite")
+        assert (code, "error: the plan of a study cannot be read: " in err) == (2, True), err
