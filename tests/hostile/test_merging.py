@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from made_up_runs import ENVIRONMENT, record, timed
 from made_up_studies import made
 
-from afftool.cli import main
 from afftool.errors import StoreError
 from afftool.store import Store
 from afftool.study.cells import CellRecord, StoredPlan
@@ -21,23 +19,6 @@ from afftool.study.grids import study
 from afftool.study.stored import finished, study_rows
 
 Ask = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """A command in this process: its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["afftool", *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err, err
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 def stored(path: str, *batches: int, finish: bool = True) -> Path:

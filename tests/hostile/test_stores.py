@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import stat
 import struct
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,30 +18,12 @@ import pytest
 from made_up_runs import ENVIRONMENT, record, timed
 from made_up_studies import made
 
-from afftool.cli import main
 from afftool.errors import StoreError
 from afftool.store import Store, file
 from afftool.study.grids import study
 
 Ask = Callable[..., tuple[int, str, str]]
 GOOD = {name: value for name, value in timed("aff", 1.0).to_dict().items() if name != "samples_ms"}
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """A command in this process: its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["afftool", *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err, err
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 def two_runs(path: Path) -> Path:
