@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Self, TypeVar, get_args, get_type_hints
@@ -70,16 +71,6 @@ def from_plain(kind: type[T], fields: object) -> T:
     except msgspec.ValidationError as error:
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise TypeError(_in_words(str(error), fields, f"{article} {kind.__name__}")) from error
-
-
-def as_stored(kind: type[T], fields: Mapping[str, Any]) -> T:
-    """A flat dataclass from its stored fields, taken as they are; keys it does not have are left out.
-
-    For rows that are read many at a time: a word that a newer afftool knows must not hide the rows beside it.
-    """
-    return kind(
-        **{key: tuple(v) if isinstance(v := fields[key], list) else v for key in field_names(kind) if key in fields}
-    )
 
 
 def from_user(kind: type[T], fields: object, what: str, *, hint: str | None = None) -> T:
@@ -195,4 +186,9 @@ def _in_words(error: str, fields: Any, what: str) -> str:
     for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         fields = fields[key] if key else fields[int(index)]
     kinds = [_WORDS.get(kind, kind) for kind in expected[1].split(" | ") if kind != "null"]
-    return f"{place} is {' or '.join(kinds)}, not {fields!r}"
+    return f"{place} is {' or '.join(kinds)}, not {_BRIEF.repr(fields)}"
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+"""What somebody wrote may have any length and depth."""

@@ -69,15 +69,19 @@ def read_text(path: Path, *, at_most: int = LARGEST_BYTES) -> str:
     return text.replace("\r\n", "\n")
 
 
-def json_of(text: str, *, largest: float = math.inf) -> Any:
-    """What JSON says: finite numbers up to `largest`, each key once, no deeper than `DEEPEST`. Raises `Malformed`."""
+def json_of(text: str, *, largest: float = math.inf, nonfinite: bool = False) -> Any:
+    """What JSON says: finite numbers up to `largest`, each key once, no deeper than `DEEPEST`. Raises `Malformed`.
+
+    With `nonfinite` also `NaN` and `Infinity`, as Python writes them, for readers that know where they may stand.
+    """
 
     def refuse_large(value: Any) -> None:
         if isinstance(value, (int, float)) and not -largest <= value <= largest:
             raise Malformed(f"holds a number beyond {largest:g}")
 
+    numbers: dict[str, Any] = {} if nonfinite else {"parse_constant": _no_number, "parse_float": _finite}
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=_each_once, **numbers)
     except _Lying as error:
         raise Malformed(f"{error}{_place(text)}") from error
     except json.JSONDecodeError as error:
@@ -118,8 +122,8 @@ def _without_waiting(path: str, flags: int) -> int:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise _Lying(f"holds the key {_short(twice)!r} twice in one object")
     return found
 

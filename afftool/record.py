@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal
 
 from afftool.masked import masked
-from afftool.plain import Plain, as_stored, digest, later
+from afftool.plain import Plain, digest, later
 
 SCHEMA = 1
 
@@ -161,11 +161,6 @@ class Record(Plain):
     reason: str | None = None
     samples_ms: tuple[float, ...] = field(default=(), repr=False)
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The row back from `to_dict`; fields that a newer version added are left out."""
-        return as_stored(cls, fields)
-
 
 TORCH_DEFAULTS: Mapping[str, str | bool] = {
     "float32_matmul_precision": "highest",
@@ -242,11 +237,6 @@ class Environment(Plain):
     def beside(self) -> set[str]:
         """The fields that stand beside the fingerprint: they say nothing about times, or what every torch does."""
         return {*_BESIDE, *(name for name, usual in TORCH_DEFAULTS.items() if getattr(self, name) in (None, usual))}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The environment back from `to_dict`; fields that a newer version added are left out."""
-        return as_stored(cls, fields)
 
 
 @dataclass(frozen=True, kw_only=True)

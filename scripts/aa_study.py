@@ -45,7 +45,7 @@ from afftool.study.report import study_report
 from afftool.study.results import Results, results
 from afftool.study.run import Shard, begin
 from afftool.study.spec import StudySpec, Variant
-from afftool.study.stored import latest, read_plans
+from afftool.study.stored import latest, study_rows
 
 SURE = 0.95
 """A tool that keeps its level passes with this probability; one whose handicap shows as often finds enough of them."""
@@ -191,8 +191,7 @@ def main() -> int:
             for event in ablation.events(LocalEngine(("cpu",) * options.workers)):
                 if isinstance(event, CellRecord) and event.score is None:
                     print(f"repeat {repeat}: {event.reason}", file=sys.stderr)
-            (stored,) = read_plans(store.cells(ablation.run_id))
-            found = results(stored, latest(store.cells()))
+            found = results(ablation.plan.stored(), latest(study_rows(store)))
             for question in questions:
                 if repeat < question.repeats:
                     answers[question.name].append(answer(question, found, environment, options.lost))

@@ -12,10 +12,10 @@ import typer
 from afftool import console
 from afftool.cli import options
 from afftool.cli.output import Output
+from afftool.cli.stored import opened
 from afftool.masked import command_line
 from afftool.spec import split_list
 from afftool.spec.amounts import MOST_THREADS
-from afftool.store import Store
 from afftool.study.engines import build_engine, check_cluster, check_engine, device_of
 from afftool.study.request import Request, batch_chosen, requested
 from afftool.tables import Report
@@ -115,12 +115,12 @@ def ablate(
     part, where = Shard.parse(shard), device_of(engine, device, gpus)
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
-    with Store.open(store) as opened:
+    with opened(store, create=True) as stored:
         command = command_line(["afftool", *sys.argv[1:]])
         with console.stdout_kept(as_json):
             ablation = begin(
                 spec,
-                opened,
+                stored,
                 conditions,
                 device=where,
                 shard=part,
@@ -137,7 +137,7 @@ def ablate(
             console.note(f"{power_words(len(planned.seeds), len(planned.comparisons(pairs=pairs)))}.")
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
             _follow(ablation, train, tensorboard, quiet=as_json)
-        report = stored_report(opened, ablation.run_id, pairs=pairs, margin=margin)
+        report = stored_report(stored, ablation.run_id, pairs=pairs, margin=margin)
         assert report is not None
         if as_json:
             output.print(report)

@@ -9,10 +9,10 @@ import typer
 
 from afftool.cli import options
 from afftool.cli.output import Output
+from afftool.cli.stored import opened
 from afftool.errors import SpecError, StoreError
 from afftool.record import Run
 from afftool.report import comparison
-from afftool.store import Store
 from afftool.study.report.together import together
 from afftool.study.stored import stored_results
 from afftool.study.together import Told
@@ -51,9 +51,9 @@ def _find(word: str, store: Path) -> Run | Told:
     if not colon and Path(word).is_file():
         path, which = word, "latest"
     try:
-        with Store.open(path or store, create=False) as opened:
-            run = opened.run(which)
-            results = stored_results(opened, run.id)
+        with opened(Path(path or store)) as stored:
+            run = stored.run(which)
+            results = stored_results(stored, run.id)
             return run if results is None else Told(run, results)
     except StoreError as error:
         hint = f"{error.hint}; a run of another store is FILE:NUMBER" if error.hint else None

@@ -8,8 +8,8 @@ import typer
 
 from afftool.cli import options
 from afftool.cli.output import Output
+from afftool.cli.stored import opened
 from afftool.report import bench_report
-from afftool.store import Store
 from afftool.study.stored import stored_report
 
 report = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -28,6 +28,6 @@ def write_report(
 ) -> None:
     """Write a stored run in any of the formats; to stdout unless --out is given."""
     output = Output.of(out, formats, as_json, stem="report", force=force)
-    with Store.open(store, create=False) as opened:
-        built = stored_report(opened, opened.find(run), pairs=pairs, margin=margin) or bench_report(opened.run(run))
+    with opened(store) as stored:
+        built = stored_report(stored, stored.find(run), pairs=pairs, margin=margin) or bench_report(stored.run(run))
     output.deliver(built)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from afftool import catalog
+from afftool.errors import AfftoolError, StoreError
+from afftool.received import Malformed, toml_of
 from afftool.record import Environment, Record
 from afftool.spec import HostSpec
 from afftool.study.cells import CellRecord, StoredPlan
@@ -84,7 +86,7 @@ def results(
 
     `earlier` are the plans that were made before it, oldest first, of whatever study.
     """
-    study = StudySpec.from_toml(plan.study)
+    study = study_of(plan)
     cells = {(name, seed): known[identity] for name, seed, identity in plan.cells if identity in known}
     variants = {v.name: (v.fusion_spec.text, plan.facts[v.name].host) for v in study.variants}
     return Results(
@@ -96,6 +98,23 @@ def results(
         looks=looks_of(plan, earlier),
         latency=benched(variants, records),
     )
+
+
+def study_of(plan: StoredPlan) -> StudySpec:
+    """The study of a stored plan. Raises `StoreError` if it is none, or not the one that the plan is of."""
+    try:
+        toml_of(plan.study)  # within bounds
+        study = StudySpec.from_toml(plan.study)
+    except (AfftoolError, Malformed) as error:
+        why = error.message if isinstance(error, AfftoolError) else f"it {error}"
+        raise StoreError(f"the plan of a study cannot be read: {why}", hint=_NEWER) from error
+    names = {variant.name for variant in study.variants}
+    if not names <= plan.facts.keys() or not all(name in names for name, _, _ in plan.cells):
+        raise StoreError("the plan of a study cannot be read: its cells are of other variants", hint=_NEWER)
+    return study
+
+
+_NEWER = "was it written by a newer afftool?"
 
 
 def looks_of(plan: StoredPlan, earlier: Sequence[StoredPlan]) -> tuple[tuple[int, ...], ...]:

@@ -19,7 +19,7 @@ from afftool.study.arrays import Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.plan import Conditions, Plan, plan
 from afftool.study.spec import StudySpec
-from afftool.study.stored import finished, latest
+from afftool.study.stored import finished, latest, study_rows
 from afftool.study.train import Tick
 
 Engine = Callable[[Sequence[CellSpec], Subsets, Path], Iterator[Tick | CellRecord]]
@@ -114,12 +114,12 @@ class Ablation:
 
     def kept(self) -> list[CellRecord]:
         """What the store holds of the study's other cells, which need no training."""
-        known, training = finished(self.store.cells()), {cell.identity for cell in self.cells}
+        known, training = finished(study_rows(self.store)), {cell.identity for cell in self.cells}
         return [known[identity] for identity in self.names if identity in known and identity not in training]
 
     def check(self) -> None:
         """Raise `NothingMeasured` if no cell of this shard has a score, whichever run trained them."""
-        known = latest(self.store.cells())
+        known = latest(study_rows(self.store))
         mine = [known[identity] for identity in self.shard if identity in known]
         if mine and all(record.score is None for record in mine):
             failures = [record.reason or "failed" for record in mine]
@@ -145,7 +145,7 @@ def begin(
     Raises what `plan` raises, before anything is stored.
     """
     planned = plan(spec, conditions, batch_chosen=batch_chosen)
-    known = {} if fresh else finished(store.cells())
+    known = {} if fresh else finished(study_rows(store))
     run_id = store.begin(command, read(device), spec.baseline)
     store.append_cell(run_id, planned.stored().to_dict())
     return Ablation(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from afftool.cli import main
+
 Snapshot = dict[str, tuple[int, str]]
 
 
@@ -61,6 +63,25 @@ def refuses(place: Place) -> Callable[..., str]:
         return done.stderr
 
     return check
+
+
+@pytest.fixture
+def ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """A command in this process, which is quicker, in an empty folder: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["afftool", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err, err
+        return int(stop.value.code or 0), out, err
+
+    return run
 
 
 def _state(path: Path) -> tuple[int, str]:

@@ -234,7 +234,7 @@ def _parquet(root: Path) -> Path:
         (_masks, "masks:classes=1", "2 masks of 40x40 need 3.20 kB"),
         (_masks, "masks:classes=1:size=20000x30000", "2 masks of 20000x30000 need 1.20 GB"),
         (None, "shapes:size=64:train=1000:test=1000", "shapes: 2,000 images of 64 x 64 need 98.3 MB"),
-        (None, "shapes:train=999999999999999", "images of 32 x 32 need 8,192 PB"),
+        (None, "shapes:train=999999999", "images of 32 x 32 need 8.19 TB"),
         (None, "digits:size=8000", "digits of 8000x8000 need 690 GB"),
     ],
 )
@@ -342,7 +342,7 @@ def test_class_names_are_read_within_bounds(content: bytes, words: str, tmp_path
 
 @pytest.mark.parametrize("spec", ["shapes:size={}", "shapes:train={}", "masks:x:void={}", "masks:x:classes={}"])
 def test_a_number_of_thousands_of_digits_is_refused_in_words(spec: str) -> None:
-    with pytest.raises(SpecError, match="has 5,000 digits"):
+    with pytest.raises(SpecError, match="is no whole number from"):
         load(spec.format("9" * 5000))
 
 

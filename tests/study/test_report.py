@@ -264,11 +264,11 @@ def test_the_published_tables_cover_their_studies() -> None:
 
 
 def test_the_last_record_of_a_cell_counts_and_lost_workers_do_not() -> None:
-    _, known = made(dataclasses.replace(study("scale"), seeds=(0,)), rising)
+    plan, known = made(dataclasses.replace(study("scale"), seeds=(0,)), rising)
     first = next(iter(known.values()))
     later = dataclasses.replace(first, accuracy=0.9)
     lost = dataclasses.replace(first, identity="x", accuracy=None, status="failed", reason="its worker died")
-    stored = finished([{"study": "plan"}, first.to_dict(), later.to_dict(), lost.to_dict()])
+    stored = finished([plan, first, later, lost])
     assert stored.keys() == {first.identity}
     assert stored[first.identity].accuracy == pytest.approx(0.9)
 
@@ -279,12 +279,12 @@ def test_a_cell_that_was_lost_shows_with_its_reason_and_is_not_counted_as_done()
     identity = next(i for name, seed, i in plan.cells if (name, seed) == ("aff", 2))
     lost = CellRecord(cell=known[identity].cell, identity=identity, status="failed", reason="its worker died")
     trained = known.pop(identity)
-    report = study_report(results(plan, latest([*(c.to_dict() for c in known.values()), lost.to_dict()])), HERE)
+    report = study_report(results(plan, latest([*known.values(), lost])), HERE)
     assert dict(report.facts)["cells"] == "20 of 21 done, 1 broken off"
     rows = {row["variant"]: row for row in table(report, "Scores")}
     assert (rows["aff"]["failed"], rows["aff"]["note"]) == (1, "its worker died")
     for rows_in_some_order in ([trained, lost], [lost, trained]):  # stores are merged in any order
-        assert finished([row.to_dict() for row in rows_in_some_order]) == {identity: trained}
+        assert finished(rows_in_some_order) == {identity: trained}
 
 
 def test_too_few_seeds_are_told_of_the_comparisons_that_have_them() -> None:
