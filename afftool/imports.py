@@ -104,7 +104,22 @@ def find(name: str, places: Sequence[Path]) -> Path | None:
 
 def is_known(top: str) -> bool:
     """Whether there is a top-level module of this name that the user could mean; nothing is imported."""
-    return PathFinder.find_spec(top, [*map(str, (Path.cwd(), *_places)), *sys.path]) is not None
+    return place_of(top) is not None
+
+
+def place_of(top: str) -> Path | None:
+    """Where the top-level module is that the user means by this name, a file or a folder; nothing is imported."""
+    place = find(top, [Path.cwd(), *_places])
+    spec = _spec_in(place, top) if place else PathFinder.find_spec(top)
+    if spec is None:
+        return None
+    found = [*(spec.submodule_search_locations or [])] or [spec.origin or ""]
+    return Path(found[0])
+
+
+def places() -> list[Path]:
+    """What `look_in` was told last."""
+    return list(_places)
 
 
 def _spec_in(folder: Path, top: str) -> ModuleSpec | None:
@@ -192,7 +207,7 @@ def _roots_around(frame: FrameType | None) -> list[Path]:
     while frame is not None:
         file = _file_of(frame)
         if roots := [root for root in _roots if file.is_relative_to(root) and _is_own_below(file, root)]:
-            return roots
+            return [*roots, *_places]
         if file.is_relative_to(AFFTOOL) or _is_import_statement(frame):
             return []
         frame = frame.f_back

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from afftool.errors import UserError
 from afftool.gate.config import GateCase
+from afftool.imports import AFFTOOL, is_installed
 from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points, file_of, top_level
 
@@ -146,6 +147,11 @@ class ImportPlan:
     packages: tuple[str, ...]
     tree: Path | None = None
 
+    @property
+    def own_afftool(self) -> bool:
+        """Whether the side runs an afftool of its own, because the repository is that of the afftool that runs."""
+        return AFFTOOL.name in self.packages
+
 
 def targets(cases: Iterable[GateCase]) -> tuple[str, ...]:
     """The top-level packages of the user's own fusions and hosts."""
@@ -203,6 +209,8 @@ def _path_entries(here: Path) -> list[Path]:
 
 def _origin(package: str, here: Path) -> Path | None:
     """The folder that a top-level package is imported from; the package itself is not imported."""
+    if package == AFFTOOL.name:  # that which runs, and never one that a folder brings along
+        return AFFTOOL.resolve().parent
     spec = _found_in([here, here / SOURCES], package)
     if spec is None:
         try:
@@ -221,9 +229,4 @@ def _found_in(folders: Sequence[Path], package: str) -> importlib.machinery.Modu
 
 
 def _is_inside(path: Path | None, root: Path) -> bool:
-    return path is not None and (path == root or root in path.parents) and not _is_environment(path)
-
-
-def _is_environment(path: Path) -> bool:
-    """Whether a path belongs to installed packages: a virtual environment may lie inside the repository."""
-    return "site-packages" in path.parts or "dist-packages" in path.parts
+    return path is not None and (path == root or root in path.parents) and not is_installed(path)
