@@ -2,7 +2,7 @@
 
 The side that stands for the ref has to import the worktree's copy of the project's own packages, never the working
 tree's, whether they lie in the current directory, under `src/`, or are installed from the repository in editable mode.
-However a check ends, by a signal too, the worktree goes away.
+However a check ends, by a signal too, the worktree goes away; after SIGKILL the next one clears it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from afftool.gate.config import GateCase
 from afftool.imports import AFFTOOL, is_installed
 from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points, file_of, top_level
+from afftool.scratch import is_left, scratch
 
 SOURCES = "src"
 """The folder of a project in which its packages lie, if not in the project's own."""
@@ -57,29 +57,39 @@ class Repository:
     def worktree(self, commit: str) -> Iterator[Path]:
         """The files of `commit` in a temporary folder, for as long as the block runs.
 
-        It goes away however the block ends, by Ctrl-C and SIGTERM too. Hooks do not run.
+        It goes away however the block ends, by Ctrl-C and SIGTERM too, and with the next check where this process is
+        killed. Hooks do not run.
         """
         with terminations_raise():
-            folder = Path(tempfile.mkdtemp(prefix="afftool-")).resolve()
-            tree = folder / self.root.name
-            try:
-                made = _git(
-                    self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
-                )
-                if made.returncode:
-                    raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
-                yield tree
-            finally:
-                # Two things are to go: the files, and what the user's .git knows of them. Git removes both at once,
-                # changed files too (--force), locked ones too (twice). An interrupted `worktree add` may leave a tree
-                # that is none yet to git, which then removes nothing; its files go all the same, and its entry, locked
-                # while it is made, is pruned once it is unlocked and its files are gone.
-                with uninterrupted():
-                    _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
-                    shutil.rmtree(folder, ignore_errors=True)
-                    if _registered(self.root, tree):
-                        _git(self.root, "worktree", "unlock", str(tree))
-                        _git(self.root, "worktree", "prune")
+            self._clear_left()
+            with scratch() as folder:
+                tree = Path(folder) / self.root.name
+                try:
+                    made = _git(
+                        self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
+                    )
+                    if made.returncode:
+                        raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
+                    yield tree
+                finally:
+                    with uninterrupted():
+                        self._remove(tree)
+
+    def _remove(self, tree: Path) -> None:
+        """Take a worktree away: its files, and what the user's .git knows of it.
+
+        Files first, changed ones too, since an interrupted `worktree add` may leave a tree that is none yet to git; of
+        one that is gone, git then removes the entry, one that is locked while it is made too (`--force` twice).
+        """
+        shutil.rmtree(tree.parent, ignore_errors=True)
+        _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
+
+    def _clear_left(self) -> None:
+        """Remove the worktrees of checks that were killed, and none of one that runs."""
+        for line in _git(self.root, "worktree", "list", "--porcelain").stdout.splitlines():
+            kind, _, place = line.partition(" ")
+            if kind == "worktree" and is_left(Path(place).parent):
+                self._remove(Path(place))
 
 
 def find_repository(directory: Path) -> Repository:
@@ -127,11 +137,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _redirects(key: str) -> bool:
     """Whether a variable points git at another repository, index or work tree, as hooks do."""
     return key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
-
-
-def _registered(root: Path, tree: Path) -> bool:
-    listed = _git(root, "worktree", "list", "--porcelain").stdout.splitlines()
-    return f"worktree {tree}" in listed
 
 
 def _last_line(text: str) -> str:
