@@ -7,13 +7,10 @@ However a check ends, by a signal too, the worktree goes away; after SIGKILL the
 
 from __future__ import annotations
 
-import contextlib
 import importlib.machinery
 import importlib.util
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +19,8 @@ from pathlib import Path
 
 from afftool.errors import UserError
 from afftool.gate.config import GateCase
+from afftool.gate.git import git, last_line
+from afftool.gate.left_out import fill_submodules
 from afftool.imports import AFFTOOL, is_installed
 from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points, file_of, top_level
@@ -29,8 +28,6 @@ from afftool.scratch import is_left, scratch
 
 SOURCES = "src"
 """The folder of a project in which its packages lie, if not in the project's own."""
-_PATIENCE_S = 5.0
-"""How long an interrupted git may clean up after itself."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Repository:
 
     def resolve(self, ref: str) -> str:
         """The commit that `ref` names. Raises `UserError` if there is none."""
-        found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        found = git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         if found.returncode:
-            shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+            shallow = git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
             raise UserError(
                 f"git knows no commit {ref!r} here",
                 hint="this clone is shallow: fetch more history (GitHub: fetch-depth: 0, GitLab: GIT_DEPTH: 0)"
@@ -57,19 +54,23 @@ class Repository:
     def worktree(self, commit: str) -> Iterator[Path]:
         """The files of `commit` in a temporary folder, for as long as the block runs.
 
-        It goes away however the block ends, by Ctrl-C and SIGTERM too, and with the next check where this process is
-        killed. Hooks do not run.
+        Submodules have theirs too. It goes away however the block ends, by Ctrl-C and SIGTERM too, and with the next
+        check where this process is killed. Hooks do not run.
         """
         with terminations_raise():
             self._clear_left()
             with scratch() as folder:
                 tree = Path(folder) / self.root.name
                 try:
-                    made = _git(
+                    made = git(
                         self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
                     )
                     if made.returncode:
-                        raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
+                        raise UserError(
+                            f"git made no worktree of {commit[:12]}: {last_line(made.stderr)}",
+                            hint="install git-lfs, which its files need" if "lfs" in made.stderr else None,
+                        )
+                    fill_submodules(self.root, commit, tree)
                     yield tree
                 finally:
                     with uninterrupted():
@@ -82,11 +83,11 @@ class Repository:
         one that is gone, git then removes the entry, one that is locked while it is made too (`--force` twice).
         """
         shutil.rmtree(tree.parent, ignore_errors=True)
-        _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
+        git(self.root, "worktree", "remove", "--force", "--force", str(tree))
 
     def _clear_left(self) -> None:
         """Remove the worktrees of checks that were killed, and none of one that runs."""
-        for line in _git(self.root, "worktree", "list", "--porcelain").stdout.splitlines():
+        for line in git(self.root, "worktree", "list", "--porcelain").stdout.splitlines():
             kind, _, place = line.partition(" ")
             if kind == "worktree" and is_left(Path(place).parent):
                 self._remove(Path(place))
@@ -96,52 +97,13 @@ def find_repository(directory: Path) -> Repository:
     """The repository around `directory`. Raises `UserError` if there is none or git is missing."""
     if shutil.which("git") is None:
         raise UserError("--against needs git, which is not installed", hint="install git, or use --baseline FILE")
-    found = _git(directory, "rev-parse", "--show-toplevel")
+    found = git(directory, "rev-parse", "--show-toplevel")
     if found.returncode:
         raise UserError(
-            f"{directory} is not in a git repository: {_last_line(found.stderr)}",
+            f"{directory} is not in a git repository: {last_line(found.stderr)}",
             hint="run `afftool check --against` where the code is, or use --baseline FILE",
         )
     return Repository(root=Path(found.stdout.rstrip("\n")).resolve(), here=directory.resolve())
-
-
-def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git away from the terminal's Ctrl-C, and from a hook's own GIT_DIR and GIT_INDEX_FILE."""
-    environment = {key: value for key, value in os.environ.items() if not _redirects(key)}
-    with subprocess.Popen(
-        ["git", "-C", str(directory), *arguments],
-        env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, told = process.communicate()
-        except BaseException:  # Ctrl-C reaches only us: without this, git would go on making what we are to remove
-            _end(process)
-            raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, told)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End git and what it started: asked to, it removes what it has half made; after that by force."""
-    with uninterrupted(), contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_PATIENCE_S)
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _redirects(key: str) -> bool:
-    """Whether a variable points git at another repository, index or work tree, as hooks do."""
-    return key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].removeprefix("fatal: ") if lines else "no reason given"
 
 
 @dataclass(frozen=True)
