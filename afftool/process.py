@@ -217,13 +217,18 @@ def end_with(pipe: int) -> None:
         if poll.poll(0):  # it was closed before
             _end_all()
     else:
-        threading.Thread(target=_end_with_reader, args=(pipe,), daemon=True).start()
+        threading.Thread(target=_end_with_writer, args=(pipe,), daemon=True).start()
 
 
-def _end_with_reader(pipe: int) -> None:
-    """End this process once nobody holds the other end: a parent that was killed stops no child that hangs."""
+def _end_with_writer(pipe: int) -> None:
+    os.read(pipe, 1)
+    _end_all()
+
+
+def _end_with_reader(output: int) -> None:
+    """End this process once nobody can read what it writes: a parent that was killed stops no child that hangs."""
     poll = select.poll()
-    poll.register(pipe, 0)  # that the other end was closed is always told
+    poll.register(output, 0)  # that the other end was closed is always told
     poll.poll()
     _end_all()
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,10 @@ def _last_line(said: str) -> str:
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """End the server and the processes in which it reads; it holds nothing that needs saving."""
     assert server.stdin is not None
-    with suppress(OSError):  # they are gone
+    try:
         os.killpg(server.pid, signal.SIGKILL)
+    except (AttributeError, OSError):  # a system without groups, or they are gone
+        server.kill()
     server.stdin.close()
     server.wait()
 

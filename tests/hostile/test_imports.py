@@ -6,6 +6,7 @@ What the user names in such a folder does run, and finds its neighbours, at any 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -169,6 +170,25 @@ def test_a_named_module_runs_with_its_neighbours_and_nothing_else_of_its_folder_
     assert done.returncode == 0, done.stderr
     assert '"params": 20' in done.stdout
     assert '"status": "ok"' in done.stdout
+    assert not marker.exists(), marker.read_text()
+
+
+def test_a_check_runs_each_commit_s_own_modules_and_nothing_else_of_its_folder(hostile: Any, marker: Path) -> None:
+    """The neighbour lies where PYTHONPATH leads: in the worktree's copy of that place for the commit."""
+    own(hostile.folder)
+    libraries = hostile.folder / "libs"
+    libraries.mkdir()
+    (hostile.folder / "beside.py").rename(libraries / "beside.py")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", "-C", str(hostile.folder)]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    (libraries / "beside.py").write_text("WIDTH = 1  # and broadcast\n")
+    words = "check --against HEAD -f gates:Gate -c 4 -s 4 -b 1 --metric params --json"
+    path = os.pathsep.join(filter(None, [str(libraries), os.environ.get("PYTHONPATH")]))
+    done = hostile.run(*words.split(), PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    (verdict,) = json.loads(done.stdout)["verdicts"]
+    assert (verdict["before"], verdict["after"]) == (20, 5)
     assert not marker.exists(), marker.read_text()
 
 

@@ -164,7 +164,7 @@ class _Worker:
         """End the process, whatever it is doing."""
         self.connection.close()
         if self.process.pid is not None:
-            with contextlib.suppress(OSError):  # it is gone, or does not lead a group yet
+            with contextlib.suppress(AttributeError, OSError):  # no groups here, or it is gone, or leads none yet
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
@@ -179,10 +179,7 @@ def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> No
     """A worker's life: take a cell, train it, tell; until the pipe closes, or its device no longer answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     os.environ.pop(_SAFE_PATH, None)  # what the user's module starts is started as ever
-    os.setpgrp()  # what it starts ends with it
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    end_with(parent.sentinel)  # in the middle of an epoch a worker does not look at its pipe
+    _end_with_parent()
     if not answers(device):
         connection.send(_End(f"{device} does not answer", started=False))
         return
@@ -199,6 +196,15 @@ def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> No
             connection.send(_End(lost.message))  # and no record: the cell is another process's to try
             return
         connection.send(record)
+
+
+def _end_with_parent() -> None:
+    """A killed parent stops nobody, and in the middle of an epoch a worker does not look at its pipe."""
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(os, "setpgrp"):  # Windows
+        return
+    os.setpgrp()  # what it starts ends with it
+    end_with(parent.sentinel)
 
 
 _SAFE_PATH = "PYTHONSAFEPATH"
