@@ -8,7 +8,6 @@ was to put back: a file is imported once, and many records are made of it.
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from afftool.global_settings import Setting, generators, mark_torch_seed, settings, torch_seed, torchs
+from afftool.imports import is_known
 
 When = Literal["on import", "when it was built", "while it ran"]
 
@@ -87,8 +87,7 @@ def _load_torch(target: str) -> None:
     if "torch" in sys.modules:
         return
     owner = _owner(target, "on import")
-    known = os.path.exists(owner) or importlib.machinery.PathFinder.find_spec(owner, [os.getcwd(), *sys.path])
-    if known:
+    if os.path.exists(owner) or is_known(owner):
         with suppress(ImportError):
             importlib.import_module("torch")
 

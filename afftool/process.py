@@ -2,7 +2,7 @@
 
 `Child` starts `python -m MODULE` and asks; the module calls `serve` with a function a verb. The child sleeps between
 two questions, so that others can be timed meanwhile, and ends with its parent, in silence, whatever happened to that
-and whatever it is doing itself. Nothing here imports torch.
+and whatever it is doing itself, and so does what it has started. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from afftool.errors import AfftoolError
 from afftool.failure import FailedError, Failure
 from afftool.scratch import clear_after
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 Answer = dict[str, Any]
 
 END_S = 10.0
 """Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
 LONGEST_WAIT_MS = 2**31 - 1
+LIFE = "AFFTOOL_LIFE"
+"""The variable that tells a child the number of the pipe whose other end its parent holds as long as it lives."""
 POSSIBLE = hasattr(select, "poll")
 """Whether this system has such children at all; Windows has not."""
 
@@ -64,14 +73,17 @@ class Child:
     def __init__(
         self, module: str, *, directory: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
+        life, self._life = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],  # no queue.py of the user's in place of Python's
             cwd=directory,
-            env=os.environ | (environment or {}),
+            env=os.environ | (environment or {}) | {LIFE: str(life)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the parent's to handle; `stop` ends the child's own helpers too
+            pass_fds=[life],
         )
+        os.close(life)
         self.pid = self._process.pid
         self._stopped = False
 
@@ -129,6 +141,7 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         except (AttributeError, OSError):  # a system without groups, or all of them are gone
             self._process.kill()
+        os.close(self._life)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -166,6 +179,8 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
     """
     answers = os.dup(1)
     os.dup2(2, 1)
+    if life := os.environ.pop(LIFE, None):
+        end_with(int(life))
     threading.Thread(target=_end_with_reader, args=(answers,), daemon=True).start()
     for line in sys.stdin:
         question = json.loads(line)
@@ -186,11 +201,45 @@ def _write(output: int, data: bytes) -> None:
         data = data[os.write(output, data) :]
 
 
+def end_with(pipe: int) -> None:
+    """End this process, and all of its group if it leads one, once nobody holds the other end of `pipe` any more.
+
+    Nothing is ever written to that pipe. On Linux it is the kernel that ends them: a module of the user's that hangs in
+    C code lets no thread of Python's run.
+    """
+    whole = -os.getpid() if _leads() else os.getpid()
+    if fcntl and hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, whole)
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        poll = select.poll()
+        poll.register(pipe, 0)
+        if poll.poll(0):  # it was closed before
+            _end_all()
+    else:
+        threading.Thread(target=_end_with_writer, args=(pipe,), daemon=True).start()
+
+
+def _end_with_writer(pipe: int) -> None:
+    os.read(pipe, 1)
+    _end_all()
+
+
 def _end_with_reader(output: int) -> None:
     """End this process once nobody can read what it writes: a parent that was killed stops no child that hangs."""
     poll = select.poll()
     poll.register(output, 0)  # that the other end was closed is always told
     poll.poll()
+    _end_all()
+
+
+def _leads() -> bool:
+    return hasattr(os, "getpgrp") and os.getpgrp() == os.getpid()
+
+
+def _end_all() -> None:
+    if _leads():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 

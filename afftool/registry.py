@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import os
-import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from afftool import global_state
+from afftool import global_state, imports
 from afftool.errors import LoadError, UnknownName
 
 
@@ -37,12 +34,16 @@ def check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None
             raise unknown(kind, name, known)
 
 
+class Installed(str):
+    """A `pkg.mod:Attribute` that an installed package gave a name to: no folder's module of that name is meant."""
+
+
 @cache
-def entry_points(group: str) -> dict[str, str]:
+def entry_points(group: str) -> dict[str, Installed]:
     """Names that installed packages add, as `{name: "pkg.mod:Attribute"}`."""
     from importlib import metadata
 
-    return {point.name: point.value for point in metadata.entry_points(group=group)}
+    return {point.name: Installed(point.value) for point in metadata.entry_points(group=group)}
 
 
 def need(module: str, extra: str) -> ModuleType:
@@ -81,14 +82,16 @@ def file_of(path: str) -> Path | None:
 def top_level(path: str) -> str:
     """The top-level module or package that a `pkg.mod:Attribute`, or a file that was loaded, belongs to."""
     file = file_of(path)
-    name = path.partition(":")[0] if file is None else _loaded_files.get(file) or _name_and_root(file)[0]
+    name = path.partition(":")[0] if file is None else imports.name_of(file)
     return name.partition(".")[0]
 
 
 def load(path: str) -> Any:
     """Import `pkg.mod:Attribute`, or `/path/file.py:Attribute`; modules are found from the current directory too.
 
-    Raises `LoadError` if the module cannot be imported or has no such attribute.
+    That is for what a user names: our own modules and what an installed package named (`Installed`) are never looked
+    for there, and `afftool.imports` says how. Raises `LoadError` if the module cannot be imported or has no such
+    attribute.
     """
     module_name, _, attribute = path.partition(":")
     file = file_of(path)
@@ -96,11 +99,12 @@ def load(path: str) -> Any:
         raise LoadError(f"there is no file {file}", hint="a fusion or host of a file is written path/file.py:Name")
     try:
         with global_state.kept(path, "on import"):
-            if file is None:
-                with _importable(os.getcwd(), *_own_root(module_name)):
-                    module = importlib.import_module(module_name)
+            if module_name.partition(".")[0] == imports.AFFTOOL.name:
+                module = importlib.import_module(module_name)
+            elif file is None:
+                module = imports.import_named(module_name, installed=isinstance(path, Installed))
             else:
-                module = _import_file(file)
+                module = imports.import_file(file)
                 module_name = module.__name__
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
@@ -130,76 +134,3 @@ def load(path: str) -> Any:
             hint = f"did you mean {module_name}:{near[0]}?" if near else None
             raise LoadError(f"module {module_name!r} has no attribute {attribute!r}", hint=hint) from error
     return target
-
-
-_loaded_files: dict[Path, str] = {}
-"""The names under which files were imported."""
-
-
-def _import_file(file: Path) -> ModuleType:
-    """The module of a file: of its package where it lies in one, else under a name that is no other module's."""
-    name, root = _name_and_root(file)
-    if "." not in name:
-        module = sys.modules.get(_loaded_files.get(file, "")) or _alone(file)
-    else:
-        top = name.partition(".")[0]
-        here = [Path.cwd() / top, Path.cwd() / f"{top}.py"] if root != Path.cwd() else []
-        with _importable(str(root)):
-            module = importlib.import_module(name)
-        if any(path.exists() for path in here) or not _is_of(module, file):
-            raise LoadError(
-                f"{file} cannot be imported: {top!r} is another package here",
-                hint="rename one of the two, or run afftool in the folder that holds this one",
-            )
-    _loaded_files[file] = module.__name__
-    return module
-
-
-def _alone(file: Path) -> ModuleType:
-    """A module under a name made of its whole path: its own may be that of a neighbour, or of Python's."""
-    name = re.sub(r"\W", "_", str(file.with_suffix("")))
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        with _importable(str(file.parent)):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _is_of(module: ModuleType, file: Path) -> bool:
-    own = getattr(module, "__file__", None)
-    return own is not None and os.path.realpath(own) == os.path.realpath(file)
-
-
-def _name_and_root(file: Path) -> tuple[str, Path]:
-    """The dotted name of a file in the outermost package around it, and the folder that this lies in."""
-    root, parts = file.parent, [file.stem] if file.stem != "__init__" else []
-    while (root / "__init__.py").is_file() and root != root.parent:
-        parts.append(root.name)
-        root = root.parent
-    return ".".join(reversed(parts)), root
-
-
-def _own_root(module_name: str) -> list[str]:
-    """The folder below the current directory that a module's neighbours are imported from, if it has a file there."""
-    file = Path.cwd().joinpath(*module_name.split(".")).with_suffix(".py")
-    root = _name_and_root(file)[1]
-    return [str(root)] if file.is_file() and root != Path.cwd() and root.is_relative_to(Path.cwd()) else []
-
-
-@contextmanager
-def _importable(*paths: str) -> Iterator[None]:
-    """First on the path while the user's module loads, so that it wins over a stale install; last afterwards."""
-    sys.path[:0] = paths
-    try:
-        yield
-    finally:
-        for path in paths:
-            sys.path.remove(path)
-            if path not in sys.path:
-                sys.path.append(path)

@@ -44,9 +44,9 @@ def bench(
     `clock` is the device's own unless given; `follow` hears how far it is, in rows (one that is ready to be timed is
     half done). Raises `SpecError` or `LoadError` before anything is measured.
     """
-    options = options or Options()
+    options, cases = options or Options(), list(cases)
     if "cost" in options.measures:
-        own_formulas()
+        own_formulas(load=any(case.own_targets for case in cases))
     return _planned(cases, options, clock, follow).records()
 
 

@@ -10,6 +10,7 @@ from afftool.gate.check import Checking, global_state_notes, graver_first, judge
 from afftool.gate.config import GateCase
 from afftool.gate.contest import Result, compete, entrant
 from afftool.gate.judge import Judgement, Pair, judge
+from afftool.gate.left_out import pointers_note
 from afftool.gate.reading import Reading
 from afftool.gate.side import (
     Readings,
@@ -39,7 +40,8 @@ def against_ref(checking: Checking, ref: str) -> Judgement:
         imports = plan_worktree(packages, repository.root, repository.here, tree)
         with Side(there, imports, threads=checking.threads) as before, checking.here_side() as after:
             readings, results = _measure_both(checking, before, after)
-    notes = _same_code_notes(checking, imports.packages, ref)
+        notes = pointers_note(repository.root, tree)
+    notes += _same_code_notes(checking, imports.packages, ref)
     old, new = readings
     notes += _notes_on_times(list(results.values()))
     notes += global_state_notes(checking, new)

@@ -116,12 +116,11 @@ class Side:
     def start(self) -> None:
         """Start a fresh process, without waiting until it can be asked: two sides can so start at the same time."""
         self.stop()
-        paths = [*map(str, self._imports.paths), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             # What becomes of freed memory is luck for as long as a process lives: left to it, one process in four of
             # the gate's own trial took 12% longer, and twenty pairs could not tell equals from a slowdown of 5%.
             **{name: os.environ.get(name, value) for name, value in KEEPING.items()},
-            "PYTHONPATH": os.pathsep.join(paths),
+            **({"PYTHONPATH": self._python_path()} if self._imports.own_afftool else {}),
             "PYTHONDONTWRITEBYTECODE": "1",  # the user's tree stays as it is
             "OMP_NUM_THREADS": str(self._threads),
             "MKL_NUM_THREADS": str(self._threads),
@@ -137,8 +136,10 @@ class Side:
             return
         self._greeted = True
         tree = None if self._imports.tree is None else str(self._imports.tree)
+        # A commit's own afftool has all of it on its path, and may be too old to be told more.
+        places = {} if self._imports.own_afftool else {"places": list(map(str, self._imports.paths))}
         try:
-            hello = self.ask("hello", packages=list(self._imports.packages), tree=tree)
+            hello = self.ask("hello", packages=list(self._imports.packages), tree=tree, **places)
         except CaseError as error:
             raise BaselineError(
                 f"no afftool worker starts in {self.directory}",
@@ -149,6 +150,9 @@ class Side:
                 f"the afftool of {self.directory} speaks another protocol ({reprlib.repr(spoken)}, not {PROTOCOL})",
                 hint="compare with a newer ref, or use --baseline",
             )
+
+    def _python_path(self) -> str:
+        return os.pathsep.join([*map(str, self._imports.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def _crashed(self, how: str) -> CrashError:
         self.stop()

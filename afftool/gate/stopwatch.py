@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from afftool import backends
+from afftool import backends, imports
 from afftool.backends import Prepared
 from afftool.bench.entry import EagerOutputs
 from afftool.build import build_case
@@ -129,7 +129,8 @@ def count_instructions(case: Mapping[str, Any]) -> int:
         raise Unavailable(reason)
     from torch.utils.benchmark import Timer
 
-    timer = Timer("watched.run(1)", setup=_SETUP.format(path=os.getcwd(), case=dict(case)), num_threads=1)
+    places = [str(place) for place in imports.places()]
+    timer = Timer("watched.run(1)", setup=_SETUP.format(places=places, case=dict(case)), num_threads=1)
     try:
         with _environment():
             counted = timer.collect_callgrind(number=1, repeats=_REPEATS, collect_baseline=False, retain_out_file=False)
@@ -140,11 +141,11 @@ def count_instructions(case: Mapping[str, Any]) -> int:
 
 
 _SETUP = """
-import sys
-sys.path.insert(0, {path!r})
-from afftool import backends
+from pathlib import Path
+from afftool import backends, imports
 from afftool.build import build_case
 from afftool.gate.worker import spec_from
+imports.look_in(*map(Path, {places!r}))
 case = {case!r}
 watched = backends.load(case["backend"])(build_case(spec_from(case)))
 if watched.restore:

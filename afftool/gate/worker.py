@@ -5,14 +5,13 @@ Started as `python -m afftool.gate.worker` by `afftool.gate.side`, in the direct
 
 from __future__ import annotations
 
-import importlib.machinery
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afftool import environment
+from afftool import environment, imports
 from afftool.device import resolve_device
 from afftool.errors import BaselineError, SpecError, Unavailable
 from afftool.gate.exact import read_exact
@@ -32,16 +31,19 @@ class Worker:
         self._watches: dict[str, Stopwatch] = {}
         self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
-    def hello(self, packages: Sequence[str], tree: str | None) -> Answer:
-        """Make sure that the project's packages come from the tree this side stands for. Raises `BaselineError`."""
+    def hello(self, packages: Sequence[str], tree: str | None, places: Sequence[str] = ()) -> Answer:
+        """Have the user's modules found in `places`, and make sure that the project's packages come from this `tree`.
+
+        Raises `BaselineError`.
+        """
+        imports.look_in(*map(Path, places))
         for package in packages:
-            spec = importlib.machinery.PathFinder.find_spec(package)
-            if spec is None or tree is None:
+            found = imports.place_of(package)
+            if found is None or tree is None:
                 continue
-            found = list(spec.submodule_search_locations or []) or [spec.origin or ""]
-            if not Path(found[0]).resolve().is_relative_to(Path(tree).resolve()):
+            if not found.resolve().is_relative_to(Path(tree).resolve()):
                 raise BaselineError(
-                    f"{package!r} would be imported from {found[0]}, not from the commit's own files",
+                    f"{package!r} would be imported from {found}, not from the commit's own files",
                     hint="the package does not exist at that commit, or an installed copy goes before it",
                 )
         return {"protocol": PROTOCOL}

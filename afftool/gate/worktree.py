@@ -2,20 +2,16 @@
 
 The side that stands for the ref has to import the worktree's copy of the project's own packages, never the working
 tree's, whether they lie in the current directory, under `src/`, or are installed from the repository in editable mode.
-However a check ends, by a signal too, the worktree goes away.
+However a check ends, by a signal too, the worktree goes away; after SIGKILL the next one clears it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.machinery
 import importlib.util
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +19,15 @@ from pathlib import Path
 
 from afftool.errors import UserError
 from afftool.gate.config import GateCase
+from afftool.gate.git import git, last_line
+from afftool.gate.left_out import fill_submodules
+from afftool.imports import AFFTOOL, is_installed
 from afftool.interruption import terminations_raise, uninterrupted
 from afftool.registry import entry_points, file_of, top_level
+from afftool.scratch import is_left, scratch
 
 SOURCES = "src"
 """The folder of a project in which its packages lie, if not in the project's own."""
-_PATIENCE_S = 5.0
-"""How long an interrupted git may clean up after itself."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class Repository:
 
     def resolve(self, ref: str) -> str:
         """The commit that `ref` names. Raises `UserError` if there is none."""
-        found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        found = git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         if found.returncode:
-            shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+            shallow = git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
             raise UserError(
                 f"git knows no commit {ref!r} here",
                 hint="this clone is shallow: fetch more history (GitHub: fetch-depth: 0, GitLab: GIT_DEPTH: 0)"
@@ -56,86 +54,56 @@ class Repository:
     def worktree(self, commit: str) -> Iterator[Path]:
         """The files of `commit` in a temporary folder, for as long as the block runs.
 
-        It goes away however the block ends, by Ctrl-C and SIGTERM too. Hooks do not run.
+        Submodules have theirs too. It goes away however the block ends, by Ctrl-C and SIGTERM too, and with the next
+        check where this process is killed. Hooks do not run.
         """
         with terminations_raise():
-            folder = Path(tempfile.mkdtemp(prefix="afftool-")).resolve()
-            tree = folder / self.root.name
-            try:
-                made = _git(
-                    self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
-                )
-                if made.returncode:
-                    raise UserError(f"git made no worktree of {commit[:12]}: {_last_line(made.stderr)}")
-                yield tree
-            finally:
-                # Two things are to go: the files, and what the user's .git knows of them. Git removes both at once,
-                # changed files too (--force), locked ones too (twice). An interrupted `worktree add` may leave a tree
-                # that is none yet to git, which then removes nothing; its files go all the same, and its entry, locked
-                # while it is made, is pruned once it is unlocked and its files are gone.
-                with uninterrupted():
-                    _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
-                    shutil.rmtree(folder, ignore_errors=True)
-                    if _registered(self.root, tree):
-                        _git(self.root, "worktree", "unlock", str(tree))
-                        _git(self.root, "worktree", "prune")
+            self._clear_left()
+            with scratch() as folder:
+                tree = Path(folder) / self.root.name
+                try:
+                    made = git(
+                        self.root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), commit
+                    )
+                    if made.returncode:
+                        raise UserError(
+                            f"git made no worktree of {commit[:12]}: {last_line(made.stderr)}",
+                            hint="install git-lfs, which its files need" if "lfs" in made.stderr else None,
+                        )
+                    fill_submodules(self.root, commit, tree)
+                    yield tree
+                finally:
+                    with uninterrupted():
+                        self._remove(tree)
+
+    def _remove(self, tree: Path) -> None:
+        """Take a worktree away: its files, and what the user's .git knows of it.
+
+        Files first, changed ones too, since an interrupted `worktree add` may leave a tree that is none yet to git; of
+        one that is gone, git then removes the entry, one that is locked while it is made too (`--force` twice).
+        """
+        shutil.rmtree(tree.parent, ignore_errors=True)
+        git(self.root, "worktree", "remove", "--force", "--force", str(tree))
+
+    def _clear_left(self) -> None:
+        """Remove the worktrees of checks that were killed, and none of one that runs."""
+        for line in git(self.root, "worktree", "list", "--porcelain").stdout.splitlines():
+            kind, _, place = line.partition(" ")
+            if kind == "worktree" and is_left(Path(place).parent):
+                self._remove(Path(place))
 
 
 def find_repository(directory: Path) -> Repository:
     """The repository around `directory`. Raises `UserError` if there is none or git is missing."""
     if shutil.which("git") is None:
         raise UserError("--against needs git, which is not installed", hint="install git, or use --baseline FILE")
-    found = _git(directory, "rev-parse", "--show-toplevel")
+    found = git(directory, "rev-parse", "--show-toplevel")
     if found.returncode:
         raise UserError(
-            f"{directory} is not in a git repository: {_last_line(found.stderr)}",
+            f"{directory} is not in a git repository: {last_line(found.stderr)}",
             hint="run `afftool check --against` where the code is, or use --baseline FILE",
         )
     return Repository(root=Path(found.stdout.rstrip("\n")).resolve(), here=directory.resolve())
-
-
-def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git away from the terminal's Ctrl-C, and from a hook's own GIT_DIR and GIT_INDEX_FILE."""
-    environment = {key: value for key, value in os.environ.items() if not _redirects(key)}
-    with subprocess.Popen(
-        ["git", "-C", str(directory), *arguments],
-        env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, told = process.communicate()
-        except BaseException:  # Ctrl-C reaches only us: without this, git would go on making what we are to remove
-            _end(process)
-            raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, told)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End git and what it started: asked to, it removes what it has half made; after that by force."""
-    with uninterrupted(), contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_PATIENCE_S)
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _redirects(key: str) -> bool:
-    """Whether a variable points git at another repository, index or work tree, as hooks do."""
-    return key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
-
-
-def _registered(root: Path, tree: Path) -> bool:
-    listed = _git(root, "worktree", "list", "--porcelain").stdout.splitlines()
-    return f"worktree {tree}" in listed
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].removeprefix("fatal: ") if lines else "no reason given"
 
 
 @dataclass(frozen=True)
@@ -145,6 +113,11 @@ class ImportPlan:
     paths: tuple[Path, ...]
     packages: tuple[str, ...]
     tree: Path | None = None
+
+    @property
+    def own_afftool(self) -> bool:
+        """Whether the side runs an afftool of its own, because the repository is that of the afftool that runs."""
+        return AFFTOOL.name in self.packages
 
 
 def targets(cases: Iterable[GateCase]) -> tuple[str, ...]:
@@ -203,6 +176,8 @@ def _path_entries(here: Path) -> list[Path]:
 
 def _origin(package: str, here: Path) -> Path | None:
     """The folder that a top-level package is imported from; the package itself is not imported."""
+    if package == AFFTOOL.name:  # that which runs, and never one that a folder brings along
+        return AFFTOOL.resolve().parent
     spec = _found_in([here, here / SOURCES], package)
     if spec is None:
         try:
@@ -221,9 +196,4 @@ def _found_in(folders: Sequence[Path], package: str) -> importlib.machinery.Modu
 
 
 def _is_inside(path: Path | None, root: Path) -> bool:
-    return path is not None and (path == root or root in path.parents) and not _is_environment(path)
-
-
-def _is_environment(path: Path) -> bool:
-    """Whether a path belongs to installed packages: a virtual environment may lie inside the repository."""
-    return "site-packages" in path.parts or "dist-packages" in path.parts
+    return path is not None and (path == root or root in path.parents) and not is_installed(path)

@@ -16,23 +16,25 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from afftool.console import quiet
-from afftool.errors import LoadError
+from afftool.errors import LoadError, UserError
+from afftool.process import end_with
 from afftool.profile.operators import kind_of, sort_operators
 from afftool.profile.summary import CategoryRow, KernelRow, OperatorRow, Tables
 from afftool.profile.timeline import CATEGORIES
 from afftool.profile.trace import MODULE
+from afftool.scratch import scratch
 from afftool.written import replacing
 
 PACKAGE = "torch-tb-profiler"
@@ -148,6 +150,17 @@ def _kernels(stat: Any) -> list[KernelRow]:
 
 _ADDRESS = re.compile(r"http://\S+")
 _PAGE = "#pytorch_profiler"
+_OTHER_PORT = "try another --port, or none, which takes any that is free"
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that TensorBoard could not have, before any work. Raises `UserError`; 0 is any that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was used a moment ago is free
+        try:
+            probe.bind((OWN_NAMES[0], port))
+        except OSError as error:
+            raise UserError(f"port {port} cannot be had: {error.strerror}", hint=_OTHER_PORT) from error
 
 
 @contextmanager
@@ -165,7 +178,7 @@ def tensorboard(log: Path, *, port: int = 0, patience_s: float = 60.0) -> Iterat
             hint=f"pip install {PACKAGE}; the report and trace.json.gz (ui.perfetto.dev) need neither",
         )
     command = [sys.executable, "-P", "-m", "afftool.profile.plugin", "--logdir", str(log), "--host", "127.0.0.1"]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         words = Path(folder) / "tensorboard.log"
         with words.open("wb") as output:
             # A session of its own: a Ctrl-C in the terminal reaches us alone, and we stop it in order.
@@ -174,6 +187,7 @@ def tensorboard(log: Path, *, port: int = 0, patience_s: float = 60.0) -> Iterat
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.PIPE,  # its end is how the server knows that this process is gone
+                env={**os.environ, "TMPDIR": folder},  # where it notes that it runs: what is killed takes no note away
                 start_new_session=True,
             )
         try:
@@ -190,7 +204,7 @@ def _address(server: subprocess.Popen[bytes], words: Path, patience_s: float) ->
         if found:
             return found[0].rstrip("/") + "/" + _PAGE
         if server.poll() is not None:
-            raise LoadError(f"TensorBoard did not start: {_last_line(said)}", hint="try another --port, or none")
+            raise LoadError(f"TensorBoard did not start: {_last_line(said)}", hint=_OTHER_PORT)
         time.sleep(0.1)
     raise LoadError(f"TensorBoard did not come up within {patience_s:g} s: {_last_line(words.read_text())}")
 
@@ -201,13 +215,13 @@ def _last_line(said: str) -> str:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the processes in which it reads; it holds nothing that needs saving."""
     assert server.stdin is not None
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except (AttributeError, OSError):  # a system without groups, or they are gone
+        server.kill()
     server.stdin.close()
-    server.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        server.wait(timeout=10)
-        return
-    server.kill()
     server.wait()
 
 
@@ -250,18 +264,43 @@ def work_without_network() -> None:
     TorchProfilerPlugin.static_file_route = static_file_route
 
 
+OWN_NAMES = ("127.0.0.1", "localhost", "::1")
+"""What a browser on this machine calls it, whichever port a tunnel has."""
+
+
+def only_by_own_name(app: Any) -> Any:
+    """A WSGI application that answers a request to this machine's own names, and refuses any other.
+
+    TensorBoard answers to every name, so a page from elsewhere could read the log: its own name, resolved anew, leads
+    the browser here.
+    """
+
+    def guarded(environ: Any, start_response: Any) -> Any:
+        try:
+            name = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+        except ValueError:
+            name = None
+        if name in OWN_NAMES:
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"this page is at {OWN_NAMES[0]} alone\n".encode()]
+
+    return guarded
+
+
 def main() -> None:
     """Run TensorBoard with this process's arguments, until the process that started it ends, whatever ended that."""
-    from tensorboard.main import run_main
+    end_with(sys.stdin.fileno())
+    from absl import app
+    from tensorboard import default, main_lib, program
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    def server(wsgi_app: Any, flags: Any) -> Any:
+        return program.create_port_scanning_werkzeug_server(only_by_own_name(wsgi_app), flags)
+
+    main_lib.global_init()
     work_without_network()
-    run_main()
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGTERM)  # as `_stop` has it: TensorBoard ends its own data server then
+    board = program.TensorBoard(default.get_plugins(), server_class=server)
+    app.run(board.main, flags_parser=board.configure)
 
 
 if __name__ == "__main__":  # the plugin's workers import this file again

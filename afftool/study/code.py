@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 from afftool import registry
-from afftool.study.opened import Heard, heard, is_data, is_installed, is_own
+from afftool.imports import is_installed, is_own
+from afftool.study.opened import Heard, heard, is_data
 
 _COMPILED = (".so", ".pyd")
 _COVERED = ("afftool", "torch")

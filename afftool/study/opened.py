@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import sysconfig
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -21,10 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from afftool.imports import is_installed, is_own
 from afftool.registry import top_level
 
-AFFTOOL = Path(__file__).parents[1]
-_LIBRARY = Path(sysconfig.get_path("stdlib"))
 _SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "/usr/share")))
 _BEYOND = {
     "socket.connect": "what it asked of the network",
@@ -62,16 +60,6 @@ def watched(targets: Collection[str] = ()) -> Iterator[None]:
         yield
     finally:
         _watched.pop()
-
-
-def is_own(path: Path) -> bool:
-    """Whether a file is the user's own: of no installed package, nor Python's, nor afftool's."""
-    return not is_installed(path) and not path.is_relative_to(_LIBRARY) and not path.is_relative_to(AFFTOOL)
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file belongs to an installed package."""
-    return "site-packages" in path.parts or "dist-packages" in path.parts
 
 
 def is_data(path: Path) -> bool:

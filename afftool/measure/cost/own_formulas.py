@@ -76,11 +76,13 @@ def _on_meta(value: Any) -> Any:
     return tree_map(moved, value)
 
 
-def own_formulas(directory: Path | None = None) -> Mapping[str, Formula]:
+def own_formulas(directory: Path | None = None, *, load: bool = False) -> Mapping[str, Formula]:
     """The user's formulas by the names of their operators, `mylib::op`; those of `directory`, the current one if None.
 
-    The project's functions are loaded here, a package's when its operator is met. Raises `SpecError` for an entry that
-    cannot be, `LoadError` for a function that is not there, and `UserError` for a file that cannot be read.
+    A function is loaded when its operator is met, which only a module of the user's own has; with `load`, the project's
+    are loaded here: where such a module was named, and not because a folder that was received has a file that names
+    functions. Raises `SpecError` for an entry that cannot be, `LoadError` for a function that is loaded and is not
+    there, and `UserError` for a file that cannot be read.
     """
     found: dict[str, Formula] = {}
     for name, target in registry.entry_points(ENTRY_POINTS).items():
@@ -94,7 +96,8 @@ def own_formulas(directory: Path | None = None) -> Mapping[str, Formula]:
         raise SpecError(f"{where} are no table", hint=f"write [formulas], and below it {_EXAMPLE}")
     for name, target in table.items():
         own, found[name] = _formula(name, target, where)
-        own.function  # noqa: B018  # told before any work
+        if load:
+            own.function  # noqa: B018  # told before any work
     return found
 
 

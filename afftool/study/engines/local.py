@@ -7,15 +7,15 @@ workers end too. `concurrent.futures` is no help here: one killed worker breaks 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import signal
-import tempfile
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -25,6 +25,8 @@ import numpy as np
 
 from afftool.device_health import answers
 from afftool.errors import DeviceLost
+from afftool.process import end_with
+from afftool.scratch import scratch
 from afftool.study.arrays import Arrays, Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
 from afftool.study.train import Tick, train
@@ -69,7 +71,7 @@ class LocalEngine:
         """
         if not cells:
             return
-        with tempfile.TemporaryDirectory(prefix="afftool-") as shared:
+        with scratch() as shared:
             saved = _save(data, Path(shared))
             workers = [_Worker(device, saved, folder) for device in self.devices[: len(cells)]]
             try:
@@ -129,7 +131,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        with _safe_path():
+            process.start()
         theirs.close()
         return ours, process
 
@@ -160,6 +163,9 @@ class _Worker:
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         self.connection.close()
+        if self.process.pid is not None:
+            with contextlib.suppress(AttributeError, OSError):  # no groups here, or it is gone, or leads none yet
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
 
@@ -172,7 +178,8 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
 def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> None:
     """A worker's life: take a cell, train it, tell; until the pipe closes, or its device no longer answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.pop(_SAFE_PATH, None)  # what the user's module starts is started as ever
+    _end_with_parent()
     if not answers(device):
         connection.send(_End(f"{device} does not answer", started=False))
         return
@@ -192,11 +199,29 @@ def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> No
 
 
 def _end_with_parent() -> None:
-    # A killed parent stops nobody, and in the middle of an epoch a worker does not look at its pipe.
+    """A killed parent stops nobody, and in the middle of an epoch a worker does not look at its pipe."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    if parent is None or not hasattr(os, "setpgrp"):  # Windows
+        return
+    os.setpgrp()  # what it starts ends with it
+    end_with(parent.sentinel)
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """What `multiprocessing` starts is `python -c`, which would look for Python's own modules in the current folder."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 _Saved = dict[str, tuple[dict[str, Any], dict[str, str]]]

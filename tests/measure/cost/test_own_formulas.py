@@ -50,6 +50,14 @@ def negative(inputs, output):
 
 a_number = 3
 '''
+MIXES = """
+import torch
+
+
+class Mixes(torch.nn.Module):
+    def forward(self, x, y):
+        return torch.ops.formulatest.mixed(x, y)
+"""
 
 
 @torch.library.custom_op("formulatest::mixed", mutates_args=())
@@ -256,12 +264,20 @@ def test_an_entry_that_cannot_be_is_refused_before_any_work(
     project: Path, entry: str, error: type[UserError], said: str
 ) -> None:
     own_toml(project, entry)
-    case = CaseSpec(fusion=FusionSpec.parse("add"), channels=8, size=(6, 6), batch=2)
+    (project / "user_mixes.py").write_text(MIXES)
+    case = CaseSpec(fusion=FusionSpec.parse("user_mixes:Mixes"), channels=8, size=(6, 6), batch=2)
     with pytest.raises(error, match=said) as told:
         bench([case], Options(measures=("cost",), baseline=None))
     assert told.value.exit_code == 2
     with pytest.raises(error, match=said):
         count(case)
+
+
+def test_no_function_of_a_folder_s_file_is_loaded_for_what_is_afftool_s_own(project: Path) -> None:
+    own_toml(project, '"formulatest::mixed" = "no_such_module:three"')
+    case = CaseSpec(fusion=FusionSpec.parse("add"), channels=8, size=(6, 6), batch=2)
+    (record,) = bench([case], Options(measures=("cost",), baseline=None))
+    assert (record.status, count(case).params) == ("ok", 0)
 
 
 def test_formulas_that_are_no_table_and_a_file_that_is_no_toml_are_refused(project: Path) -> None:
