@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from afftool.bench.rows import Row, blank, lacking, with_global_state
-from afftool.errors import LoadError, Rejected
+from afftool.errors import LoadError, Rejected, TooLarge
 from afftool.failure import Failure
 from afftool.global_state import kept
 from afftool.measure.cost.count import count, reached
@@ -35,8 +35,8 @@ class Costs:
                     row.record = _reached(spec, replace(row.record, **reading.fields), reading.reached)
                 except (Exception, SystemExit) as error:
                     row.fail(error)
-                    if self.before_backends and isinstance(error, LoadError):
-                        # what runs neither on the meta device nor on the CPU may still run on this one
+                    if self.before_backends and isinstance(error, LoadError | TooLarge):
+                        # what runs neither on the meta device nor on the CPU, or is too large for that, may still run
                         row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
             elif spec.mode == "train":
                 with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):

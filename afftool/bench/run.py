@@ -25,6 +25,7 @@ from afftool.measure.cost.own_formulas import own_formulas
 from afftool.measure.time.contestant import Clock
 from afftool.process import POSSIBLE
 from afftool.record import Record
+from afftool.room import free_bytes, least_of_both
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
@@ -160,9 +161,15 @@ class _Bench:
         others, base = group.challengers, [group.baseline] if group.baseline else []
         while base or others:
             alone = self.place.isolation == "process" or self._fresh(group.device)
-            size = max(1, (HEAT_ROWS // 2 if alone else HEAT_ROWS) // len(self.backends) - 1)
+            size = max(1, min(HEAT_ROWS // 2 if alone else HEAT_ROWS, self._fitting(group)) // len(self.backends) - 1)
             yield [*base, *others[:size]]
             others, base = others[size:], []
+
+    @staticmethod
+    def _fitting(group: Group) -> int:
+        """How many of its rows fit into memory at a time, as far as it is known: smaller heats keep their baseline."""
+        free = free_bytes(group.device)
+        return HEAT_ROWS if free is None else free // max(least_of_both(spec).nbytes for spec in group.specs)
 
     def _alone(self, row: Row) -> Record:
         (again,) = self._enter(row.spec, (row.backend,), (row.known.allocator,))

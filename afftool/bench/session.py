@@ -15,6 +15,7 @@ from afftool.measure.memory.peak import measure
 from afftool.record import Environment, Record, Run
 from afftool.report.breakdown import Breakdown
 from afftool.report.lines import one_line
+from afftool.room import check_room, least_of_both
 from afftool.spec import CaseSpec
 from afftool.store import Store
 
@@ -69,6 +70,7 @@ def break_down(case: CaseSpec, *, explain: bool, per_module: bool, memory: bool)
 
 def _saved_by_module(case: CaseSpec) -> Mapping[str, int] | None:
     try:
+        check_room(least_of_both(case), case.device, what=str(case.fusion))
         return measure(build_case(case)).saved_by_module_bytes
     except (Exception, SystemExit):
         return None

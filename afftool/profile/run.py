@@ -77,7 +77,9 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[Capt
     from afftool.build import build_case
     from afftool.measure.time.conditions import Watch
     from afftool.profile.capture import capture
+    from afftool.room import check_room, least_of_both
 
+    check_room(least_of_both(spec), spec.device, what=f"{spec.fusion} under {backend}")
     watches: list[tuple[Watch, float]] = []
     try:
         with kept(spec.own_targets, "while it ran"):
