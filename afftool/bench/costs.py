@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
+from afftool.bench.elsewhere import Elsewhere
 from afftool.bench.rows import Row, blank, lacking, with_global_state
-from afftool.errors import LoadError, Rejected, TooLarge
-from afftool.failure import Failure
+from afftool.errors import AfftoolError, LoadError, Rejected, TooLarge
+from afftool.failure import FailedError, Failure
 from afftool.global_state import kept
 from afftool.measure.cost.count import count, reached
 from afftool.measure.cost.reading import CUT_BY, Reach
@@ -18,14 +19,25 @@ from afftool.spec import MODULE, CaseSpec
 
 @dataclass
 class Costs:
-    """The costs of cases, each counted once; `before_backends` says that the cases are to run as well."""
+    """The costs of cases, each counted once; `before_backends` says that the cases are to run as well.
+
+    What is the user's own is counted `elsewhere`, if there is such a place.
+    """
 
     measures: Collection[str]
     before_backends: bool
+    elsewhere: Elsewhere | None = None
     _counted: dict[str, Record] = field(default_factory=dict)
 
     def of(self, spec: CaseSpec) -> Record:
         """The record of a case before any backend: what it costs, if that is asked for and can be counted."""
+        if spec.identity not in self._counted and self.elsewhere is not None and spec.own_targets:
+            row = Row(spec, blank(spec))
+            try:
+                row.record = self.elsewhere.count(spec, self.measures, before_backends=self.before_backends)
+            except (AfftoolError, FailedError) as error:
+                row.fail(error)
+            self._counted[spec.identity] = row.record
         if spec.identity not in self._counted:
             row = Row(spec, blank(spec))
             if "cost" in self.measures:

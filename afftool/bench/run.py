@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 
 from afftool.backends.compile import forget_compiled
 from afftool.bench.child import Patience
 from afftool.bench.costs import Costs
+from afftool.bench.elsewhere import Elsewhere
 from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, by_setting
 from afftool.bench.timing import Timing
@@ -79,7 +80,8 @@ class _Bench:
     ready: int = 0
 
     def __post_init__(self) -> None:
-        self._costs = Costs(self.options.measures, before_backends=bool(self.backends))
+        self._elsewhere = Elsewhere(self.options.timeout_s) if self.options.isolate == "process" else None
+        self._costs = Costs(self.options.measures, bool(self.backends), self._elsewhere)
         self._timing = Timing(self.options, self.place, self.clock, self._tell)
 
     @property
@@ -101,11 +103,12 @@ class _Bench:
         return possible and "system" in self.options.regimes_on(device)
 
     def records(self) -> Iterator[Record]:
-        for group in self.groups:
-            for record in self._group(group) if self.backends else self._counted(group):
-                self.done += 1
-                yield record
-                self._tell("")
+        with closing(self._elsewhere) if self._elsewhere else nullcontext():
+            for group in self.groups:
+                for record in self._group(group) if self.backends else self._counted(group):
+                    self.done += 1
+                    yield record
+                    self._tell("")
 
     def _tell(self, doing: str) -> None:
         waiting = max(0, self.ready - self.done)

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
+from afftool.cli.ending import end_over_threads
 from afftool.errors import AfftoolError
 from afftool.registry import load, unknown
 
@@ -65,7 +66,16 @@ def global_options(
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become messages and exit codes (`afftool.errors`)."""
+    """Run the command line, and end whatever a module of the user's own has left running."""
+    try:
+        _run()
+    except SystemExit as end:
+        end_over_threads(end.code)
+        raise
+
+
+def _run() -> None:
+    """The one place where errors become messages and exit codes (`afftool.errors`)."""
     try:
         typer.main.get_command(app)(prog_name="afftool")
     except AfftoolError as error:

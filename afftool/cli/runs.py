@@ -11,6 +11,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
+from afftool.cli.left import say_left
 from afftool.record import Run
 from afftool.store import Store
 from afftool.tables import Column, Table
@@ -26,6 +27,7 @@ def list_runs(context: typer.Context, store: options.StorePath = options.STORE, 
     with Store.open(store, create=False) as opened:
         stored = [_Stored(run, len(opened.cells(run.id))) for run in opened.runs()]
     table = Table.of("Runs", stored, _COLUMNS)
+    say_left(store, clear=False)
     if as_json:
         console.write(json.dumps(table.named_rows(), indent=1, ensure_ascii=False) + "\n")
     else:
