@@ -1,8 +1,8 @@
 """Properties held against many made-up inputs: some in every run, many more under the marker `fuzz`; seeded.
 
-    @AT_LENGTH
-    def test_reading_a_store_gives_runs_or_a_sentence(examples: int) -> None:
-        fuzz(examples, st.binary(), check)
+@AT_LENGTH
+def test_reading_a_store_gives_runs_or_a_sentence(examples: int) -> None:
+    fuzz(examples, st.binary(), check)
 """
 
 from __future__ import annotations

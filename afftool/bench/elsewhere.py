@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from afftool.console import note
@@ -18,11 +19,15 @@ from afftool.spec import CaseSpec, FusionSpec
 
 
 class Elsewhere:
-    """Asks a process that is started with the first question, and anew after one that ended it."""
+    """Asks a process that is started with the first question, and anew after one that ended it.
+
+    What ended it once is not run again: whoever asks about it hears the same.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._child: Child | None = None
+        self._lost: dict[str, FailedError] = {}
 
     def settled(self, fusion: FusionSpec) -> FusionSpec:
         """As `afftool.fusion.own.settled`; what ends the process there is left for the fusion's row to say.
@@ -32,34 +37,38 @@ class Elsewhere:
         if fusion.target is None:
             return fusion
         try:
-            return FusionSpec.parse(self._said(self._ask("settle", fusion=fusion.text))["fusion"])
+            return FusionSpec.parse(self._said(self._ask("settle", (fusion.target,), fusion=fusion.text))["fusion"])
         except (ChildEnded, ChildSilent):
             return fusion
 
     def check(self, cases: Sequence[CaseSpec]) -> None:
-        """As `afftool.build.check_buildable`, and that all files are there; `settled` says what is left to the rows."""
-        by_targets: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        """As `afftool.build.check_buildable`, after a look at whether all files are there.
+
+        Raises what it does; what ends the process is left for its rows to say.
+        """
+        by_targets: dict[tuple[str, ...], list[CaseSpec]] = {}
         for case in cases:
-            if case.own_targets:
-                by_targets.setdefault(case.own_targets, []).append(case.fields())
-        for alike in by_targets.values():
-            try:
-                self._said(self._ask("check", cases=alike))
-            except (ChildEnded, ChildSilent):
-                continue
+            by_targets.setdefault(case.own_targets, []).append(case)
+        for targets, alike in by_targets.items():
+            if targets:
+                with suppress(ChildEnded, ChildSilent):
+                    self._said(self._ask("check", targets, cases=[case.fields() for case in alike]))
 
     def count(self, spec: CaseSpec, measures: Collection[str], *, before_backends: bool) -> Record:
         """As `afftool.bench.costs.Costs` counts a case. Raises `ChildFailed`, `ChildEnded` or `ChildSilent`."""
-        answer = self._ask("count", spec=spec.fields(), measures=sorted(measures), before_backends=before_backends)
-        return Record.from_dict(answer["record"])
+        how = {"measures": sorted(measures), "before_backends": before_backends}
+        return Record.from_dict(self._ask("count", spec.own_targets, spec=spec.fields(), **how)["record"])
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if there is one; a further question starts another."""
         if self._child is not None:
             self._child.stop()
             self._child = None
 
-    def _ask(self, verb: str, **fields: Any) -> Answer:
+    def _ask(self, verb: str, targets: Sequence[str], **fields: Any) -> Answer:
+        for target in targets:
+            if target in self._lost:
+                raise self._lost[target]
         self._child = self._child or Child("afftool.bench.worker")
         try:
             return self._child.ask(verb, timeout_s=self._timeout_s, path=sys.path, **fields)
@@ -67,7 +76,8 @@ class Elsewhere:
             if error := failed.failure.error:
                 raise error from None
             raise
-        except FailedError:
+        except (ChildEnded, ChildSilent) as lost:
+            self._lost |= dict.fromkeys(targets, lost)
             self.close()
             raise
 

@@ -40,16 +40,18 @@ def bench(
     *,
     clock: Clock | None = None,
     follow: Follow = nobody,
+    elsewhere: Elsewhere | None = None,
 ) -> Iterator[Record]:
     """Measure every case under every backend and yield a record each; cost alone gives one record a case.
 
     `clock` is the device's own unless given; `follow` hears how far it is, in rows (one that is ready to be timed is
-    half done). Raises `SpecError` or `LoadError` before anything is measured.
+    half done). With `isolate="process"` modules of the user's own are counted `elsewhere`, which may have been asked of
+    them before. Raises `SpecError` or `LoadError` before anything is measured.
     """
     options = options or Options()
     if "cost" in options.measures:
         own_formulas()
-    return _planned(cases, options, clock, follow).records()
+    return _planned(cases, options, clock, follow, elsewhere).records()
 
 
 def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
@@ -58,14 +60,22 @@ def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
     return sum(planned.starts(group) for group in planned.groups)
 
 
-def _planned(cases: Iterable[CaseSpec], options: Options, clock: Clock | None, follow: Follow) -> _Bench:
+def _planned(
+    cases: Iterable[CaseSpec],
+    options: Options,
+    clock: Clock | None,
+    follow: Follow,
+    elsewhere: Elsewhere | None = None,
+) -> _Bench:
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
     devices = [group.device for group in groups]
     isolation = options.isolation_on(devices)
     if isolation == "process" and clock is not None:
         raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
     place = Place(options, isolation, clock, Patience(options.timeout_s))
-    return _Bench(options, groups, options.backends_on(devices), place, clock, follow)
+    if options.isolate == "process" and elsewhere is None:
+        elsewhere = Elsewhere(options.timeout_s)
+    return _Bench(options, groups, options.backends_on(devices), place, clock, follow, elsewhere)
 
 
 @dataclass
@@ -76,12 +86,12 @@ class _Bench:
     place: Place
     clock: Clock | None
     follow: Follow
+    elsewhere: Elsewhere | None
     done: int = 0
     ready: int = 0
 
     def __post_init__(self) -> None:
-        self._elsewhere = Elsewhere(self.options.timeout_s) if self.options.isolate == "process" else None
-        self._costs = Costs(self.options.measures, bool(self.backends), self._elsewhere)
+        self._costs = Costs(self.options.measures, bool(self.backends), self.elsewhere)
         self._timing = Timing(self.options, self.place, self.clock, self._tell)
 
     @property
@@ -103,7 +113,7 @@ class _Bench:
         return possible and "system" in self.options.regimes_on(device)
 
     def records(self) -> Iterator[Record]:
-        with closing(self._elsewhere) if self._elsewhere else nullcontext():
+        with closing(self.elsewhere) if self.elsewhere else nullcontext():
             for group in self.groups:
                 for record in self._group(group) if self.backends else self._counted(group):
                     self.done += 1

@@ -10,8 +10,8 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +30,7 @@ from afftool.spec.options import Options
 from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, parse_fusions, sweep, without_baseline
 
 if TYPE_CHECKING:
+    from afftool.bench.elsewhere import Elsewhere
     from afftool.measure.ceilings.bounds import Bounds
     from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
@@ -148,14 +149,15 @@ def bench(
     from afftool.unfinished import marked
 
     output = Output.of(out, formats, as_json, stem="bench")
-    with console.stdout_kept(as_json), marked(store) as mark:
+    with console.stdout_kept(as_json), marked(store) as mark, _elsewhere(asked) as elsewhere:
         say_left(store)
         mark.tell(f"loading {', '.join(split_list(fusion))}")
-        placed = _ready(planned, words, asked, device, threads)
+        placed = _ready(planned, words, elsewhere, device)
+        use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
-            run = _measure(placed, asked, opened, mark, device=device, locked=locked, quiet=as_json)
+            run = _measure(placed, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
         mark.tell("taking the cases apart")
-        found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
+        found = _breakdowns(placed, run, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
         output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}")
     details = tuple(table for one in found for table in breakdown_tables(one))
@@ -185,30 +187,38 @@ def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def _ready(planned: Sweep, words: Words, asked: Options, device: str, threads: str | None) -> Sweep:
+@contextmanager
+def _elsewhere(asked: Options) -> Iterator[Elsewhere | None]:
+    """Where modules of the user's own are looked at with `--isolate process`; None where that is here."""
+    if asked.isolate != "process":
+        yield None
+        return
+    from afftool.bench.elsewhere import Elsewhere
+
+    with closing(Elsewhere(asked.timeout_s)) as elsewhere:
+        yield elsewhere
+
+
+def _ready(planned: Sweep, words: Words, elsewhere: Elsewhere | None, device: str) -> Sweep:
     """The cases on their device, once the user's own modules are known to be there. Imports torch.
 
     Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored. What
-    ends the process of its own that `--isolate process` has it tried in is left for its rows to say.
+    ends the process `elsewhere` is left for its rows to say.
     """
-    if asked.isolate != "process":
-        from afftool.build import check_buildable
-        from afftool.fusion.own import say_assumptions, settled
+    if elsewhere is not None:
+        placed = _settled(planned, words, elsewhere.settled).on_device(resolve_device(device))
+        elsewhere.check(placed.cases)
+        return placed
+    from afftool.build import check_buildable
+    from afftool.fusion.own import say_assumptions, settled
 
-        planned = _settled(planned, words, settled)
-        say_assumptions()
-        for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
-            load(target)
-        placed = planned.on_device(resolve_device(device))
-        check_buildable(placed.cases)
-        say_assumptions()
-    else:
-        from afftool.bench.elsewhere import Elsewhere
-
-        with closing(Elsewhere(asked.timeout_s)) as elsewhere:
-            placed = _settled(planned, words, elsewhere.settled).on_device(resolve_device(device))
-            elsewhere.check(placed.cases)
-    use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
+    planned = _settled(planned, words, settled)
+    say_assumptions()
+    for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
+        load(target)
+    placed = planned.on_device(resolve_device(device))
+    check_buildable(placed.cases)
+    say_assumptions()
     return placed
 
 
@@ -228,7 +238,15 @@ def _settled(planned: Sweep, words: Words, settle: Callable[[FusionSpec], Fusion
 
 
 def _measure(
-    placed: Sweep, asked: Options, store: Store, mark: Mark, *, device: str, locked: str | None, quiet: bool
+    placed: Sweep,
+    asked: Options,
+    store: Store,
+    mark: Mark,
+    elsewhere: Elsewhere | None,
+    *,
+    device: str,
+    locked: str | None,
+    quiet: bool,
 ) -> Run:
     """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
     from afftool import environment
@@ -256,7 +274,7 @@ def _measure(
         try:
             return save_as_measured(
                 store,
-                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=heard)),
+                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=heard, elsewhere=elsewhere)),
                 command=shlex.join(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
@@ -305,14 +323,19 @@ def _advise(bounds: Bounds, device: str, machine: Environment, store: Path) -> N
     )
 
 
-def _breakdowns(placed: Sweep, asked: Options, *, explain: bool, per_module: bool) -> list[Breakdown]:
-    """Each case taken apart as asked, as its records have it: on the device it was measured on."""
+def _breakdowns(placed: Sweep, run: Run, asked: Options, *, explain: bool, per_module: bool) -> list[Breakdown]:
+    """Each case taken apart as asked, as its records have it: on the device it was measured on.
+
+    That is done in this process: of what is run elsewhere, only what has run well there.
+    """
     from afftool.bench.session import break_down
 
     if not (explain or per_module):
         return []
     memory = "memory" in asked.measures
-    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in placed.cases]
+    well = {record.identity for record in run.records if record.status == "ok"}
+    cases = [case for case in placed.cases if asked.isolate != "process" or case.identity in well]
+    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in cases]
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from afftool import console
 
-GRACE_S = 5.0
+GRACE_S = 2.0
 """Seconds in which a thread that is about to end does so."""
 
 
