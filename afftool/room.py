@@ -67,9 +67,12 @@ def least_of_both(spec: CaseSpec) -> Need:
     return Need({**least_of_case(spec).parts, **least_of_step(spec).parts})
 
 
-def check_room(need: Need, device: str, *, what: str, taken: int = 0) -> None:
-    """Raise `TooLarge` if `what` needs more than is free on the device, of which `taken` bytes are spoken for."""
-    free = free_bytes(device)
+def check_room(need: Need, device: str, *, what: str, free: int | None = None, taken: int = 0) -> None:
+    """Raise `TooLarge` if `what` needs more than is free on the device, of which `taken` bytes are spoken for.
+
+    `free` is what was free before its neighbours began to take those; now, if it is None.
+    """
+    free = free_bytes(device) if free is None else free
     if free is not None and need.nbytes > max(0, free - taken):
         beside = f", {units.data(taken)} of which its neighbours need" if taken else ""
         raise TooLarge(f"{what} needs at least {need}, {units.data(free)} are free on {device}{beside}", hint=SMALLER)

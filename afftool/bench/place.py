@@ -24,7 +24,7 @@ from afftool.failure import FailedError, Failure
 from afftool.measure.time.contestant import Clock, clock_for
 from afftool.process import ChildEnded
 from afftool.record import Isolation
-from afftool.room import Need, check_room, least_of_both, least_of_step
+from afftool.room import Need, check_room, free_bytes, least_of_both, least_of_step
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
@@ -108,11 +108,11 @@ class Place:
         """
         with ExitStack() as ended:
             begun: list[Isolated | Exception] = []
-            taken = 0
+            free, taken = free_bytes(rows[0].spec.device) if rows else None, 0
             for row in rows:
-                need = least_of_both(row.spec)
+                need, what = least_of_both(row.spec), f"{row.spec.fusion} under {row.backend}"
                 try:
-                    check_room(need, row.spec.device, what=f"{row.spec.fusion} under {row.backend}", taken=taken)
+                    check_room(need, row.spec.device, what=what, free=free, taken=taken)
                 except TooLarge as error:
                     begun.append(error)
                     continue

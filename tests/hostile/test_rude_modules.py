@@ -247,6 +247,15 @@ def test_a_bench_that_a_module_ended_is_said_by_the_next_one_and_then_forgotten(
         assert [run.finished for run in store.runs()] == [*([False] if doing.startswith("run") else []), True]
 
 
+@pytest.mark.usefixtures("here")
+def test_a_study_that_a_module_ended_is_said_too(place: Any) -> None:
+    assert place.run("ablate", "scale", "--data", "digits", "--variants", "aff,ends.py:Plain").returncode == 0
+    (left,) = unfinished.left_beside(place.folder / ".afftool" / "runs.sqlite")
+    assert left.text.startswith(
+        "an earlier command ended in the middle, while loading and trying the variants of scale: "
+    )
+
+
 def test_a_command_that_is_still_at_work_is_not_said_to_have_ended(tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
     holds = (
