@@ -181,12 +181,14 @@ def test_a_module_that_ends_its_process_is_a_row_that_says_how_and_the_others_go
     assert {name: found[name].status for name in names} == dict.fromkeys(names, "failed") | {"Plain": "ok"}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here", "little_memory")
 def test_a_module_that_takes_all_memory_once_it_runs_is_such_a_row_too() -> None:
     found = rows("rude:Killed", isolate="process", measures=("memory",), mode="infer")["Killed"]
     assert (found.status, found.reason) == ("failed", KILLED)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_file_that_ends_its_process_on_import_does_so_elsewhere(place: Any) -> None:
     done = place.run(
@@ -225,7 +227,10 @@ def test_what_cannot_be_built_is_refused_there_as_here_and_what_ended_it_is_not_
 @pytest.mark.parametrize(
     ("fusion", "code", "doing"),
     [
-        ("rude.py:KilledAtOnce", -signal.SIGKILL, "run 1 ended in the middle, while counting rude:KilledAtOnce: "),
+        pytest.param(
+            *("rude.py:KilledAtOnce", -signal.SIGKILL, "run 1 ended in the middle, while counting rude:KilledAtOnce: "),
+            marks=pytest.mark.long,
+        ),
         ("ends.py:Plain", 0, "an earlier command ended in the middle, while loading ends.py:Plain: "),
     ],
 )
@@ -247,6 +252,7 @@ def test_a_bench_that_a_module_ended_is_said_by_the_next_one_and_then_forgotten(
         assert [run.finished for run in store.runs()] == [*([False] if doing.startswith("run") else []), True]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_study_that_a_module_ended_is_said_too(place: Any) -> None:
     assert place.run("ablate", "scale", "--data", "digits", "--variants", "aff,ends.py:Plain").returncode == 0
@@ -352,6 +358,7 @@ def test_workers_that_a_module_forks_by_multiprocessing_are_left_alone() -> None
     assert found.global_state is None
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_copy_that_python_knows_nothing_of_stores_and_prints_no_row_twice(place: Any) -> None:
     words = ("--measure", "memory", "--channels", "8", "--size", "8", "--batch", "1")
@@ -408,6 +415,7 @@ def test_a_process_that_another_holds_the_pipe_of_has_ended_all_the_same(child: 
 # A worker of a study.
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here", "little_memory")
 def test_a_worker_of_a_study_that_the_system_kills_is_a_cell_that_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch

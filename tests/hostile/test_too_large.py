@@ -77,9 +77,12 @@ def free(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
 
 
 @pytest.mark.usefixtures("nothing_is_allocated")
-@pytest.mark.parametrize("options", [{}, {"isolate": "process", "measures": ("cost", "memory")}, {"allocator": "kept"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"measures": ("cost", "memory")}, {"measures": ("cost", "memory"), "isolate": "process"}, {"allocator": "kept"}],
+)
 def test_a_size_that_cannot_fit_is_a_row_that_says_so_and_the_others_are_measured(options: dict[str, Any]) -> None:
-    rows = list(bench([case(), huge()], Options(**QUICK, **options, baseline=None)))
+    rows = list(bench([case(), huge()], Options(**QUICK | options, baseline=None)))
     assert [row.status for row in rows] == ["ok", "oom"]
     reason = str(rows[1].reason)
     assert reason.startswith("aff under eager needs at least 640 TB (inputs 256 TB, weights ")
@@ -139,6 +142,17 @@ def test_where_nobody_tells_what_is_free_nothing_is_refused(monkeypatch: pytest.
     room.check_room(room.least_of_both(huge()), "cpu", what="it")
 
 
+def test_a_heat_holds_no_more_rows_than_fit_and_its_baseline_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [case(f"aff:reduction={r}") for r in (1, 2, 4, 8)]
+    need = max(room.least_of_both(spec).nbytes for spec in specs)
+    for rows, others in ((2, [1, 1, 1, 1]), (3, [2, 2]), (1, [1, 1, 1, 1]), (100, [4])):
+        free(monkeypatch, rows * need)
+        planned = benches.run._planned(specs, Options(), None, benches.run.nobody)
+        heats = list(planned._heats(planned.groups[0]))
+        assert [len(heat) for heat in heats] == [others[0] + 1, *others[1:]], "the baseline is listed in the first"
+
+
+@pytest.mark.long
 def test_processes_that_do_not_fit_beside_each_other_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two at a time: each heat has the baseline and one other, so every row keeps its ratio."""
     specs = [case(f"aff:reduction={r}", channels=64, size=(64, 64)) for r in (2, 4)]
@@ -176,7 +190,8 @@ def test_a_gpu_that_does_not_answer_refuses_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_constructor_of_ones_own_that_runs_out_of_memory_is_a_row_and_no_end(own: str) -> None:
-    rows = {row.fusion: row for row in bench([case(f"{own}:Greedy"), case("add")], Options(**QUICK, baseline=None))}
+    how = Options(measures=("cost", "memory"), baseline=None)
+    rows = {row.fusion: row for row in bench([case(f"{own}:Greedy"), case("add")], how)}
     assert rows["add"].status == "ok"
     assert rows[f"{own}:Greedy"].status == "oom"
     assert "Unable to allocate" in str(rows[f"{own}:Greedy"].reason)
