@@ -77,6 +77,23 @@ def keep_freed_memory() -> str:
     return "kept" if all(kept) else found
 
 
+class _MallInfo2(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names.split())
+
+
+def freed_and_held_bytes() -> int:
+    """Bytes that this process has freed and its malloc still holds, to be given again; 0 where it does not tell."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2  # glibc's, from 2.33
+    except (OSError, AttributeError, TypeError):
+        return 0
+    mallinfo2.restype = _MallInfo2
+    return int(mallinfo2().fordblks)
+
+
 def page_faults() -> int | None:
     """Pages that were given to this process so far, all of its threads together; None where the system tells none."""
     try:

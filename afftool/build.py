@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from afftool.copying import alike, move_to_meta, real_copy, take_values
-from afftool.errors import AfftoolError, LoadError
+from afftool.errors import AfftoolError, LoadError, ran_out_of_memory
 from afftool.fusion import build_fusion
 from afftool.hosts import build_host
 from afftool.inputs import input_names, written_inputs
@@ -167,7 +167,7 @@ def _refusal(case: CaseSpec) -> AfftoolError | None:
         small = replace(case, batch=2, size=size, mode="infer")
         build_on_meta(small, settled=False)  # maps of one position may be too small for a call
     except AfftoolError as error:
-        return error
+        return None if ran_out_of_memory(error) else error  # a row of its own says what did not fit
     except Exception:  # what cannot be moved or copied may still run where it was built: its row will say
         return None
     return None

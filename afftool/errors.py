@@ -9,6 +9,7 @@
     │   ├── BatchStatisticsError      batch norm over a single value in training (also a ValueError)
     │   ├── LoadError                 a module, checkpoint or file of the user's that cannot be used
     │   ├── DataError                 a dataset that is missing, broken, or does not fit the request
+    │   ├── TooLarge                  what cannot fit into this machine's memory; of a row it becomes an oom record
     │   ├── StoreError                a run store that cannot be read or written
     │   └── OutputError               stdout that cannot be written: full, or closed
     ├── BaselineError        exit 5   a baseline that is missing or not comparable
@@ -78,6 +79,10 @@ class DataError(UserError):
     """A dataset that is missing, broken or mislabelled, or that does not fit what was asked of it."""
 
 
+class TooLarge(UserError):
+    """What cannot fit into the memory that is free: refused before any of it is taken."""
+
+
 class StoreError(UserError):
     """A run store that cannot be read or written."""
 
@@ -114,3 +119,27 @@ class Unavailable(AfftoolError):
 
 class Rejected(AfftoolError):
     """A measurement that must not be kept, such as a result unlike eager's: it is recorded as failed."""
+
+
+_OUT_OF_MEMORY = (
+    *("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory"),
+    *("Storage size calculation overflowed", "Overflow when unpacking long"),  # more than any memory can have
+)
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, on the device or here, or would have, or did where an error of ours came from.
+
+    torch's own class is known by its name.
+    """
+    if error is None:
+        return False
+    if any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__):
+        return True
+    if isinstance(error, AfftoolError):
+        return isinstance(error, TooLarge) or ran_out_of_memory(error.__cause__)
+    try:
+        text = str(error)
+    except Exception:  # a class of the user's own may not be able to say
+        return False
+    return any(words in text for words in _OUT_OF_MEMORY)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from afftool import errors
-from afftool.errors import AfftoolError, Unavailable
+from afftool.errors import AfftoolError, Unavailable, ran_out_of_memory
 from afftool.masked import told
 from afftool.record import Status
 from afftool.visible import cut
@@ -50,10 +50,10 @@ class Failure:
             return error.failure
         kind = type(error).__name__
         if isinstance(error, AfftoolError):
-            return cls(kind=kind, message=error.message, hint=error.hint, ours=True)
-        message = message_of(error)
-        place, out_of_memory = _place(error), _is_out_of_memory(error, message)
-        return cls(kind=kind, message=message, place=place, out_of_memory=out_of_memory)
+            ran_out = ran_out_of_memory(error)
+            return cls(kind=kind, message=error.message, hint=error.hint, ours=True, out_of_memory=ran_out)
+        message, place = message_of(error), _place(error)
+        return cls(kind=kind, message=message, place=place, out_of_memory=ran_out_of_memory(error))
 
     @property
     def error(self) -> AfftoolError | None:
@@ -99,13 +99,6 @@ def _first_lines(message: str) -> str:
     if len(lines) > 1 and lines[0].endswith(":"):  # "backend='inductor' raised:", and what it raised
         return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else "no message"
-
-
-def _is_out_of_memory(error: BaseException, text: str) -> bool:
-    """Whether memory ran out, on the device or here; torch's own class is known by its name."""
-    if any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__):
-        return True
-    return any(words in text for words in ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory"))
 
 
 def _place(error: BaseException) -> str | None:

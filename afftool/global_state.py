@@ -14,7 +14,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from afftool.global_settings import Setting, generators, mark_torch_seed, settings, torch_seed, torchs
+from afftool.forks import copies_made, watch_forks
+from afftool.global_settings import (
+    Setting,
+    generators,
+    mark_torch_seed,
+    settings,
+    settings_of_running,
+    torch_seed,
+)
 from afftool.imports import is_known
 
 When = Literal["on import", "when it was built", "while it ran"]
@@ -39,13 +47,19 @@ def kept(targets: str | Collection[str], when: When) -> Iterator[None]:
         return
     if when == "on import":
         _load_torch(foreign[0])
-    before = [(setting, setting.read()) for setting in (torchs() if when == "while it ran" else settings())]
+    watch_forks()
+    copies = copies_made()
+    before = [
+        (setting, setting.read()) for setting in (settings_of_running() if when == "while it ran" else settings())
+    ]
     states = [(setting, setting.read()) for setting in generators()]
     seed = mark_torch_seed() if when == "on import" else torch_seed()
     try:
         yield
     finally:
         found = _put_back(before) | _random_put_back(states, seed, when)
+        if made := copies_made() - copies:
+            found["copies of the process"] = f"{made} made by fork, each ended where it came back"
         for target in foreign:
             for name, said in found.items():
                 _SET.setdefault(_owner(target, when), {}).setdefault(name, f"{said}, {when}")

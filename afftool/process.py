@@ -25,6 +25,7 @@ from typing import Any
 
 from afftool.errors import AfftoolError
 from afftool.failure import FailedError, Failure
+from afftool.forks import end_if_copy_of
 from afftool.scratch import clear_after
 
 fcntl: ModuleType | None
@@ -37,9 +38,10 @@ Answer = dict[str, Any]
 
 END_S = 10.0
 """Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
-LONGEST_WAIT_MS = 2**31 - 1
 LIFE = "AFFTOOL_LIFE"
 """The variable that tells a child the number of the pipe whose other end its parent holds as long as it lives."""
+LOOK_MS = 2000.0
+"""So often it is looked whether a process is still there whose pipe says nothing."""
 POSSIBLE = hasattr(select, "poll")
 """Whether this system has such children at all; Windows has not."""
 
@@ -51,11 +53,10 @@ class ChildFailed(FailedError):
 class ChildEnded(FailedError):
     """The child is gone and owes an answer: it crashed, was killed, or ended itself."""
 
-    def __init__(self, code: int) -> None:
-        self.how = _end_of(code)
+    def __init__(self, code: int | None) -> None:
+        self.how = end_of(code).removeprefix("killed by ")
         """The name of the signal that killed it, or `exit code 3`."""
-        how = f"killed by {self.how}" if code < 0 else self.how
-        super().__init__(Failure(kind="", message=f"its process ended: {how}"))
+        super().__init__(Failure(kind="", message=f"its process ended: {end_of(code)}", hint=hint_on_end(code)))
 
 
 class ChildSilent(FailedError):
@@ -122,7 +123,7 @@ class Child:
         with contextlib.suppress(OSError, ValueError):
             output = self._process.stdout.fileno()
             while not line.endswith(b"\n"):
-                if not _readable(output, until):
+                if not _readable(output, until, self._has_ended):
                     self.stop()
                     assert timeout_s is not None
                     raise ChildSilent(timeout_s)
@@ -131,6 +132,9 @@ class Child:
                     break
                 line += more
         return line
+
+    def _has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def stop(self) -> None:
         """End the process and everything it started. It holds nothing that needs saving, so it is not asked to."""
@@ -153,19 +157,25 @@ class Child:
     def _ended(self) -> ChildEnded:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)  # before it is killed: how it ended is what there is to tell
-        self.stop()
         code = self._process.returncode
-        return ChildEnded(-signal.SIGKILL if code is None else code)
+        self.stop()
+        return ChildEnded(code)
 
 
-def _readable(output: int, until: float | None) -> bool:
-    """Wait until there is something to read, or nothing more will come; False if that is not so by `until`."""
+def _readable(output: int, until: float | None, ended: Callable[[], bool]) -> bool:
+    """Wait until there is something to read, or nothing more will come; False if that is not so by `until`.
+
+    A process that the other one left behind, in a session of its own, may hold the pipe: nothing comes from that.
+    """
     poll = select.poll()
     poll.register(output, select.POLLIN)
     while True:
-        left_ms = LONGEST_WAIT_MS if until is None else min(1000 * (until - time.monotonic()), LONGEST_WAIT_MS)
-        if poll.poll(max(0.0, left_ms)):
+        over = ended()  # asked before: what was written before the end is there by now
+        left_ms = LOOK_MS if until is None else min(1000 * (until - time.monotonic()), LOOK_MS)
+        if poll.poll(0.0 if over else max(0.0, left_ms)):
             return True
+        if over:
+            raise ValueError("the process has ended, and the pipe has not")
         if until is not None and time.monotonic() >= until:
             return False
 
@@ -182,6 +192,7 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
     if life := os.environ.pop(LIFE, None):
         end_with(int(life))
     threading.Thread(target=_end_with_reader, args=(answers,), daemon=True).start()
+    pid = os.getpid()
     for line in sys.stdin:
         question = json.loads(line)
         try:
@@ -190,6 +201,7 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
             if tracebacks and not isinstance(error, AfftoolError):
                 traceback.print_exc()
             answer = {"error": asdict(Failure.of(error))}
+        end_if_copy_of(pid)
         try:
             _write(answers, json.dumps(answer).encode() + b"\n")
         except BrokenPipeError:  # who asked is gone
@@ -243,10 +255,21 @@ def _end_all() -> None:
     os._exit(0)
 
 
-def _end_of(code: int) -> str:
+def end_of(code: int | None) -> str:
+    """How a process ended, by its exit code; None for one that was ended after it could no longer answer."""
+    if code is None:
+        return "it closed its pipe, and was stopped"
     if code >= 0:
         return f"exit code {code}"
     try:
-        return signal.Signals(-code).name
+        return f"killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"signal {-code}"
+        return f"killed by signal {-code}"
+
+
+def hint_on_end(code: int | None) -> str | None:
+    """What to do about a process that ended so; None where nobody knows."""
+    return KILLED if code == -signal.SIGKILL else None
+
+
+KILLED = "the system kills what takes too much memory; a smaller batch or size, and other work stopped, leave more"

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
+from afftool.bench.elsewhere import Elsewhere
 from afftool.bench.rows import Row, blank, lacking, with_global_state
-from afftool.errors import LoadError, Rejected
-from afftool.failure import Failure
+from afftool.errors import AfftoolError, LoadError, Rejected, TooLarge
+from afftool.failure import FailedError, Failure
 from afftool.global_state import kept
 from afftool.measure.cost.count import count, reached
 from afftool.measure.cost.reading import CUT_BY, Reach
@@ -18,14 +19,25 @@ from afftool.spec import MODULE, CaseSpec
 
 @dataclass
 class Costs:
-    """The costs of cases, each counted once; `before_backends` says that the cases are to run as well."""
+    """The costs of cases, each counted once; `before_backends` says that the cases are to run as well.
+
+    What is the user's own is counted `elsewhere`, if there is such a place.
+    """
 
     measures: Collection[str]
     before_backends: bool
+    elsewhere: Elsewhere | None = None
     _counted: dict[str, Record] = field(default_factory=dict)
 
     def of(self, spec: CaseSpec) -> Record:
         """The record of a case before any backend: what it costs, if that is asked for and can be counted."""
+        if spec.identity not in self._counted and self.elsewhere is not None and spec.own_targets:
+            row = Row(spec, blank(spec))
+            try:
+                row.record = self.elsewhere.count(spec, self.measures, before_backends=self.before_backends)
+            except (AfftoolError, FailedError) as error:
+                row.fail(error)
+            self._counted[spec.identity] = row.record
         if spec.identity not in self._counted:
             row = Row(spec, blank(spec))
             if "cost" in self.measures:
@@ -35,8 +47,8 @@ class Costs:
                     row.record = _reached(spec, replace(row.record, **reading.fields), reading.reached)
                 except (Exception, SystemExit) as error:
                     row.fail(error)
-                    if self.before_backends and isinstance(error, LoadError):
-                        # what runs neither on the meta device nor on the CPU may still run on this one
+                    if self.before_backends and isinstance(error, LoadError | TooLarge):
+                        # what runs neither on the meta device nor on the CPU, or is too large for that, may still run
                         row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
             elif spec.mode == "train":
                 with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):

@@ -19,10 +19,12 @@ from afftool.bench.entry import EagerOutputs, Entrant, enter
 from afftool.bench.rows import Row
 from afftool.build import Case, build_case
 from afftool.device_health import answers, failure_on, free_memory
+from afftool.errors import TooLarge
 from afftool.failure import FailedError, Failure
 from afftool.measure.time.contestant import Clock, clock_for
 from afftool.process import ChildEnded
 from afftool.record import Isolation
+from afftool.room import Need, check_room, free_bytes, least_of_both, least_of_step
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
@@ -37,6 +39,11 @@ class Here:
     def case(self) -> Case:
         """The case."""
         return build_case(self._spec)
+
+    @property
+    def least(self) -> Need:
+        """What it needs at the least to be made ready, beside what it already has."""
+        return least_of_step(self._spec) if "case" in vars(self) else least_of_both(self._spec)
 
     @cached_property
     def eager(self) -> EagerOutputs:
@@ -60,6 +67,7 @@ class Place:
     def enter(self, row: Row, here: Here) -> None:
         """Make a row ready, or note why it cannot be; `here` is its case for this process."""
         try:
+            check_room(here.least, row.spec.device, what=f"{row.spec.fusion} under {row.backend}")
             row.enter(self._local(row, here) if self.isolation == "none" else self._child(row))
         except (Exception, SystemExit) as error:
             row.fail(self.failure(row, error))
@@ -95,11 +103,20 @@ class Place:
     def fresh(self, rows: Sequence[Row]) -> Iterator[list[Isolated | Exception]]:
         """A fresh process a row, made ready and nothing else, until the block ends; or why there is none.
 
-        All of them start and get ready at the same time: nothing is timed meanwhile.
+        All of them start and get ready at the same time: nothing is timed meanwhile. One that cannot fit into memory
+        beside those before it is not started.
         """
         with ExitStack() as ended:
             begun: list[Isolated | Exception] = []
+            free, taken = free_bytes(rows[0].spec.device) if rows else None, 0
             for row in rows:
+                need, what = least_of_both(row.spec), f"{row.spec.fusion} under {row.backend}"
+                try:
+                    check_room(need, row.spec.device, what=what, free=free, taken=taken)
+                except TooLarge as error:
+                    begun.append(error)
+                    continue
+                taken += need.nbytes
                 child = Isolated(self.patience)
                 ended.callback(child.close)
                 begun.append(child)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 
 from afftool.backends.compile import forget_compiled
 from afftool.bench.child import Patience
 from afftool.bench.costs import Costs
+from afftool.bench.elsewhere import Elsewhere
 from afftool.bench.place import Here, Place
 from afftool.bench.rows import Group, Row, by_setting
 from afftool.bench.timing import Timing
@@ -25,6 +26,7 @@ from afftool.measure.cost.own_formulas import own_formulas
 from afftool.measure.time.contestant import Clock
 from afftool.process import POSSIBLE
 from afftool.record import Record
+from afftool.room import free_bytes, least_of_both
 from afftool.spec import CaseSpec
 from afftool.spec.options import Options
 
@@ -38,16 +40,19 @@ def bench(
     *,
     clock: Clock | None = None,
     follow: Follow = nobody,
+    elsewhere: Elsewhere | None = None,
 ) -> Iterator[Record]:
     """Measure every case under every backend and yield a record each; cost alone gives one record a case.
 
     `clock` is the device's own unless given; `follow` hears how far it is, in rows (one that is ready to be timed is
-    half done). Raises `SpecError` or `LoadError` before anything is measured.
+    half done). With `isolate="process"` modules of the user's own are counted `elsewhere`, which may have been asked of
+    them before. Raises `SpecError` or `LoadError` before anything is measured.
     """
     options, cases = options or Options(), list(cases)
     if "cost" in options.measures:
-        own_formulas(load=any(case.own_targets for case in cases))
-    return _planned(cases, options, clock, follow).records()
+        # With `isolate="process"` no file of the user's runs here: a function that is not there is told by its row.
+        own_formulas(load=options.isolate != "process" and any(case.own_targets for case in cases))
+    return _planned(cases, options, clock, follow, elsewhere).records()
 
 
 def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
@@ -56,14 +61,22 @@ def processes_to_start(cases: Iterable[CaseSpec], options: Options) -> int:
     return sum(planned.starts(group) for group in planned.groups)
 
 
-def _planned(cases: Iterable[CaseSpec], options: Options, clock: Clock | None, follow: Follow) -> _Bench:
+def _planned(
+    cases: Iterable[CaseSpec],
+    options: Options,
+    clock: Clock | None,
+    follow: Follow,
+    elsewhere: Elsewhere | None = None,
+) -> _Bench:
     groups = [Group.of(list(specs), options.baseline) for specs in by_setting(cases)]
     devices = [group.device for group in groups]
     isolation = options.isolation_on(devices)
     if isolation == "process" and clock is not None:
         raise SpecError("a clock cannot be handed to other processes", hint='use isolate="none" with it')
     place = Place(options, isolation, clock, Patience(options.timeout_s))
-    return _Bench(options, groups, options.backends_on(devices), place, clock, follow)
+    if options.isolate == "process" and elsewhere is None:
+        elsewhere = Elsewhere(options.timeout_s)
+    return _Bench(options, groups, options.backends_on(devices), place, clock, follow, elsewhere)
 
 
 @dataclass
@@ -74,11 +87,12 @@ class _Bench:
     place: Place
     clock: Clock | None
     follow: Follow
+    elsewhere: Elsewhere | None
     done: int = 0
     ready: int = 0
 
     def __post_init__(self) -> None:
-        self._costs = Costs(self.options.measures, before_backends=bool(self.backends))
+        self._costs = Costs(self.options.measures, bool(self.backends), self.elsewhere)
         self._timing = Timing(self.options, self.place, self.clock, self._tell)
 
     @property
@@ -100,11 +114,12 @@ class _Bench:
         return possible and "system" in self.options.regimes_on(device)
 
     def records(self) -> Iterator[Record]:
-        for group in self.groups:
-            for record in self._group(group) if self.backends else self._counted(group):
-                self.done += 1
-                yield record
-                self._tell("")
+        with closing(self.elsewhere) if self.elsewhere else nullcontext():
+            for group in self.groups:
+                for record in self._group(group) if self.backends else self._counted(group):
+                    self.done += 1
+                    yield record
+                    self._tell("")
 
     def _tell(self, doing: str) -> None:
         waiting = max(0, self.ready - self.done)
@@ -160,9 +175,15 @@ class _Bench:
         others, base = group.challengers, [group.baseline] if group.baseline else []
         while base or others:
             alone = self.place.isolation == "process" or self._fresh(group.device)
-            size = max(1, (HEAT_ROWS // 2 if alone else HEAT_ROWS) // len(self.backends) - 1)
+            size = max(1, min(HEAT_ROWS // 2 if alone else HEAT_ROWS, self._fitting(group)) // len(self.backends) - 1)
             yield [*base, *others[:size]]
             others, base = others[size:], []
+
+    @staticmethod
+    def _fitting(group: Group) -> int:
+        """How many of its rows fit into memory at a time, as far as it is known: smaller heats keep their baseline."""
+        free = free_bytes(group.device)
+        return HEAT_ROWS if free is None else free // max(least_of_both(spec).nbytes for spec in group.specs)
 
     def _alone(self, row: Row) -> Record:
         (again,) = self._enter(row.spec, (row.backend,), (row.known.allocator,))

@@ -23,7 +23,7 @@ from afftool.measure.time.caches import flusher
 from afftool.measure.time.contestant import Contestant, Timed, clock_for
 from afftool.process import Answer, serve
 from afftool.record import Cache, Record
-from afftool.spec import CaseSpec
+from afftool.spec import CaseSpec, FusionSpec
 
 Fields = Mapping[str, Any]
 
@@ -74,6 +74,36 @@ class Worker:
         self._contestant = Timed(backends.load(backend)(case), clock_for(case.spec.device), flush)
         return {}
 
+    def settle(self, fusion: str, path: Sequence[str]) -> Answer:
+        """The text of a fusion of the user's own once its class has told its maps, and what was assumed of it."""
+        from afftool.fusion.own import new_assumptions, settled
+
+        sys.path[:] = path
+        return {"fusion": settled(FusionSpec.parse(fusion)).text, "said": new_assumptions()}
+
+    def check(self, cases: Sequence[Fields], path: Sequence[str]) -> Answer:
+        """Load and build what is the user's own; raises what `check_buildable` does. Answers what was assumed."""
+        from afftool.build import check_buildable
+        from afftool.fusion.own import new_assumptions
+        from afftool.registry import load
+
+        sys.path[:] = path
+        specs = [CaseSpec.from_fields(case) for case in cases]
+        for target in dict.fromkeys(target for spec in specs for target in spec.own_targets):
+            load(target)
+        check_buildable(specs)
+        return {"said": new_assumptions()}
+
+    def count(self, spec: Fields, measures: Sequence[str], before_backends: bool, path: Sequence[str]) -> Answer:
+        """The record of a case before any backend, as `Costs` gives it."""
+        from afftool.bench.costs import Costs
+        from afftool.measure.cost.own_formulas import own_formulas
+
+        case = self._begin(spec, None, path)
+        if "cost" in measures:
+            own_formulas()
+        return {"record": Costs(measures, before_backends).of(case).to_dict()}
+
     def sample(self, steps: int) -> Answer:
         """Time so many steps as one sample."""
         assert self._contestant
@@ -113,5 +143,8 @@ class Worker:
 
 if __name__ == "__main__":
     worker = Worker()
-    verbs = (worker.enter, worker.prepare, worker.sample, worker.split, worker.singly, worker.move)
+    verbs = (
+        *(worker.settle, worker.check, worker.count, worker.enter, worker.prepare),
+        *(worker.sample, worker.split, worker.singly, worker.move),
+    )
     serve({verb.__name__: partial(worker.answer, verb) for verb in verbs})

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
+from afftool.cli.ending import end_over_threads
 from afftool.cli.streams import guarded
 from afftool.errors import AfftoolError, ReaderLeft, UserError
 from afftool.registry import load, unknown
@@ -91,6 +92,7 @@ def main() -> None:
         if unwritten and unwritten is not told:
             code = code or unwritten.exit_code  # a verdict stays what it is
             _tell(unwritten)
+        end_over_threads(code)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
+from afftool.cli.left import say_left
 from afftool.cli.output import Output
 from afftool.cli.stored import opened
 from afftool.masked import command_line
@@ -22,6 +23,7 @@ from afftool.tables import Report
 
 if TYPE_CHECKING:
     from afftool.study.run import Ablation, Engine
+    from afftool.unfinished import Mark
 
 FOLDER = Path("ablations")
 """Where reports go unless --out says otherwise."""
@@ -111,13 +113,16 @@ def ablate(
     from afftool.study.report.words import power_words
     from afftool.study.run import Shard, begin
     from afftool.study.stored import stored_report
+    from afftool.unfinished import marked
 
     part, where = Shard.parse(shard), device_of(engine, device, gpus)
     check_cluster(engine, device=where, threads=threads, workers=workers, address=address, gpus=gpus)
     conditions = Conditions(device=where.partition(":")[0], threads=threads, compiled=compiled)
     with opened(store, create=True) as stored:
         command = command_line(["afftool", *sys.argv[1:]])
-        with console.stdout_kept(as_json):
+        with console.stdout_kept(as_json), marked(store) as mark:
+            say_left(store)
+            mark.tell(f"loading and trying the variants of {spec.name}")
             ablation = begin(
                 spec,
                 stored,
@@ -128,6 +133,7 @@ def ablate(
                 command=command,
                 batch_chosen=batch_chosen(request),
             )
+            mark.begin(ablation.run_id)
             for note in ablation.plan.adapted:
                 console.note(note)
             say_assumptions()
@@ -136,7 +142,7 @@ def ablate(
             planned = ablation.plan.study
             console.note(f"{power_words(len(planned.seeds), len(planned.comparisons(pairs=pairs)))}.")
             train = build_engine(engine, ablation.plan, device=where, workers=workers, address=address, gpus=gpus)
-            _follow(ablation, train, tensorboard, quiet=as_json)
+            _follow(ablation, train, tensorboard, mark, quiet=as_json)
         report = stored_report(stored, ablation.run_id, pairs=pairs, margin=margin)
         assert report is not None
         if as_json:
@@ -150,7 +156,7 @@ def ablate(
         console.note(f"shard {shard} is done; join the stores by `afftool runs merge`, then run without --shard")
 
 
-def _follow(ablation: Ablation, engine: Engine, tensorboard: Path | None, *, quiet: bool) -> None:
+def _follow(ablation: Ablation, engine: Engine, tensorboard: Path | None, mark: Mark, *, quiet: bool) -> None:
     """Train what is missing and tell how far it is. Ctrl-C ends with exit 130; everything finished is stored."""
     from afftool.study.cells import CellRecord
     from afftool.study.progress import Progress
@@ -166,12 +172,14 @@ def _follow(ablation: Ablation, engine: Engine, tensorboard: Path | None, *, qui
             log.replay(record)
     with console.following(to_stderr=quiet) as following, log or nullcontext():
         following.line(f"{ablation.plan.study.name}: {done} of {total} cells are done, {len(ablation.cells)} to train")
+        mark.tell(f"training {', '.join(variant.name for variant in ablation.plan.study.variants)}")
         try:
             for event in ablation.events(engine):
                 if isinstance(event, CellRecord):
                     following.line(progress.end(event))
                 else:
                     doing = progress.tick(event)
+                    mark.tell(f"training, last heard of {doing}")
                     following.progress(progress.done, progress.total, doing)
                 if log:
                     log.add(event)

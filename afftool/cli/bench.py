@@ -10,7 +10,8 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,22 +19,25 @@ import typer
 
 from afftool import catalog, console, units
 from afftool.cli import options
+from afftool.cli.left import say_left
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured
 from afftool.masked import command_line
 from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
-from afftool.spec import split_list
+from afftool.spec import FusionSpec, split_list
 from afftool.spec.options import Options
 from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, parse_fusions, sweep, without_baseline
 
 if TYPE_CHECKING:
+    from afftool.bench.elsewhere import Elsewhere
     from afftool.measure.ceilings.bounds import Bounds
     from afftool.record import Environment, Run
     from afftool.report.breakdown import Breakdown
     from afftool.store import Store
     from afftool.tables import Table
+    from afftool.unfinished import Mark
 
 
 def bench(
@@ -144,13 +148,18 @@ def bench(
     from afftool.report import bench_report
     from afftool.report.breakdown import breakdown_document, breakdown_tables
     from afftool.store import Store
+    from afftool.unfinished import marked
 
     output = Output.of(out, formats, as_json, stem="bench", force=force)
-    with console.stdout_kept(as_json):
-        placed = _ready(_settled(planned, words), device, threads, timed="latency" in asked.measures)
+    with console.stdout_kept(as_json), marked(store) as mark, _elsewhere(asked) as elsewhere:
+        say_left(store)
+        mark.tell(f"loading {', '.join(split_list(fusion))}")
+        placed = _ready(planned, words, elsewhere, device)
+        use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
-            run = _measure(placed, asked, opened, device=device, locked=locked, quiet=as_json)
-        found = _breakdowns(placed, asked, explain=explain, per_module=per_module)
+            run = _measure(placed, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
+        mark.tell("taking the cases apart")
+        found = _breakdowns(placed, run, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
         output = Output.of(store.parent / "reports", formats, as_json, stem=f"bench-{run.id}", force=force)
     details = tuple(table for one in found for table in breakdown_tables(one))
@@ -180,42 +189,67 @@ def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def _settled(planned: Sweep, words: Words) -> Sweep:
+@contextmanager
+def _elsewhere(asked: Options) -> Iterator[Elsewhere | None]:
+    """Where modules of the user's own are looked at with `--isolate process`; None where that is here."""
+    if asked.isolate != "process":
+        yield None
+        return
+    from afftool.bench.elsewhere import Elsewhere
+
+    with closing(Elsewhere(asked.timeout_s)) as elsewhere:
+        yield elsewhere
+
+
+def _ready(planned: Sweep, words: Words, elsewhere: Elsewhere | None, device: str) -> Sweep:
+    """The cases on their device, once the user's own modules are known to be there. Imports torch.
+
+    Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored. What
+    ends the process `elsewhere` is left for its rows to say.
+    """
+    if elsewhere is not None:
+        placed = _settled(planned, words, elsewhere.settled).on_device(resolve_device(device))
+        elsewhere.check(placed.cases)
+        return placed
+    from afftool.build import check_buildable
+    from afftool.fusion.own import say_assumptions, settled
+
+    planned = _settled(planned, words, settled)
+    say_assumptions()
+    for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
+        load(target)
+    placed = planned.on_device(resolve_device(device))
+    check_buildable(placed.cases)
+    say_assumptions()
+    return placed
+
+
+def _settled(planned: Sweep, words: Words, settle: Callable[[FusionSpec], FusionSpec]) -> Sweep:
     """The sweep once the user's own modules have said how many maps they take, and what has no baseline is told.
 
-    Imports torch where there is a module of the user's own. Raises what `sweep` and loading one do.
+    Raises what `sweep` and `settle` do.
     """
     if any(case.fusion.target for case in planned.cases):
-        from afftool.fusion.own import say_assumptions, settled
-
         fusions = parse_fusions(words.fusion)
-        found = [settled(fusion) for fusion in fusions]
+        found = [settle(fusion) for fusion in fusions]
         if found != fusions:
             planned = sweep(dataclasses.replace(words, fusion=[fusion.text for fusion in found]))
-        say_assumptions()
         for line in without_baseline((case.fusion for case in planned.cases), planned.baseline):
             console.note(line)
     return planned
 
 
-def _ready(planned: Sweep, device: str, threads: str | None, *, timed: bool) -> Sweep:
-    """The cases on their device, once the user's own modules are known to be there. Imports torch.
-
-    Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored.
-    """
-    for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
-        load(target)
-    placed = planned.on_device(resolve_device(device))
-    from afftool.build import check_buildable
-    from afftool.fusion.own import say_assumptions
-
-    check_buildable(placed.cases)
-    say_assumptions()
-    use_threads(threads, placed.cases[0].device, timed=timed)
-    return placed
-
-
-def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked: str | None, quiet: bool) -> Run:
+def _measure(
+    placed: Sweep,
+    asked: Options,
+    store: Store,
+    mark: Mark,
+    elsewhere: Elsewhere | None,
+    *,
+    device: str,
+    locked: str | None,
+    quiet: bool,
+) -> Run:
     """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
@@ -234,16 +268,22 @@ def _measure(placed: Sweep, asked: Options, store: Store, *, device: str, locked
     console.note(f"measuring with {setting_line(shared)}")
     _foretell(placed, whole)
     with console.following(to_stderr=quiet) as follow:
+
+        def heard(done: float, total: float, doing: str) -> None:
+            mark.tell(doing)
+            follow.progress(done, total, doing)
+
         try:
             return save_as_measured(
                 store,
-                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=follow.progress)),
+                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=heard, elsewhere=elsewhere)),
                 command=command_line(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
                 follow=follow,
                 complete=bounds.complete,
                 shared=shared,
+                begun=mark.begin,
             )
         except Interrupted as stopped:
             console.note(
@@ -285,14 +325,19 @@ def _advise(bounds: Bounds, device: str, machine: Environment, store: Path) -> N
     )
 
 
-def _breakdowns(placed: Sweep, asked: Options, *, explain: bool, per_module: bool) -> list[Breakdown]:
-    """Each case taken apart as asked, as its records have it: on the device it was measured on."""
+def _breakdowns(placed: Sweep, run: Run, asked: Options, *, explain: bool, per_module: bool) -> list[Breakdown]:
+    """Each case taken apart as asked, as its records have it: on the device it was measured on.
+
+    That is done in this process: of what is run elsewhere, only what has run well there.
+    """
     from afftool.bench.session import break_down
 
     if not (explain or per_module):
         return []
     memory = "memory" in asked.measures
-    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in placed.cases]
+    well = {record.identity for record in run.records if record.status == "ok"}
+    cases = [case for case in placed.cases if asked.isolate != "process" or case.identity in well]
+    return [break_down(case, explain=explain, per_module=per_module, memory=memory) for case in cases]
 
 
 def _print(run: Run, details: tuple[Table, ...]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
+from afftool.cli.left import say_left
 from afftool.cli.stored import name_hidden, opened
 from afftool.errors import SpecError, StoreError
 from afftool.formats.json import text_of
@@ -31,6 +32,7 @@ def list_runs(context: typer.Context, store: options.StorePath = options.STORE, 
         cells = Counter(run for run, _ in stored.read_cells(read_row))
         listed = [_Stored(run, cells[run.id]) for run in stored.runs()]
     table = Table.of("Runs", listed, _COLUMNS)
+    say_left(store, clear=False)
     if as_json:
         console.write(text_of(table.named_rows()))
     else:

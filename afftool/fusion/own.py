@@ -77,10 +77,15 @@ def settled(spec: FusionSpec) -> FusionSpec:
 
 def say_assumptions() -> None:
     """Say what was assumed of modules of the user's own since the last time, each thing once in a process."""
-    for words, said in _assumed.items():
-        if not said:
-            console.note(words)
-            _assumed[words] = True
+    for words in new_assumptions():
+        console.note(words)
+
+
+def new_assumptions() -> list[str]:
+    """What `say_assumptions` would say, for whoever says it elsewhere."""
+    new = [words for words, said in _assumed.items() if not said]
+    _assumed.update(dict.fromkeys(new, True))
+    return new
 
 
 def _ours(spec: FusionSpec) -> list[str]:

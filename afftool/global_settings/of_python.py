@@ -1,15 +1,12 @@
-"""What Python and the system hold for the whole process."""
+"""What Python holds for the whole process, and what the system tells those that it starts."""
 
 from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -29,9 +26,9 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 def pythons() -> Iterator[Setting]:
     """The settings of Python and of the process, as far as the system has them."""
     yield Setting("environment variables", _variables, _set_variables)
-    yield Setting("current directory", _directory, os.chdir)
     yield Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
     yield Setting("garbage collection's thresholds", gc.get_threshold, lambda three: gc.set_threshold(*three))
+    yield Setting("Python's recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
     yield Setting("Python's switch interval", sys.getswitchinterval, sys.setswitchinterval)
     yield Setting("tracing of Python's calls", sys.gettrace, sys.settrace, some)
     yield Setting("profiling of Python's calls", sys.getprofile, sys.setprofile, some)
@@ -40,11 +37,6 @@ def pythons() -> Iterator[Setting]:
         yield Setting(
             "cores it may use", lambda: os.sched_getaffinity(0), lambda some: os.sched_setaffinity(0, some), _cores
         )
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            yield Setting(
-                f"handler of {number.name}", partial(signal.getsignal, number), partial(signal.signal, number)
-            )
     if numpy := sys.modules.get("numpy"):
         yield Setting("NumPy's errors", numpy.geterr, lambda how: numpy.seterr(**how))
     if processes := sys.modules.get("multiprocessing"):
@@ -64,12 +56,6 @@ def _set_variables(wanted: Mapping[str, str]) -> None:
         if name not in wanted:
             del os.environ[name]
     os.environ.update(wanted)
-
-
-def _directory() -> str | None:
-    with suppress(OSError):  # it was removed
-        return os.getcwd()
-    return None
 
 
 def _raising() -> tuple[Any, ...]:

@@ -15,7 +15,8 @@ from afftool.failure import message_of
 from afftool.fusion import build_fusion
 from afftool.inputs import copy_in_network
 from afftool.lazy import settle
-from afftool.spec import FusionSpec, targets_of
+from afftool.room import check_room, least_of_case
+from afftool.spec import CaseSpec, FusionSpec, targets_of
 
 SEED = 20210101
 RAISED = (Exception, SystemExit)
@@ -122,7 +123,13 @@ def precise(subject: Subject, *, training: bool = False) -> tuple[Callable[[], n
 
 
 def subject_of(fusion: FusionSpec, *, channels: int, size: tuple[int, ...], batch: int) -> Subject:
-    """The subject for a fusion spec, ours or `pkg.mod:Class`. Raises `LoadError` if it cannot be built."""
+    """The subject for a fusion spec, ours or `pkg.mod:Class`.
+
+    Raises `LoadError` if it cannot be built, `TooLarge` if it and its maps do not fit into memory.
+    """
+    check_room(
+        least_of_case(CaseSpec(fusion=fusion, channels=channels, size=size, batch=batch)), "cpu", what=str(fusion)
+    )
 
     def make() -> nn.Module:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afftool import written
-from afftool.errors import AfftoolError, LoadError
+from afftool.errors import AfftoolError, LoadError, TooLarge
 from afftool.failure import FailedError, Failure, message_of
 from afftool.formats import REPORT, write
 from afftool.global_state import kept, sentence, set_by
@@ -111,9 +111,11 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[Capt
     from afftool.build import build_case
     from afftool.measure.time.conditions import Watch
     from afftool.profile.capture import capture
+    from afftool.room import check_room, least_of_both
 
     watches: list[tuple[Watch, float]] = []
     try:
+        check_room(least_of_both(spec), spec.device, what=f"{spec.fusion} under {backend}")
         with kept(spec.own_targets, "while it ran"):
             captured = capture(
                 build_case(spec),
@@ -128,6 +130,8 @@ def _capture(spec: CaseSpec, backend: str, path: Path, steps: int) -> tuple[Capt
         if changed := set_by(*spec.own_targets):
             captured = replace(captured, notes=[*captured.notes, f"{sentence(spec.own_targets, changed)}."])
         return captured, {kind: found.text for kind, found in watch.findings().items()}
+    except TooLarge as error:  # as for memory that ran out: of several cases the others go on
+        raise FailedError(Failure.of(error)) from error
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

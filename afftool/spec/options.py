@@ -27,10 +27,11 @@ class Options:
     sampling for the whole bench, shared by its rows; compiling is not in it. Sampling stops earlier, after half of
     that, where the 95% interval of every median is within `precision`. The `baseline` is measured along with every
     group that lacks it. `isolate` runs each row in a process of its own; `auto` does so where compiling or capturing
-    for CUDA could disturb a neighbour's memory. Such a process is ended where it is not ready after `timeout_s`, or
-    does not answer later for many times longer than its steps took; nothing ends a row that hangs in this process.
-    Where a kernel takes the device from this process, all further rows run in others. `cache="cold"` empties the caches
-    before every timed step.
+    for CUDA could disturb a neighbour's memory; `process` keeps modules of the user's own out of this one altogether,
+    so that one which ends its process is a row that says so. Such a process is ended where it is not ready after
+    `timeout_s`, or does not answer later for many times longer than its steps took; nothing ends a row that hangs in
+    this process. Where a kernel takes the device from this process, all further rows run in others. `cache="cold"`
+    empties the caches before every timed step.
 
     On the CPU `allocator` says in what kind of process a row is timed. `system` is the one a user's script runs in: the
     C library's allocator does as it likes, and what it does differs from process to process, so a row is timed in

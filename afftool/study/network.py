@@ -16,7 +16,8 @@ from afftool.fusion import build_fusion
 from afftool.hosts import build_host
 from afftool.lazy import lazy_layers, settle
 from afftool.measure.running import followed
-from afftool.spec import FusionSpec, HostSpec
+from afftool.room import check_room, least_of_case
+from afftool.spec import CaseSpec, FusionSpec, HostSpec
 from afftool.study.recipe import Init
 from afftool.study.seeding import generator, key, seeded
 
@@ -69,8 +70,10 @@ def build_network(
     user's own, fusion or host, then keeps what its constructor gave it, because that is part of its design: a fusion
     drawn from a generator keyed by seed and place, a host from one keyed by seed that fusions do not touch. A named
     `init` draws the user's own weights too. Lazy layers learn their widths from an image of `size`, and each then draws
-    from a generator keyed by its name.
+    from a generator keyed by its name. Raises `TooLarge` for a network of ours whose weights do not fit.
     """
+    alone = CaseSpec(fusion=fusion, host=host, channels=None, size=size or (32, 32), batch=1)
+    check_room(least_of_case(alone), "cpu", what=f"{fusion} in {host}")
     scheme = _scheme(host) if init == "host" else init
     built: list[nn.Module] = []
 

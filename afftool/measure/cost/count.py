@@ -25,6 +25,7 @@ from afftool.inputs import as_in_network, versions, written_since
 from afftool.measure.cost.counter import Counter
 from afftool.measure.cost.reach import reach
 from afftool.measure.cost.reading import CostReading, OperatorCost, Part, Reach, Totals
+from afftool.room import check_room, least_of_case
 from afftool.spec import MODULE, CaseSpec, Mode
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ def count(spec: CaseSpec) -> CostReading:
     """Count one forward pass of the case and, in train mode, the backward pass after it.
 
     In train mode the bare fusion's inputs get gradients, as inside a network; a host's image does not. Raises the
-    errors of `build_case`, and `LoadError` if the module runs neither on the meta device nor on the CPU.
+    errors of `build_case`, `LoadError` if the module runs neither on the meta device nor on the CPU, and `TooLarge` if
+    it needs the CPU and cannot fit there.
     """
     return _count(
         _fresh(spec),
@@ -75,7 +77,11 @@ def count_module(
 
 def _fresh(spec: CaseSpec) -> Callable[[str], Copy]:
     def fresh(device: str) -> Copy:
-        case = build_on_meta(spec) if device == "meta" else build_case(dataclasses.replace(spec, device=device))
+        if device == "meta":
+            case = build_on_meta(spec)
+        else:
+            check_room(least_of_case(spec), device, what=f"{spec.fusion}, counted on real tensors,")
+            case = build_case(dataclasses.replace(spec, device=device))
         return case.module, case.inputs
 
     return fresh

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 
 from afftool.build import Case, build_case
 from afftool.console import quiet
+from afftool.errors import TooLarge
 from afftool.measure.cost.count import count
 from afftool.measure.cost.reading import Explained, Explanation, OperatorCost
+from afftool.room import check_room, least_of_case
 from afftool.spec import CaseSpec
 
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear")
@@ -62,7 +64,10 @@ def _ask_fvcore(spec: CaseSpec) -> tuple[dict[str, int] | None, tuple[str, ...]]
     except ImportError:
         return None, ("fvcore is not installed, so its column is empty (pip install 'afftool[explain]')",)
     try:
+        check_room(least_of_case(spec), "cpu", what=str(spec.fusion))
         return _traced(FlopCountAnalysis, build_case(dataclasses.replace(spec, device="cpu"))), ()
+    except TooLarge as error:
+        return None, (f"fvcore did not trace this module: {error.message}",)
     except (Exception, SystemExit) as error:  # what is no graph, or no operand its formulas expect
         return None, (f"fvcore cannot trace this module: {type(error).__name__}",)
 

@@ -25,7 +25,8 @@ import numpy as np
 
 from afftool.device_health import answers
 from afftool.errors import DeviceLost
-from afftool.process import end_with
+from afftool.forks import end_if_copy_of
+from afftool.process import END_S, KILLED, end_of, end_with, hint_on_end
 from afftool.scratch import scratch
 from afftool.study.arrays import Arrays, Subsets
 from afftool.study.cells import CellRecord, CellSpec, FileCheckpoint
@@ -115,7 +116,7 @@ def _share_out(cells: Sequence[CellSpec], workers: list[_Worker]) -> Iterator[Ti
 class _End:
     """A worker's last words, or what is thought of one that had none; not `started`: it never could use its device."""
 
-    why: str = "killed, or out of memory; fewer --workers leave more memory"
+    why: str
     started: bool = True
 
 
@@ -149,7 +150,10 @@ class _Worker:
         try:
             event: Tick | CellRecord | _End = self.connection.recv()
         except (EOFError, OSError):
-            return _End()
+            self.process.join(END_S)
+            code = self.process.exitcode
+            hint = f" (hint: {KILLED}, and so do fewer --workers)" if hint_on_end(code) else ""
+            return _End(f"its process ended: {end_of(code)}{hint}")
         if isinstance(event, CellRecord):
             self.cell = None
         return event
@@ -183,7 +187,7 @@ def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> No
     if not answers(device):
         connection.send(_End(f"{device} does not answer", started=False))
         return
-    data = _load(saved)
+    data, pid = _load(saved), os.getpid()
     while True:
         try:
             cell: CellSpec = connection.recv()
@@ -195,6 +199,7 @@ def _work(connection: Connection, device: str, saved: _Saved, folder: str) -> No
         except DeviceLost as lost:
             connection.send(_End(lost.message))  # and no record: the cell is another process's to try
             return
+        end_if_copy_of(pid)
         connection.send(record)
 
 
