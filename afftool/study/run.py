@@ -40,8 +40,8 @@ class Shard:
         hint = "--shard 2/5 is the second of five parts"
         if not match:
             raise SpecError(f"{text!r} is no shard", hint=hint)
-        parts = read_whole("--shard: of", match[2], most=MOST_CASES, hint=hint)
-        return cls(read_whole("--shard: part", match[1], most=parts, hint=hint), parts)
+        parts = read_whole(f"--shard {text[:40]}: of", match[2], most=MOST_CASES, hint=hint)
+        return cls(read_whole(f"--shard {text[:40]}: part", match[1], most=parts, hint=hint), parts)
 
     def of_cells(self, cells: Sequence[CellSpec], variants: int = 1) -> list[CellSpec]:
         """This part of the cells, in their order: every `of`-th, where each seed's `variants` are counted from another

@@ -270,6 +270,6 @@ def made_up(tmp_path: Path) -> Callable[..., Side]:
         (tmp_path / "afftool" / "__init__.py").touch()
         (package / "__init__.py").touch()
         (package / "worker.py").write_text(WORKER.format(answers=answers))
-        return Side(tmp_path, ImportPlan(paths=(tmp_path,), packages=(), tree=tmp_path))
+        return Side(tmp_path, ImportPlan(paths=(tmp_path,), packages=("afftool",), tree=tmp_path))
 
     return make
