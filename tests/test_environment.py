@@ -106,6 +106,7 @@ for switch in json.load(sys.stdin):
 """
 
 
+@pytest.mark.long
 def test_how_torch_rounds_and_chooses_is_kept_and_another_way_than_its_own_is_another_machine() -> None:
     """In processes of their own: the switches are the process's, and torch forbids to mix the older with the newer."""
     command = [sys.executable, "-W", "error", "-c", SWITCH]

@@ -1,6 +1,6 @@
 """Random modules through a count, a review and a step of training: what comes out is what their layers say.
 
-Twenty seeds by default, two hundred with `pytest -m fuzz`. A failure names its seed: `written(SEED).source` is the
+Six seeds by default, two hundred with `pytest -m fuzz`. A failure names its seed: `written(SEED).source` is the
 module.
 """
 
@@ -30,7 +30,7 @@ INPUTS = (1, 2, 3)
 """How many maps the modules take."""
 INPLACE_ON_INPUTS = True
 """Whether some write into what they are given."""
-FEW, MANY = 20, 200
+FEW, MANY = 6, 200
 WHOLE_REVIEW = 10
 """Every so many get every check, the others those that cost little."""
 COSTLY = ("ten blocks", "graph breaks", "export", "16 bits")

@@ -80,6 +80,7 @@ def dynamo_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled.forget_compiled()
 
 
+@pytest.mark.long
 def test_inductor_agrees_with_eager_in_training_and_leaves_the_case_as_it_was() -> None:
     case = case_of(Gate(), "train")
     state = {name: value.clone() for name, value in case.module.state_dict().items()}
@@ -112,6 +113,7 @@ def test_inductor_agrees_with_eager_in_training_and_leaves_the_case_as_it_was() 
     assert all(x.grad is None and not x.requires_grad for x in case.inputs)
 
 
+@pytest.mark.long
 def test_inductor_draws_the_random_numbers_that_eager_draws() -> None:
     """In the outputs that are compared, which are compiled once more for that: hence so small a module."""
     case = case_of(Drops(), "train")

@@ -179,6 +179,7 @@ def test_a_record_and_the_terminal_say_what_is_written_into(mode: str, cache: st
     assert Record.from_dict(record.to_dict()) == record
 
 
+@pytest.mark.long
 def test_a_row_in_a_process_of_its_own_says_it_too() -> None:
     [record] = bench([spec("Doubling", mode="train")], Options(measures=("memory",), baseline=None, isolate="process"))
     assert (record.status, record.reason, record.writes_inputs) == ("ok", None, ("x",))

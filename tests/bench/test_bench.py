@@ -271,6 +271,7 @@ def test_unknown_names_and_bad_numbers_are_refused_before_anything_runs() -> Non
             Options(**wrong)
 
 
+@pytest.mark.long
 def test_a_process_of_its_own_for_each_row_gives_ratios_too_and_survives_a_crash_and_an_exit() -> None:
     records = measured("planted:Plain", "planted:Dies", *EXITS, isolate="process", **REAL_TIME)
     good, dead = records["planted:Plain", "eager"], records["planted:Dies", "eager"]

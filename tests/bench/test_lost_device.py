@@ -66,6 +66,7 @@ def test_who_takes_the_device_fails_and_those_before_and_after_it_are_measured_i
         assert str(records[name].reason).count("no energy") == 1, "getting ready again starts from nothing"
 
 
+@pytest.mark.long
 def test_times_that_were_taken_before_stay_and_later_heats_are_compared_with_the_same_baseline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -125,6 +125,7 @@ def test_what_a_forward_pass_sets_is_over_before_the_next_row() -> None:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.long
 def test_a_process_of_its_own_says_so_too() -> None:
     found = rows("bench_global:Plain", isolate="process")["Plain"]
     assert found.status == "ok"

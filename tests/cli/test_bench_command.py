@@ -309,6 +309,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.long
 def test_two_benches_into_one_store_lose_none() -> None:
     benches = [started(*COST, "--fusion", fusion, "--batch", "1,2,3,4") for fusion in ("aff", "iaff")]
     for bench in benches:

@@ -206,7 +206,7 @@ def test_exit_2_is_a_fusion_that_cannot_be_imported_and_a_ref_that_is_not_there(
 OTHER_TORCH = replace(HERE, torch="1.0.0")
 
 
-@pytest.mark.parametrize("baseline", ["none", "damaged", "of another torch"])
+@pytest.mark.parametrize("baseline", ["none", "damaged", pytest.param("of another torch", marks=pytest.mark.long)])
 def test_what_is_wrong_with_the_cases_goes_before_what_is_wrong_with_the_baseline(
     project, monkeypatch, capsys, baseline
 ):
@@ -224,6 +224,7 @@ def test_what_is_wrong_with_the_cases_goes_before_what_is_wrong_with_the_baselin
         assert "not today" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_ref_without_the_directory_is_told_after_a_fusion_that_cannot_be_imported(project, monkeypatch, capsys):
     new = project / "new"
     new.mkdir()
@@ -249,6 +250,7 @@ def src_layout(project, tmp_path, monkeypatch):
     return project
 
 
+@pytest.mark.long
 def test_a_package_under_src_is_compared_commit_with_commit_though_a_copy_is_installed(src_layout, monkeypatch, capsys):
     (src_layout / "src" / "mypkg" / "gates.py").write_text(GATE.replace(*EXTRA))
     assert check(monkeypatch, "--against", "HEAD", "--metric", "params", "--json") == 3
@@ -451,6 +453,7 @@ def test_exit_6_is_that_nothing_could_be_measured(project, monkeypatch, capsys):
     assert "not today" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_fusion_that_the_ref_does_not_know_is_named_and_fails_if_asked_to(project, monkeypatch, capsys):
     (project / "mypkg" / "more.py").write_text(GATE)
     two = '["mypkg.gates:Gate", "mypkg.more:Gate"]'

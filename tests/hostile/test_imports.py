@@ -164,6 +164,7 @@ def test_measuring_runs_none_of_the_folder_s_files_but_the_module_that_is_named_
     assert not marker.exists(), marker.read_text()
 
 
+@pytest.mark.long
 def test_a_check_runs_each_commit_s_own_modules_and_nothing_else_of_its_folder(hostile: Any, marker: Path) -> None:
     """The neighbour lies where PYTHONPATH leads: in the worktree's copy of that place for the commit."""
     own(hostile.folder)

@@ -176,6 +176,7 @@ def test_a_module_that_hangs_in_c_ends_with_the_parent_and_so_does_what_it_has_s
     assert gone(int(told.read_text()))
 
 
+@pytest.mark.long
 def test_a_worker_of_a_study_that_hangs_in_c_ends_with_the_parent_or_when_stopped_and_so_does_what_it_has_started(
     tmp_path: Path, start: Callable[..., Any]
 ) -> None:

@@ -199,6 +199,7 @@ def test_a_variant_against_itself_differs_in_no_call(traced: Profiled) -> None:
     assert all(d.change_us == 0 for d in differences)
 
 
+@pytest.mark.long
 def test_a_compiled_module_is_shown_by_its_fused_kernels(tmp_path: Path) -> None:
     notes = capture(build_case(_small("add")), "compile", tmp_path / "trace.json.gz", steps=2, warmup=2).notes
     document = load_document(tmp_path / "trace.json.gz")

@@ -74,6 +74,7 @@ def opened(traced: Profiled, traced_addition: Profiled) -> Iterator[tuple[str, s
         process.wait()
 
 
+@pytest.mark.long
 def test_tensorboard_shows_the_figures_of_the_report(
     traced: Profiled, browser: Any, opened: tuple[str, subprocess.Popen[str]]
 ) -> None:

@@ -136,6 +136,7 @@ def own_gate(folder: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_fusions_are_placed_in_the_stages_of_a_host_with_two(afftool: Run, tmp_path: Path) -> None:
     own_gate(tmp_path)
     small = ("--host", "fpn:b=1", "--data", "shapes:size=16:train=64:test=40", *SMALL[4:], "--seeds", "1")
@@ -204,6 +205,7 @@ def test_tensorboard_gets_scalars_and_hyperparameters(afftool: Run, tmp_path: Pa
     assert [value for _, value in scalars["score/test"]][-1:] == [value for _, value in scalars["hparam/score"]]
 
 
+@pytest.mark.long
 def test_cells_that_were_trained_before_are_logged_as_if_they_were_trained_now(afftool: Run, tmp_path: Path) -> None:
     words = ("ablate", "gain", *SMALL, "--epochs", "4", "--seeds", "1")
     afftool(*words, "--tensorboard", "live")

@@ -48,6 +48,7 @@ def test_a_clear_handicap_is_found_in_nearly_every_study(noise: Noise) -> None:
     assert sum(c.withheld is not None for c in found) <= 4
 
 
+@pytest.mark.long
 def test_trained_equals_differ_and_are_not_told_apart_and_a_tenth_of_the_learning_rate_is_worse(tmp_path: Path) -> None:
     """Six seeds, the fewest that can claim anything, of four epochs on 160 digits."""
     recipe = {"lr": LR, "warmup": 0.5, "flip": False, "crop": 0.0}

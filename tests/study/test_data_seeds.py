@@ -99,6 +99,7 @@ def test_real_data_keeps_its_test_images_in_one_copy_and_made_up_images_are_made
     assert len({subset.train_images.tobytes() for subset in made_up.subsets.values()}) == 2
 
 
+@pytest.mark.long
 def test_every_engine_trains_a_cell_on_its_own_subset(tmp_path: Path) -> None:
     made = plan_of()
     cells = [made.cells[0][2], made.cells[2][2]]

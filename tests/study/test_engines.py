@@ -28,6 +28,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     return results(train(planned(watched()), run_here, tmp_path_factory.mktemp("here")))
 
 
+@pytest.mark.long
 def test_two_workers_one_of_them_killed_give_the_same_bits_as_this_process_in_any_order(
     expected: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +64,8 @@ def test_as_many_workers_as_cores_by_default() -> None:
     assert len(engine.devices) == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "1"])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_study_killed_in_its_second_cell_goes_on_there_and_gives_the_same_bits(
     workers: str, expected: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def trained(made: Plan, engine: LocalEngine, folder: Path) -> tuple[dict[str, Ce
     return named(records), [event for event in events if isinstance(event, Tick)]
 
 
+@pytest.mark.long
 def test_a_worker_whose_device_is_lost_is_replaced_and_its_cell_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
     made = planned(mortal())
     records, ticks = trained(made, LocalEngine(("cpu",)), tmp_path / "cells")
@@ -85,6 +86,7 @@ def test_a_worker_that_cannot_use_its_device_is_let_go_and_costs_no_cell_an_atte
     assert records[FIRST].status == records[LAST].status == "ok"
 
 
+@pytest.mark.long
 def test_a_study_none_of_whose_workers_can_use_its_device_ends_with_a_word_about_it(tmp_path: Path) -> None:
     with pytest.raises(DeviceLost, match=f"{ABSENT} does not answer"):
         trained(planned(mortal()), LocalEngine((ABSENT,)), tmp_path / "cells")

@@ -48,6 +48,7 @@ def cluster(folder: Path) -> Iterator[Any]:
         made.shutdown()
 
 
+@pytest.mark.long
 def test_a_cluster_is_asked_for_room_and_given_no_more_cells_at_a_time_than_workers(
     cluster: Any, tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_cluster_is_asked_for_room_and_given_no_more_cells_at_a_time_than_work
     assert sum(isinstance(event, CellRecord) for event in events) == 2
 
 
+@pytest.mark.long
 def test_every_cell_finishes_once_through_a_killed_worker_and_a_lost_node(
     cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
