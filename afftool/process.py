@@ -40,6 +40,8 @@ END_S = 10.0
 """Seconds in which a process that was killed, or has closed its output, is gone; one that a driver holds is left."""
 LIFE = "AFFTOOL_LIFE"
 """The variable that tells a child the number of the pipe whose other end its parent holds as long as it lives."""
+LONGEST_ANSWER_BYTES = 64 * 2**20
+"""A commit's own worker, as `check --against` asks one, may be anybody's; ours answer with less than 1 MiB."""
 LOOK_MS = 2000.0
 """So often it is looked whether a process is still there whose pipe says nothing."""
 POSSIBLE = hasattr(select, "poll")
@@ -116,10 +118,13 @@ class Child:
         return answer
 
     def _line(self, timeout_s: float | None) -> bytes:
-        """The next line of its output, without its end if the output ends before it. Raises `ChildSilent`."""
+        """The next line of its output, without its end if the output ends before it.
+
+        Raises `ChildSilent`, and `ChildFailed` for one that is longer than any answer of ours.
+        """
         assert self._process.stdout is not None
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        line = b""
+        line = bytearray()
         with contextlib.suppress(OSError, ValueError):
             output = self._process.stdout.fileno()
             while not line.endswith(b"\n"):
@@ -131,7 +136,11 @@ class Child:
                 if not more:
                     break
                 line += more
-        return line
+                if len(line) > LONGEST_ANSWER_BYTES:
+                    self.stop()
+                    longest = f"{LONGEST_ANSWER_BYTES / 2**20:g} MiB"
+                    raise ChildFailed(Failure(kind="", message=f"its process answered with more than {longest}"))
+        return bytes(line)
 
     def _has_ended(self) -> bool:
         return self._process.poll() is not None

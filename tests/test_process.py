@@ -180,6 +180,17 @@ def test_an_answer_longer_than_a_pipe_holds_comes_whole(start: Callable[[], Chil
     assert start().ask("nap", seconds=0.01, timeout_s=timeout_s) == {"text": "x" * 200_000}
 
 
+def test_an_answer_longer_than_any_of_ours_is_refused_and_its_process_ended(
+    start: Callable[[], Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afftool.process.LONGEST_ANSWER_BYTES", 2**17)
+    child = start()
+    with pytest.raises(ChildFailed, match=r"answered with more than 0\.125 MiB"):
+        child.ask("nap", seconds=0)
+    with pytest.raises(ChildEnded):
+        child.ask("add", a=1, b=2)
+
+
 @pytest.mark.parametrize("timeout_s", [600.0, None])
 def test_ctrl_c_ends_the_wait_for_an_answer(start: Callable[[], Child], timeout_s: float | None) -> None:
     child = start()

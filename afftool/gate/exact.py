@@ -30,6 +30,7 @@ from afftool.measure.cost.counter import Counter as OperatorCounter
 from afftool.measure.cost.reading import CUT_BY, CostReading, Reach
 from afftool.measure.memory import peak as memory
 from afftool.registry import load
+from afftool.room import check_room, least_of_case
 from afftool.spec import MODULE, CaseSpec
 
 _COST = ("params", "live_params", "macs", "flops", "moved_bytes", "uncounted_ops", "operators")
@@ -45,13 +46,14 @@ def read_exact(spec: CaseSpec, metrics: Collection[str]) -> Reading:
 
     `saved_bytes` are those of a training step on the same input, whatever the case's mode, since that is what
     anyone who trains the fusion pays; they stay out where batch norm cannot train on it. Raises the errors of
-    `build_case`, and `CaseError` if the module fails when it runs.
+    `build_case`, `TooLarge`, and `CaseError` if the module fails when it runs.
     """
     with kept(spec.own_targets, "while it ran"):
         return _read(spec, metrics)
 
 
 def _read(spec: CaseSpec, metrics: Collection[str]) -> Reading:
+    check_room(least_of_case(spec), spec.device, what=spec.fusion.text)
     case = build_case(spec)
     found = _Findings(values={}, details={}, unread={}, inapplicable={})
     if any(name in metrics for name in _COST):

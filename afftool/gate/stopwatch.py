@@ -27,6 +27,7 @@ from afftool.errors import Rejected, Unavailable
 from afftool.gate.times import BLOCK_MS
 from afftool.measure.running import no_collection
 from afftool.measure.time.contestant import clock_for
+from afftool.room import check_room, least_of_both
 from afftool.spec import CaseSpec
 
 _LEAD_IN = 0.1
@@ -44,10 +45,11 @@ class Stopwatch:
     """A case made ready under its backend.
 
     Raises `Unavailable` where this machine cannot run it that way, and `Rejected` where its result differs from
-    eager's: a wrong result has no time.
+    eager's: a wrong result has no time. Raises `TooLarge` for what cannot fit into memory.
     """
 
     def __init__(self, spec: CaseSpec, backend: str) -> None:
+        check_room(least_of_both(spec), spec.device, what=spec.fusion.text)
         case = build_case(spec)
         self._prepared = backends.load(backend)(case)
         EagerOutputs(case).judged(self._prepared)

@@ -16,6 +16,7 @@ from typing import Any
 from afftool.errors import LoadError
 from afftool.plain import from_plain, to_plain
 from afftool.received import Malformed, json_of, read_text
+from afftool.record import Environment
 from afftool.written import replacing
 
 
@@ -204,6 +205,8 @@ def load(path: Path) -> Profile:
         raise LoadError(f"{path} is not a readable profile: it {error}", hint="profile again") from error
     try:
         profile = Profile.from_dict(fields)
+        if profile.environment:
+            Environment.from_dict(dict(profile.environment))
     except (TypeError, AttributeError) as error:
         raise LoadError(f"{path} is not a profile of afftool: {error}", hint="profile again") from error
     if not isinstance(profile.case.get("fusion"), str):

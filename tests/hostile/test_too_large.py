@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,9 @@ def test_the_command_ends_as_for_other_rows_that_failed(place: Any) -> None:
     assert "Traceback" not in done.stderr
     assert "nothing could be measured" in done.stderr
     assert done.stdout.count('"oom"') == 2, done.stdout
+
+
+def test_the_gate_says_so_of_a_case_that_cannot_fit_and_writes_no_baseline(refuses: Callable[..., str]) -> None:
+    said = refuses(2, "check", "--fusion", "aff", "--size", "1000000", "-m", "params", "--write-baseline")
+    assert "needs at least" in said
+    assert "are free on cpu" in said

@@ -243,7 +243,7 @@ def test_cells_go_seed_by_seed_and_shards_share_them_out() -> None:
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "1/0"])
 def test_a_shard_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SpecError, match="no shard|is no whole number from 1"):
+    with pytest.raises(SpecError, match=r"no shard|is no whole number from 1"):
         Shard.parse(text)
 
 
