@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Permissions are those of the file it replaces, else as the umask has it. Raises `OSError`, also for what is no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{secrets.token_hex(4)}-{path.name[-50:]}")
+    part = path.with_name(f".part-{os.urandom(4).hex()}-{path.name[-50:]}")
     found = _state(path)
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:

@@ -11,7 +11,6 @@ from typer.core import TyperCommand
 
 from afftool import catalog
 from afftool.errors import SpecError
-from afftool.spec.amounts import MOST_THREADS, read_whole
 
 
 class RunsCommand(TyperCommand):
@@ -36,6 +35,9 @@ def _number_or_auto(text: str | None) -> str | None:
     if text is None or text == "auto":
         return text
     if text.isascii() and text.isdigit() and int(text[:20]) >= 1:
+        # Imported here: `list` and `runs` have these options' module too, and no use for cases.
+        from afftool.spec.amounts import MOST_THREADS, read_whole
+
         read_whole("--threads", text, most=MOST_THREADS, hint="as many as the machine has cores, or auto")
         return text
     raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor auto")
