@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy
 
 Made = TypeVar("Made")
 
-AT_LENGTH = pytest.mark.parametrize("examples", [150, pytest.param(5_000, marks=pytest.mark.fuzz)])
+AT_LENGTH = pytest.mark.parametrize("examples", [150, pytest.param(2_000, marks=pytest.mark.fuzz)])
 
 
 def fuzz(examples: int, made: SearchStrategy[Made], check: Callable[[Made], None]) -> None:

@@ -153,8 +153,9 @@ def test_waiting_for_a_row_that_hangs_costs_the_others_none_of_their_budget(monk
     assert (other.status, other.stopped, other.isolation) == ("ok", "precision", "process")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.long), pytest.param("cuda:0", marks=pytest.mark.gpu)]
+)
 def test_a_row_that_hangs_while_it_is_timed_fails_and_the_rest_goes_on(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
