@@ -7,6 +7,7 @@ written to as it is.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import secrets
@@ -145,7 +146,8 @@ def _refuse_what_is_there(path: Path, found: os.stat_result, kind: Kind, force: 
     head = _head(path)
     if head.startswith(_DATABASES) or _belongs_to_one(path):
         raise kind.error(f"{path} is a database, as run stores are; nothing is written over one", hint=kind.instead)
-    if found.st_size and not force and not kind.is_ours(head):
+    # An editor may have put a mark before it, and git, on another system, other line ends into it.
+    if found.st_size and not force and not kind.is_ours(head.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")):
         hint = f"{kind.instead}, or replace this one by {kind.force}" if kind.force else kind.instead
         raise kind.error(f"{path} is there already, and is no {kind.name}", hint=hint)
 

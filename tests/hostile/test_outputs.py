@@ -3,6 +3,7 @@ word, over anything else only where that was asked for."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -141,6 +142,9 @@ def test_a_report_of_ours_is_replaced_without_a_word_and_read_as_ever(tmp_path: 
     assert renderer(name)(REPORT)[-200:] in text
     path.write_text(renderer(name)(REPORT), encoding="utf-8")  # as older versions and `> r.md` have it
     destinations(path, [], stem="bench")
+    write(REPORT, [(name, path)])
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n"))  # as git and editors leave it
+    write(REPORT, destinations(path, [], stem="bench"))
 
 
 def test_a_marked_csv_is_read_by_pandas_and_an_empty_file_is_anybody_s(tmp_path: Path) -> None:

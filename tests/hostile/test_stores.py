@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ def test_an_index_that_hides_rows_is_damage_and_no_rows_vanish(make: str, create
     )
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="is damaged: .*records_by_run"):
+    with pytest.raises(StoreError, match=r"is damaged: .*records_by_run"):
         Store.open(path, create=create)
     assert path.read_bytes() == before
 
@@ -515,3 +516,15 @@ def test_a_study_whose_plan_cannot_be_read_says_so(ask: Ask) -> None:
             store.append_cell(run, plan.to_dict() | {"study": text})
         code, _, err = ask("report", "--store", "s.sqlite")
         assert (code, "error: the plan of a study cannot be read: " in err) == (2, True), err
+
+
+def test_a_study_of_infinite_losses_is_a_document_with_null_for_them(ask: Ask) -> None:
+    plan, known = made(replace(study("scale"), seeds=(0,)), lambda name, seed: 0.5)
+    with Store.open("s.sqlite") as store:
+        run = store.begin("afftool ablate", ENVIRONMENT)
+        store.append_cell(run, plan.to_dict())
+        for cell in known.values():
+            store.append_cell(run, replace(cell, losses=(2.0, float("inf"))).to_dict())
+    code, out, err = ask("report", "--json", "--store", "s.sqlite")
+    assert code == 0, err
+    assert [cell["losses"] for cell in json.loads(out)["cells"]] == [[2.0, None]] * len(known)
