@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,11 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     local = _check_files(Path(spec.path or ""))
     with _complaints() as complaints:
         try:
+            if local:
+                _check_sources(spec, datasets.load_dataset_builder(spec.path, spec.option("config") or None))
             parts = datasets.load_dataset(spec.path, spec.option("config") or None)
+        except DataError:
+            raise
         except Exception as error:  # the library passes on whatever its file systems and builders raise
             causes = [f"{type(e).__name__}: {e}" for e in (error, error.__cause__) if e]
             what = "; ".join([*causes, *complaints])
@@ -91,6 +96,22 @@ def _check_files(folder: Path) -> bool:
         if not path.is_dir():
             regular(path)
     return True
+
+
+def _check_sources(spec: DataSpec, builder: Any) -> None:
+    """Raises `DataError` for a file that a folder's README takes from elsewhere: by an address, or by a path out of it.
+
+    Links in the folder are followed, as everywhere.
+    """
+    folder = os.path.abspath(spec.path or "")
+    for files in (builder.config.data_files or {}).values():
+        for name in map(str, files):
+            below = Path(os.path.abspath(name)).is_relative_to(folder)
+            if "://" in name or not (below or Path(name).resolve().is_relative_to(Path(folder).resolve())):
+                raise DataError(
+                    f"{spec}: its README takes data from {name}, which is not in that folder",
+                    hint="copy the files into it, or name the folder or the data set that holds them",
+                )
 
 
 @contextmanager

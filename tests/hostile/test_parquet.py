@@ -91,6 +91,25 @@ def test_bytes_are_taken_and_the_path_beside_them_is_only_a_name(tmp_path: Path)
     assert load(_write(tmp_path, cells, [0, 1])).train.images.max() == 3
 
 
+@pytest.mark.parametrize("where", ["absolute", "above", "a link"])
+def test_a_readme_takes_no_files_from_outside_its_folder_and_links_in_it_are_followed(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    _write(tmp_path / "private", pa.array([_png(9)] * 2), [0, 1])
+    (root := tmp_path / "data").mkdir()
+    (root / "inside").symlink_to("../private")
+    beginning = {"absolute": f"{tmp_path}/private", "above": "../private", "a link": "inside"}[where]
+    files = "".join(f"  - split: {part}\n    path: {beginning}/{part}.parquet\n" for part in ("train", "test"))
+    (root / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    if where == "a link":
+        assert load(f"hub:{root}").train.images.max() == 9
+    else:
+        with pytest.raises(DataError, match=r"its README takes data from .*private/t.*parquet, which is not in that"):
+            load(f"hub:{root}")
+
+
 @pytest.mark.parametrize("highest", [2, 2**31, 2**63 - 1])
 def test_a_label_that_makes_more_classes_than_there_are_rows_is_refused(
     highest: int, source: str, tmp_path: Path
