@@ -49,6 +49,7 @@ def refuse(path: Path, kind: Kind, *, force: bool = False) -> None:
     try:
         if is_stream(path):
             return
+        _refuse_beside_a_database(path, kind)
         found = _state(path)
         if found is not None:
             _refuse_what_is_there(path, found, kind, force)
@@ -80,6 +81,7 @@ def write(path: Path, text: str, kind: Kind, *, force: bool = False) -> None:
         if is_stream(path):
             _pour(path, text.encode(errors="backslashreplace"))
             return
+        _refuse_beside_a_database(path, kind)
         found = _state(path)
         if found is not None:
             _refuse_what_is_there(path, found, kind, force)
@@ -141,10 +143,18 @@ def _state(path: Path) -> os.stat_result | None:
     return found
 
 
+def _refuse_beside_a_database(path: Path, kind: Kind) -> None:
+    """Raises `kind.error` for a name under which SQLite keeps its own beside a database, whether it does now or not."""
+    if _belongs_to_one(path):
+        raise kind.error(
+            f"{path} is a database's own, which it keeps beside it; nothing is written there", hint=kind.instead
+        )
+
+
 def _refuse_what_is_there(path: Path, found: os.stat_result, kind: Kind, force: bool) -> None:
     """Raises `kind.error` for a file that may not be replaced, and `OSError` for one that cannot be looked at."""
     head = _head(path)
-    if head.startswith(_DATABASES) or _belongs_to_one(path):
+    if head.startswith(_DATABASES):
         raise kind.error(f"{path} is a database, as run stores are; nothing is written over one", hint=kind.instead)
     # An editor may have put a mark before it, and git, on another system, other line ends into it.
     if found.st_size and not force and not kind.is_ours(head.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")):

@@ -82,6 +82,14 @@ def test_nor_over_what_the_database_keeps_beside_it(stored: Path, name: str) -> 
     with pytest.raises(LoadError, match="is a database"):
         destinations(path, ["md"], stem="report", force=True)
     assert path.read_bytes() == b"\0" * 64
+    path.unlink()  # it comes and goes
+    for refused in (
+        lambda: destinations(path, ["md"], stem="report", force=True),
+        lambda: write(REPORT, [("md", path)]),
+    ):
+        with pytest.raises(LoadError, match="is a database"):
+            refused()
+    assert not path.exists()
 
 
 def test_nor_over_a_store_that_came_there_after_the_check(tmp_path: Path) -> None:
