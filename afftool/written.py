@@ -7,6 +7,7 @@ written to as it is.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -47,6 +48,7 @@ def refuse(path: Path, kind: Kind, *, force: bool = False) -> None:
     try:
         if is_stream(path):
             return
+        _refuse_beside_a_database(path, kind)
         found = _state(path)
         if found is not None:
             _refuse_what_is_there(path, found, kind, force)
@@ -78,6 +80,7 @@ def write(path: Path, text: str, kind: Kind, *, force: bool = False) -> None:
         if is_stream(path):
             _pour(path, text.encode(errors="backslashreplace"))
             return
+        _refuse_beside_a_database(path, kind)
         found = _state(path)
         if found is not None:
             _refuse_what_is_there(path, found, kind, force)
@@ -139,12 +142,21 @@ def _state(path: Path) -> os.stat_result | None:
     return found
 
 
+def _refuse_beside_a_database(path: Path, kind: Kind) -> None:
+    """Raises `kind.error` for a name under which SQLite keeps its own beside a database, whether it does now or not."""
+    if _belongs_to_one(path):
+        raise kind.error(
+            f"{path} is a database's own, which it keeps beside it; nothing is written there", hint=kind.instead
+        )
+
+
 def _refuse_what_is_there(path: Path, found: os.stat_result, kind: Kind, force: bool) -> None:
     """Raises `kind.error` for a file that may not be replaced, and `OSError` for one that cannot be looked at."""
     head = _head(path)
-    if head.startswith(_DATABASES) or _belongs_to_one(path):
+    if head.startswith(_DATABASES):
         raise kind.error(f"{path} is a database, as run stores are; nothing is written over one", hint=kind.instead)
-    if found.st_size and not force and not kind.is_ours(head):
+    # An editor may have put a mark before it, and git, on another system, other line ends into it.
+    if found.st_size and not force and not kind.is_ours(head.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")):
         hint = f"{kind.instead}, or replace this one by {kind.force}" if kind.force else kind.instead
         raise kind.error(f"{path} is there already, and is no {kind.name}", hint=hint)
 

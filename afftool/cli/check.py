@@ -28,7 +28,6 @@ from afftool.gate.listeners import JUNIT, Checked, Listener, listeners_for
 from afftool.gate.reading import DEFAULT, METRICS, choose
 from afftool.interruption import terminations_raise
 from afftool.registry import unknown
-from afftool.report.exact import finite
 from afftool.spec import split_list
 from afftool.spec.amounts import MOST_THREADS, check_above_0
 from afftool.spec.sweep import Words
@@ -231,7 +230,7 @@ def _show_noise(checking: Checking, *, as_json: bool) -> None:
 
     found = noise.read(checking)
     if as_json:
-        console.write(text_of(finite([noise.fields(case) for case in found])))
+        console.write(text_of([noise.fields(case) for case in found]))
     else:
         console.table(noise.table(found))
     for case in found:

@@ -13,7 +13,6 @@ from afftool.cli import options
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.formats.json import text_of
-from afftool.report.exact import finite
 
 if TYPE_CHECKING:
     from afftool.measure.ceilings.roofline import Ceilings
@@ -54,7 +53,7 @@ def doctor(
             "checks": [dataclasses.asdict(check) for check in checks],
             "ceilings": dataclasses.asdict(ceilings) if ceilings else None,
         }
-        console.write(text_of(finite(found)))
+        console.write(text_of(found))
         return
     _print_machine(machine)
     console.out("\nChecks")

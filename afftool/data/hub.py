@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from afftool.data.splits import Split, Splits, choose
 from afftool.errors import DataError
 from afftool.registry import need
 
+MOST_VALUES = 1_000_000
+"""Of a README; one that names 20,000 classes in ten configurations has a fifth."""
+
 
 def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     """Fetch through `datasets` (which keeps its own cache) and decode only the subset. Raises `DataError`."""
@@ -23,7 +27,12 @@ def load(spec: DataSpec, *, train_images: int | None, seed: int) -> Splits:
     local = _check_files(Path(spec.path or ""))
     with _complaints() as complaints:
         try:
+            if local:
+                _refuse_addresses(spec, Path(spec.path or ""))
+                _check_sources(spec, datasets.load_dataset_builder(spec.path, spec.option("config") or None))
             parts = datasets.load_dataset(spec.path, spec.option("config") or None)
+        except DataError:
+            raise
         except Exception as error:  # the library passes on whatever its file systems and builders raise
             causes = [f"{type(e).__name__}: {e}" for e in (error, error.__cause__) if e]
             what = "; ".join([*causes, *complaints])
@@ -91,6 +100,48 @@ def _check_files(folder: Path) -> bool:
         if not path.is_dir():
             regular(path)
     return True
+
+
+def _refuse_addresses(spec: DataSpec, folder: Path) -> None:
+    """Raises `DataError` for a README whose files have an address: the library asks there before it says what it found.
+
+    What it raises for a README that cannot be read it raises again when it reads that itself.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return
+    found = need("huggingface_hub.repocard", "hub").metadata_load(card) or {}
+    left: list[tuple[bool, Any]] = [(key == "configs", value) for key, value in found.items()]
+    count = 0
+    while left:
+        takes, value = left.pop()
+        if takes and isinstance(value, str) and "://" in value:
+            raise _from_elsewhere(spec, value)
+        if isinstance(value, (list, dict)):
+            left += [(takes, inner) for inner in (value.values() if isinstance(value, dict) else value)]
+        count += 1
+        if count + len(left) > MOST_VALUES:  # YAML has references: a few lines may stand for any number
+            raise DataError(f"{spec}: its README says more than {MOST_VALUES:,} things", hint=f"shorten {card}")
+
+
+def _from_elsewhere(spec: DataSpec, name: str) -> DataError:
+    return DataError(
+        f"{spec}: its README takes data from {name}, which is not in that folder",
+        hint="copy the files into it, or name the folder or the data set that holds them",
+    )
+
+
+def _check_sources(spec: DataSpec, builder: Any) -> None:
+    """Raises `DataError` for a file that a folder's README takes from elsewhere: by an address, or by a path out of it.
+
+    Links in the folder are followed, as everywhere.
+    """
+    folder = os.path.abspath(spec.path or "")
+    for files in (builder.config.data_files or {}).values():
+        for name in map(str, files):
+            below = Path(os.path.abspath(name)).is_relative_to(folder)
+            if "://" in name or not (below or Path(name).resolve().is_relative_to(Path(folder).resolve())):
+                raise _from_elsewhere(spec, name)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ What a terminal would obey, or nobody see, is escaped in it as JSON escapes.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from afftool.tables import Report
@@ -18,5 +19,14 @@ def render(report: Report) -> str:
 
 
 def text_of(document: Any) -> str:
-    """Any document so. Raises `ValueError` for a number that JSON has no words for."""
-    return json_escaped(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+    """Any document so."""
+    return json_escaped(json.dumps(finite(document), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: infinities and not-a-numbers are None, however deep."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -179,4 +179,7 @@ def _words(key: str, value: Any, where: str) -> list[str]:
     for item in values:
         if isinstance(item, bool) or not isinstance(item, (str, int)):
             raise SpecError(f"{key} of {where} is {item!r}", hint="a word, a whole number, or a list of them")
-    return split_list(map(str, values))
+    words = split_list(map(str, values))
+    if not words:  # no case at all, or what nobody asked for in place of nothing
+        raise SpecError(f"{key} of {where} is an empty list", hint="name one at least, or leave the key out")
+    return words

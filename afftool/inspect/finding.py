@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from afftool.report.exact import as_they_are, finite
+from afftool.report.exact import as_they_are
 from afftool.tables import Column, Report, Table
 
 Severity = Literal["fault", "warning", "note", "ok", "unknown"]
@@ -65,7 +65,7 @@ def inspect_report(name: str, findings: Sequence[Finding], setting: Mapping[str,
             "schema": 1,
             "fusion": name,
             **setting,
-            "findings": [{**dataclasses.asdict(f), "measured": finite(dict(f.measured))} for f in ranked],
+            "findings": [{**dataclasses.asdict(f), "measured": dict(f.measured)} for f in ranked],
         },
         notes=tuple(f"{severity}: {meaning}." for severity, meaning in SEVERITIES.items() if counts[severity]),
     )

@@ -60,18 +60,9 @@ def as_they_are(rows: Iterable[Mapping[str, object]], names: Sequence[str]) -> p
 
 
 def document(run: Run) -> dict[str, Any]:
-    """`{"schema", "environment", "records"}` with exact numbers, and null where there is none."""
+    """`{"schema", "environment", "records"}` with exact numbers."""
     return {
         "schema": SCHEMA,
         "environment": run.environment.to_dict(),
-        "records": [{name: finite(getattr(record, name)) for name in FIELDS} for record in run.records],
+        "records": [{name: getattr(record, name) for name in FIELDS} for record in run.records],
     }
-
-
-def finite(value: Any) -> Any:
-    """A value as JSON can hold it: infinities and not-a-numbers are None, however deep."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,6 +23,8 @@ APPLICATION_ID = 0x61666674  # "afft", in the file's header
 BUSY_TIMEOUT_S = 30.0
 MOST_ROWS = 1_000_000
 """Of one table. A store of 100,000 records has 300 MB."""
+LAST_NUMBER = 2**62
+"""A row of a store that is added to is numbered below it; nobody counts so far."""
 LARGEST_BYTES = 16 * 2**30
 """A file with holes may say any size, and looking for damage takes memory by the page."""
 READ_AT_MOST_S = 300.0
@@ -202,6 +204,7 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {LAYOUT}")
     _check(connection, path)
+    _check_numbers_left(connection, path)
     # Another process may be busy doing the same; the rollback journal that stays otherwise is as safe, only slower.
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA journal_mode = WAL")
@@ -234,7 +237,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
     if size > LARGEST_BYTES:
         raise StoreError(f"{path} has {size / 2**30:,.0f} GiB, which no store has", hint=_ANOTHER)
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    # Not the quick one: an index that lacks rows, or has them under another run, would hide them without a word.
+    damage = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if damage != "ok":
         raise StoreError(f"{path} is damaged: {damage}", hint=_SALVAGE)
     for table in TABLES:
@@ -243,6 +247,18 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             raise StoreError(
                 f"{path} has {count:,} rows of {table}, more than {MOST_ROWS:,}, which is what one store may hold",
                 hint="keep runs in several stores; `afftool compare FILE:RUN FILE:RUN` reads across them",
+            )
+
+
+def _check_numbers_left(connection: sqlite3.Connection, path: Path) -> None:
+    """SQLite gives no number again, and calls the disk full where the last one was given."""
+    for table in ("runs", "records", "cells"):
+        sql = "SELECT max(ifnull(max(id), 0), ifnull((SELECT max(seq) FROM sqlite_sequence WHERE name = ?), 0))"
+        last = connection.execute(f"{sql} FROM {table}", (table,)).fetchone()[0]
+        if isinstance(last, int) and last > LAST_NUMBER:
+            raise StoreError(
+                f"{path} has no numbers left for {table}: the last was {last}",
+                hint=f"{_ANOTHER}; `afftool runs merge {path} --store ANOTHER` copies its runs",
             )
 
 

@@ -3,6 +3,7 @@ word, over anything else only where that was asked for."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -81,6 +82,14 @@ def test_nor_over_what_the_database_keeps_beside_it(stored: Path, name: str) -> 
     with pytest.raises(LoadError, match="is a database"):
         destinations(path, ["md"], stem="report", force=True)
     assert path.read_bytes() == b"\0" * 64
+    path.unlink()  # it comes and goes
+    for refused in (
+        lambda: destinations(path, ["md"], stem="report", force=True),
+        lambda: write(REPORT, [("md", path)]),
+    ):
+        with pytest.raises(LoadError, match="is a database"):
+            refused()
+    assert not path.exists()
 
 
 def test_nor_over_a_store_that_came_there_after_the_check(tmp_path: Path) -> None:
@@ -141,6 +150,9 @@ def test_a_report_of_ours_is_replaced_without_a_word_and_read_as_ever(tmp_path: 
     assert renderer(name)(REPORT)[-200:] in text
     path.write_text(renderer(name)(REPORT), encoding="utf-8")  # as older versions and `> r.md` have it
     destinations(path, [], stem="bench")
+    write(REPORT, [(name, path)])
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n"))  # as git and editors leave it
+    write(REPORT, destinations(path, [], stem="bench"))
 
 
 def test_a_marked_csv_is_read_by_pandas_and_an_empty_file_is_anybody_s(tmp_path: Path) -> None:

@@ -91,6 +91,46 @@ def test_bytes_are_taken_and_the_path_beside_them_is_only_a_name(tmp_path: Path)
     assert load(_write(tmp_path, cells, [0, 1])).train.images.max() == 3
 
 
+@pytest.mark.parametrize("beginning", ["http://127.0.0.1:9", "ftp://127.0.0.1:9", "zip://x::http://127.0.0.1:9"])
+def test_a_readme_with_an_address_is_refused_and_nobody_is_asked_there(
+    beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets, "load_dataset_builder", None)  # never come to
+    (tmp_path / "README.md").write_text(
+        f"---\nhomepage: https://example.org\nconfigs:\n- config_name: default\n  data_files: {beginning}/a.csv\n---\n"
+    )
+    with pytest.raises(DataError, match=f"its README takes data from {beginning}/a.csv, which is not in that folder"):
+        load(f"hub:{tmp_path}")
+
+
+def test_a_readme_that_explodes_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    lines = ["a0: &a0 [x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]
+    (tmp_path / "README.md").write_text("\n".join(["---", *lines, "---", ""]))
+    with pytest.raises(DataError, match="its README says more than 1,000,000 things"):
+        load(f"hub:{tmp_path}")
+
+
+@pytest.mark.parametrize("where", ["absolute", "above", "a link"])
+def test_a_readme_takes_no_files_from_outside_its_folder_and_links_in_it_are_followed(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    _write(tmp_path / "private", pa.array([_png(9)] * 2), [0, 1])
+    (root := tmp_path / "data").mkdir()
+    (root / "inside").symlink_to("../private")
+    beginning = {"absolute": f"{tmp_path}/private", "above": "../private", "a link": "inside"}[where]
+    files = "".join(f"  - split: {part}\n    path: {beginning}/{part}.parquet\n" for part in ("train", "test"))
+    (root / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    if where == "a link":
+        assert load(f"hub:{root}").train.images.max() == 9
+    else:
+        with pytest.raises(DataError, match=r"its README takes data from .*private/t.*parquet, which is not in that"):
+            load(f"hub:{root}")
+
+
 @pytest.mark.parametrize("highest", [2, 2**31, 2**63 - 1])
 def test_a_label_that_makes_more_classes_than_there_are_rows_is_refused(
     highest: int, source: str, tmp_path: Path

@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,37 @@ def test_reading_leaves_a_store_and_its_folder_as_they_are(place: Any, ask: Ask)
     assert place.content() == before
 
 
+@pytest.mark.parametrize("make", ["ON records (run) WHERE id % 2", "ON records (id)"])
+@pytest.mark.parametrize("create", [False, True])
+def test_an_index_that_hides_rows_is_damage_and_no_rows_vanish(make: str, create: bool, tmp_path: Path) -> None:
+    path = two_runs(tmp_path / "s.sqlite")
+    sql = "CREATE INDEX records_by_run ON records (run)"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        f"DROP INDEX records_by_run; CREATE INDEX records_by_run {make}; PRAGMA writable_schema = ON;"
+        f"UPDATE sqlite_master SET sql = '{sql}' WHERE name = 'records_by_run';"
+    )
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"is damaged: .*records_by_run"):
+        Store.open(path, create=create)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("table", ["runs", "records"])
+def test_a_store_whose_numbers_are_used_up_is_read_and_copied_and_not_called_a_full_disk(
+    table: str, ask: Ask, refuses: Callable[..., str]
+) -> None:
+    path = two_runs(Path("s.sqlite"))
+    change(path, "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = ?", table)
+    words = refuses(2, "bench", "-f", "add", "-m", "cost", "--store", "s.sqlite")
+    assert f"s.sqlite has no numbers left for {table}" in words
+    assert ask("report", "--store", "s.sqlite")[0] == 0
+    assert ask("runs", "merge", "s.sqlite", "--store", "t.sqlite")[0] == 0
+    with Store.open("t.sqlite", create=False) as store:
+        assert [(run.id, len(run.records)) for run in store.runs()] == [(1, 2), (2, 2)]
+
+
 def test_an_endless_view_hangs_no_command(place: Any, refuses: Callable[..., str]) -> None:
     NO_STORES["an endless view"][0](two_runs(place.folder / "s.sqlite"))
     assert "is none of ours" in refuses(2, "runs", "--store", "s.sqlite", timeout_s=60)
@@ -484,3 +516,15 @@ def test_a_study_whose_plan_cannot_be_read_says_so(ask: Ask) -> None:
             store.append_cell(run, plan.to_dict() | {"study": text})
         code, _, err = ask("report", "--store", "s.sqlite")
         assert (code, "error: the plan of a study cannot be read: " in err) == (2, True), err
+
+
+def test_a_study_of_infinite_losses_is_a_document_with_null_for_them(ask: Ask) -> None:
+    plan, known = made(replace(study("scale"), seeds=(0,)), lambda name, seed: 0.5)
+    with Store.open("s.sqlite") as store:
+        run = store.begin("afftool ablate", ENVIRONMENT)
+        store.append_cell(run, plan.to_dict())
+        for cell in known.values():
+            store.append_cell(run, replace(cell, losses=(2.0, float("inf"))).to_dict())
+    code, out, err = ask("report", "--json", "--store", "s.sqlite")
+    assert code == 0, err
+    assert [cell["losses"] for cell in json.loads(out)["cells"]] == [[2.0, None]] * len(known)
