@@ -554,3 +554,25 @@ def test_threads_alone_find_no_signal_handlers_to_put_back(tmp_path: Path) -> No
     thread.start()
     thread.join()
     assert said == [before]
+
+
+def test_a_stderr_that_a_module_closes_is_opened_again_in_blocks_within_each_other(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom afftool.global_state import kept\n"
+        f"with kept({str(tmp_path / 'm.py')!r} + ':Outer', 'when it was built'):\n"
+        f"    with kept({str(tmp_path / 'm.py')!r} + ':Inner', 'when it was built'):\n        sys.stderr.close()\n"
+        "print('still here', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stderr, done.returncode) == ("still here\n", 0)
+
+
+def test_a_module_that_closes_the_files_of_its_process_is_blamed_for_a_result_that_cannot_be_printed() -> None:
+    code = (
+        "import os\nfrom afftool.console import stdout_kept\nfrom afftool.errors import UserError\n"
+        "try:\n    with stdout_kept():\n        os.closerange(3, 100)\n"
+        "except UserError as error:\n    print(error, error.hint, file=__import__('sys').stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "a module has closed files of this process that are not its own, stdout among them" in done.stderr
+    assert "--isolate process keeps a bench from that" in done.stderr
