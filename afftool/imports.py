@@ -37,7 +37,7 @@ _named: dict[str, Path] = {}
 _loaded: dict[Path, str] = {}
 """The names under which files were imported."""
 _found: dict[str, Path] = {}
-"""Where the top-level modules of the user's own lie that were found so far."""
+"""Where the neighbours lie, top-level modules, that code of the user's own has imported so far."""
 _apart: set[tuple[Path, int]] = set()
 """The modules that were found to have no twin among so many."""
 
@@ -184,7 +184,7 @@ class _Neighbours(MetaPathFinder):
             return None
         roots = [_named[fullname]] if fullname in _named else _roots_around(sys._getframe(1))
         spec = next((spec for root in roots if (spec := _spec_in(root, fullname))), None)
-        if spec is not None and (spec.origin or fullname not in _named):  # a folder around what was named is no twin
+        if spec is not None and fullname not in _named:
             _found[fullname] = _place(spec)
         return spec
 
