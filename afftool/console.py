@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afftool import units, visible
+from afftool.errors import UserError
 from afftool.masked import told
 
 if TYPE_CHECKING:
@@ -64,8 +65,14 @@ def stdout_kept(wanted: bool = True) -> Iterator[None]:
         ours.flush()  # whoever held on to it, as a logging handler does
         with suppress(OSError, TypeError, AttributeError):  # what C code has printed and not yet written
             ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
+        try:
+            os.dup2(kept, 1)
+            os.close(kept)
+        except OSError as error:
+            raise UserError(
+                f"a module has closed files of this process that are not its own, stdout among them: {error.strerror}",
+                hint="--isolate process keeps a bench from that",
+            ) from error
 
 
 @contextmanager

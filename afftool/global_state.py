@@ -39,6 +39,9 @@ def kept(targets: str | Collection[str], when: When) -> Iterator[None]:
 
     An import leaves every random generator as it was. A constructor may draw: of torch's, which whoever builds forks,
     only a new seed is taken back. Nothing is done where there are none, or they are our own (`afftool...`).
+
+    What their code raises is an `Exception`, `SystemExit` or `KeyboardInterrupt` outside of the block: one of another
+    kind, as `pytest.skip` and a cancelled task raise it, would pass all who wait for an error, and is a `RuntimeError`.
     """
     owners = [targets] if isinstance(targets, str) else targets
     foreign = [target for target in owners if not target.startswith("afftool.")]
@@ -56,6 +59,10 @@ def kept(targets: str | Collection[str], when: When) -> Iterator[None]:
     seed = mark_torch_seed() if when == "on import" else torch_seed()
     try:
         yield
+    except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}, which is no Exception: {error}") from error
     finally:
         found = _put_back(before) | _random_put_back(states, seed, when)
         if made := copies_made() - copies:

@@ -36,6 +36,10 @@ _named: dict[str, Path] = {}
 """The top-level name that is being imported because the user named it, and the folder it lies in."""
 _loaded: dict[Path, str] = {}
 """The names under which files were imported."""
+_found: dict[str, Path] = {}
+"""Where the neighbours lie, top-level modules, that code of the user's own has imported so far."""
+_apart: set[tuple[Path, int]] = set()
+"""The modules that were found to have no twin among so many."""
 
 
 def is_own(path: Path) -> bool:
@@ -58,7 +62,10 @@ def import_named(name: str, *, installed: bool = False) -> ModuleType:
     here = Path.cwd()
     places = [*([] if installed else [here]), *_places]
     _own(*places, *([] if installed else _own_root(here, name)))
-    with _naming(name, find(name, places)):
+    place = find(name, places)
+    if place is not None:
+        _refuse_twins(place.joinpath(*name.split(".")))
+    with _naming(name, place):
         return importlib.import_module(name)
 
 
@@ -71,6 +78,7 @@ def import_file(file: Path) -> ModuleType:
         top, here = name.partition(".")[0], Path.cwd()
         twins = [here / top, here / f"{top}.py"] if root != here else []
         _own(root)
+        _refuse_twins(file)
         with _naming(name, root):
             module = importlib.import_module(name)
         if any(path.exists() for path in twins) or not _is_of(module, file):
@@ -113,13 +121,16 @@ def place_of(top: str) -> Path | None:
     spec = _spec_in(place, top) if place else PathFinder.find_spec(top)
     if spec is None:
         return None
-    found = [*(spec.submodule_search_locations or [])] or [spec.origin or ""]
-    return Path(found[0])
+    return _place(spec)
 
 
 def places() -> list[Path]:
     """What `look_in` was told last."""
     return list(_places)
+
+
+def _place(spec: ModuleSpec) -> Path:
+    return Path([*(spec.submodule_search_locations or []), spec.origin or ""][0])
 
 
 def _spec_in(folder: Path, top: str) -> ModuleSpec | None:
@@ -172,7 +183,10 @@ class _Neighbours(MetaPathFinder):
         if path is not None or fullname in sys.stdlib_module_names:
             return None
         roots = [_named[fullname]] if fullname in _named else _roots_around(sys._getframe(1))
-        return next((spec for root in roots if (spec := _spec_in(root, fullname))), None)
+        spec = next((spec for root in roots if (spec := _spec_in(root, fullname))), None)
+        if spec is not None and fullname not in _named:
+            _found[fullname] = _place(spec)
+        return spec
 
 
 _NEIGHBOURS = _Neighbours()
@@ -238,14 +252,34 @@ def _alone(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
+    _own(file.parent)
+    _refuse_twins(file)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        _own(file.parent)
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def _refuse_twins(code: Path) -> None:
+    """Raise `LoadError` where this module's neighbour has the name of one that another folder's code has imported.
+
+    Python keeps one module of a name: this one would get the other folder's, and be another module without a word.
+    """
+    if (code, len(_found)) in _apart:
+        return
+    around = [root for root in _roots if code.is_relative_to(root)]
+    for name, place in _found.items():
+        spec = next((spec for root in around if (spec := _spec_in(root, name))), None) if name in sys.modules else None
+        if spec is not None and _place(spec) != place:
+            raise LoadError(
+                f"{code.with_suffix('')} cannot be imported beside {place}: its own {name!r} lies at {_place(spec)}, "
+                "and Python keeps one module of a name",
+                hint=f"run them one after the other, or rename one {name!r}",
+            )
+    _apart.add((code, len(_found)))
 
 
 def _is_of(module: ModuleType, file: Path) -> bool:

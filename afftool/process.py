@@ -194,15 +194,18 @@ def serve(verbs: Mapping[str, Callable[..., Mapping[str, Any]]], *, tracebacks: 
 
     A verb takes the fields of the question by name and gives those of the answer, as JSON has them. What it raises is
     the answer then, and the next question is waited for. stdout is kept for answers: whatever the user's module
-    prints, from Python or from C, goes to stderr, and with `tracebacks` so does where its exceptions came from.
+    prints, from Python or from C, goes to stderr, and with `tracebacks` so does where its exceptions came from. stdin
+    is kept for questions: the module, and what it starts, reads an empty one.
     """
-    answers = os.dup(1)
+    answers, questions = os.dup(1), os.dup(0)
     os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     if life := os.environ.pop(LIFE, None):
         end_with(int(life))
     threading.Thread(target=_end_with_reader, args=(answers,), daemon=True).start()
     pid = os.getpid()
-    for line in sys.stdin:
+    for line in open(questions, encoding="utf-8"):  # noqa: SIM115
         question = json.loads(line)
         try:
             answer = dict(verbs[question.pop("do")](**question))

@@ -34,6 +34,7 @@ class Worker:
     def __init__(self) -> None:
         self._contestant: Contestant | None = None
         self._device = "cpu"
+        self._path: Sequence[str] = ()
 
     def enter(
         self,
@@ -78,7 +79,7 @@ class Worker:
         """The text of a fusion of the user's own once its class has told its maps, and what was assumed of it."""
         from afftool.fusion.own import new_assumptions, settled
 
-        sys.path[:] = path
+        self._take(path)
         return {"fusion": settled(FusionSpec.parse(fusion)).text, "said": new_assumptions()}
 
     def check(self, cases: Sequence[Fields], path: Sequence[str]) -> Answer:
@@ -87,7 +88,7 @@ class Worker:
         from afftool.fusion.own import new_assumptions
         from afftool.registry import load
 
-        sys.path[:] = path
+        self._take(path)
         specs = [CaseSpec.from_fields(case) for case in cases]
         for target in dict.fromkeys(target for spec in specs for target in spec.own_targets):
             load(target)
@@ -132,8 +133,13 @@ class Worker:
         except (Exception, SystemExit) as error:
             raise FailedError(failure_on(self._device, error)) from error
 
+    def _take(self, path: Sequence[str]) -> None:
+        """Have the path of who asks; what the user's own module adds to it stays, as it does over there."""
+        if path != self._path:
+            sys.path[:] = self._path = path
+
     def _begin(self, spec: Fields, threads: int | None, path: Sequence[str]) -> CaseSpec:
-        sys.path[:] = path
+        self._take(path)
         warnings.simplefilter("ignore")  # the process that asks has built the same, and told
         if threads:
             torch.set_num_threads(threads)

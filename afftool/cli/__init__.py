@@ -103,7 +103,17 @@ def _refused_by_system(error: Exception) -> AfftoolError | None:
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         name = f": {reprlib.repr(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
         return UserError(f"the system says: {error.strerror}{name}", hint="give it a path that can be used, or room")
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return UserError("the current directory is no longer there", hint="`cd` to one that is")
     return None
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 _REFUSALS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ELOOP, errno.EIO}

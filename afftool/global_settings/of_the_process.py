@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
-from afftool.global_settings.setting import Setting, attribute
+from afftool.global_settings.setting import Setting
 
 try:
     import resource
@@ -40,7 +40,7 @@ def processes() -> Iterator[Setting]:
     for number, name in _STREAMS.items():
         yield Setting(f"where {name} leads", partial(_Descriptor, number), _Descriptor.put_back)
     for number, name in list(_STREAMS.items())[1:]:
-        yield attribute(sys, name, f"Python's {name}")
+        yield Setting(f"Python's {name}", partial(getattr, sys, name), partial(_put_stream_back, name))
         yield Setting(f"Python's {name} closed", partial(_closed, name), partial(_reopen, number, name))
     if hasattr(os, "getpriority"):
         yield Setting("priority", partial(os.getpriority, os.PRIO_PROCESS, 0), _set_priority)
@@ -98,6 +98,11 @@ def _stop_timer(timer: int, on: bool) -> None:
 
 def _closed(name: str) -> bool:
     return bool(getattr(getattr(sys, name), "closed", False))
+
+
+def _put_stream_back(name: str, stream: object) -> None:
+    if not getattr(stream, "closed", False):  # a block within this one has opened it anew
+        setattr(sys, name, stream)
 
 
 def _reopen(number: int, name: str, closed: bool) -> None:

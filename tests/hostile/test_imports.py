@@ -297,3 +297,31 @@ def test_names_that_differ_in_case_alone_are_two(here: Path, marker: Path) -> No
     load("Json:os")
     assert marker.read_text() == "Json "
     assert sys.modules["json"].__file__ != sys.modules["Json"].__file__
+
+
+@pytest.mark.parametrize("named", ["{}/gates.py:Gate", "{}/gates:Gate"])
+def test_a_module_whose_neighbour_another_folder_s_code_has_imported_is_refused_and_not_given_that(
+    here: Path, named: str
+) -> None:
+    for width, folder in enumerate(("one", "two"), start=3):
+        (here / folder).mkdir()
+        (here / folder / "gates.py").write_text("from twin_of_hostile import WIDTH as Gate\n")
+        (here / folder / "twin_of_hostile.py").write_text(f"WIDTH = {width}\n")
+    (here / "two" / "lone.py").write_text("VALUE = 7\n")
+    assert load(module_form(named.format("one"))) == 3
+    with pytest.raises(LoadError, match=r"two/gates cannot be imported beside .*one/twin_of_hostile.py: its own") as no:
+        load(module_form(named.format("two")))
+    assert "one after the other" in str(no.value.hint)
+    assert load(module_form(named.format("one"))) == 3
+    del sys.modules["twin_of_hostile"]
+    assert load(module_form(named.format("two"))) == 4
+
+
+def test_a_named_module_that_another_folder_s_code_has_imported_as_its_neighbour_is_refused(here: Path) -> None:
+    (here.parent / "other").mkdir()
+    (here.parent / "other" / "top_of_hostile.py").write_text("from same_of_hostile import VALUE\n")
+    for folder, value in ((here, 1), (here.parent / "other", 2)):
+        (folder / "same_of_hostile.py").write_text(f"VALUE = {value}\n")
+    assert load(module_form("../other/top_of_hostile.py:VALUE")) == 2
+    with pytest.raises(LoadError, match="cannot be imported beside"):
+        load("same_of_hostile:VALUE")

@@ -120,6 +120,25 @@ class HasWorkers(Plain):
             raise ValueError(f"its worker ended with {worker.exitcode}")
         return super().forward(x, y)
 
+class ReadsStdin(Plain):
+    def forward(self, x, y):
+        said = sys.stdin.read() + subprocess.run(["cat"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        if said:
+            raise ValueError(f"it read {said!r}")
+        return super().forward(x, y)
+
+class FindsItsPath(Plain):
+    def forward(self, x, y):
+        import late_helper_of_hostile
+        return super().forward(x, y)
+
+class NoException(BaseException):
+    pass
+
+class RaisesNoException(Plain):
+    def forward(self, x, y):
+        raise NoException("of its own kind")
+
 class LeavesAThread(Plain):
     def __init__(self, channels):
         super().__init__(channels)
@@ -218,6 +237,33 @@ def test_what_cannot_be_built_is_refused_there_as_here_and_what_ended_it_is_not_
             elsewhere.count(case("ends:Plain"), ("cost",), before_backends=False)
         assert started is None
         assert elsewhere._child is None
+
+
+@pytest.mark.usefixtures("here")
+def test_a_module_that_reads_stdin_finds_it_empty_there_and_takes_no_question() -> None:
+    found = rows("rude:ReadsStdin", "rude:Plain", isolate="process", timeout_s=60.0)
+    assert {name: row.reason for name, row in found.items()} == {"ReadsStdin": None, "Plain": None}
+
+
+def test_what_a_file_adds_to_the_path_is_there_when_it_is_called_in_another_process(here: Path) -> None:
+    (here / "helpers").mkdir()
+    (here / "helpers" / "late_helper_of_hostile.py").touch()
+    added = "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'helpers'))\n"
+    (here / "adds_to_path.py").write_text(added + RUDE)
+    row = rows("adds_to_path:FindsItsPath", isolate="process")["FindsItsPath"]
+    assert row.status == "ok", row.reason
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_module_raises_that_is_no_exception_is_a_row_as_others_are() -> None:
+    found = rows("rude:RaisesNoException", "rude:Plain")
+    assert found["RaisesNoException"].reason == "RuntimeError: NoException, which is no Exception: of its own kind"
+    assert found["Plain"].status == "ok"
+
+
+def test_a_file_that_skips_itself_on_import_is_refused_by_name(place: Any, refuses: Callable[..., str]) -> None:
+    (place.folder / "skips.py").write_text("import pytest\npytest.skip('no GPU', allow_module_level=True)\n")
+    assert "importing 'skips' failed: " in refuses(2, "bench", "-f", "skips:Plain", "-c", "8", "-m", "cost")
 
 
 # ... and in this one: the next command says so.
@@ -508,3 +554,25 @@ def test_threads_alone_find_no_signal_handlers_to_put_back(tmp_path: Path) -> No
     thread.start()
     thread.join()
     assert said == [before]
+
+
+def test_a_stderr_that_a_module_closes_is_opened_again_in_blocks_within_each_other(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom afftool.global_state import kept\n"
+        f"with kept({str(tmp_path / 'm.py')!r} + ':Outer', 'when it was built'):\n"
+        f"    with kept({str(tmp_path / 'm.py')!r} + ':Inner', 'when it was built'):\n        sys.stderr.close()\n"
+        "print('still here', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stderr, done.returncode) == ("still here\n", 0)
+
+
+def test_a_module_that_closes_the_files_of_its_process_is_blamed_for_a_result_that_cannot_be_printed() -> None:
+    code = (
+        "import os\nfrom afftool.console import stdout_kept\nfrom afftool.errors import UserError\n"
+        "try:\n    with stdout_kept():\n        os.closerange(3, 100)\n"
+        "except UserError as error:\n    print(error, error.hint, file=__import__('sys').stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "a module has closed files of this process that are not its own, stdout among them" in done.stderr
+    assert "--isolate process keeps a bench from that" in done.stderr

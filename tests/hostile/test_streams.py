@@ -136,3 +136,10 @@ def test_a_verdict_that_was_reached_keeps_its_exit_code_where_it_cannot_be_print
     done = shell(f"{shlex.quote(sys.executable)} -P -c {shlex.quote(REGRESSED)} >/dev/full")
     assert done.returncode == 3
     assert "error: stdout cannot be written: No space left on device" in done.stderr
+
+
+def test_a_current_directory_that_was_removed_is_one_error(shell: Shell) -> None:
+    done = shell("mkdir gone; cd gone; rmdir ../gone; AFFTOOL check --init")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines() == ["error: the current directory is no longer there", "hint: `cd` to one that is"]
+    assert shell("mkdir gone; cd gone; rmdir ../gone; AFFTOOL list fusions --json").returncode == 0
