@@ -124,6 +124,11 @@ def place_of(top: str) -> Path | None:
     return _place(spec)
 
 
+def neighbour(top: str) -> Path | None:
+    """Where the user's own module lies that code of the user's own has imported by this name, and no package's."""
+    return _found.get(top) if top in sys.modules else None
+
+
 def places() -> list[Path]:
     """What `look_in` was told last."""
     return list(_places)
@@ -151,7 +156,10 @@ def _spec_in(folder: Path, top: str) -> ModuleSpec | None:
 
 @cache
 def _built_on() -> frozenset[str]:
-    """The top-level modules of all that afftool requires, as far as it is installed."""
+    """The top-level modules of all that afftool always requires, as far as it is installed.
+
+    What only some features need may be somebody's own folder: many a project has a `datasets`.
+    """
     from importlib import metadata
 
     def plain(name: str) -> str:
@@ -165,8 +173,8 @@ def _built_on() -> frozenset[str]:
             needs = metadata.requires(package) or []
         except metadata.PackageNotFoundError:
             continue
-        ours = [need for need in needs if package == AFFTOOL.name or "extra ==" not in need]
-        names = {plain(found[0]) for need in ours if (found := re.match(r"[\w.-]+", need))}
+        always = (need for need in needs if "extra ==" not in need)
+        names = {plain(found[0]) for need in always if (found := re.match(r"[\w.-]+", need))}
         waiting += names - required
         required |= names
     modules = metadata.packages_distributions().items()

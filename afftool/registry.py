@@ -47,11 +47,19 @@ def entry_points(group: str) -> dict[str, Installed]:
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """Import what only some features need. Raises `LoadError`, naming the `extra` that brings it, without it."""
+    """Import what only some features need.
+
+    Raises `LoadError`, naming the `extra` that brings it, without it, and where a module of the user's has its name.
+    """
+    package = module.partition(".")[0]
+    if own := imports.neighbour(package):
+        raise LoadError(
+            f"this needs the installed {package}, and your own {own} is imported by that name",
+            hint=f"rename {own.name}, or use other data or another engine with it",
+        )
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         raise LoadError(f"this needs {package}: {error}", hint=f"pip install 'afftool[{extra}]'") from error
 
 
