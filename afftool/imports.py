@@ -126,7 +126,8 @@ def place_of(top: str) -> Path | None:
 
 def neighbour(top: str) -> Path | None:
     """Where the user's own module lies that code of the user's own has imported by this name, and no package's."""
-    return _found.get(top) if top in sys.modules else None
+    place, file = _found.get(top), getattr(sys.modules.get(top), "__file__", None)
+    return place if place and file and Path(file).is_relative_to(place) else None
 
 
 def places() -> list[Path]:

@@ -327,19 +327,25 @@ def test_a_named_module_that_another_folder_s_code_has_imported_as_its_neighbour
         load("same_of_hostile:VALUE")
 
 
-def test_a_folder_of_one_s_own_may_have_the_name_of_what_only_some_features_need(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (here / "datasets").mkdir()
-    (here / "datasets" / "__init__.py").write_text("CLASSES = 7\n")
-    (here / "net.py").write_text("from datasets import CLASSES\n")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "datasets"]:
-        monkeypatch.delitem(sys.modules, name)
-    try:
-        assert load("net:CLASSES") == 7
-        with pytest.raises(LoadError, match=r"this needs the installed datasets, and your own .*datasets") as refused:
-            registry.need("datasets", "hub")
-        assert "rename datasets" in (refused.value.hint or "")
-    finally:
-        del sys.modules["datasets"], sys.modules["net"]
-    assert registry.need("datasets", "hub").__file__ != str(here / "datasets" / "__init__.py")
+USES_ITS_DATASETS = """
+from afftool import registry
+from afftool.errors import LoadError
+
+assert registry.load("net:CLASSES") == 7
+try:
+    registry.need("datasets", "hub")
+except LoadError as refused:
+    print(refused)
+"""
+
+
+def test_a_folder_of_one_s_own_may_have_the_name_of_what_only_some_features_need(place: Any) -> None:
+    (place.folder / "datasets").mkdir()
+    (place.folder / "datasets" / "__init__.py").write_text("CLASSES = 7\n")
+    (place.folder / "net.py").write_text("from datasets import CLASSES\n")
+    command = [sys.executable, "-P", "-c", USES_ITS_DATASETS]
+    done = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(
+        f"this needs the installed datasets, and your own {place.folder}/datasets is imported"
+    )
+    assert "hint: rename datasets" in done.stdout
