@@ -31,6 +31,12 @@ _LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+"""How what Git LFS leaves in the place of a file begins."""
+_LONGEST_POINTER = 1024
+"""Of bytes, by Git LFS's specification."""
+
+
 class Malformed(ValueError):
     """What is wrong with the content of a file, in words that follow its name: "is a pipe, not a file"."""
 
@@ -46,6 +52,14 @@ def no_plain_file(path: Path) -> str | None:
     """
     mode = path.stat().st_mode
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a plain file is a pointer of Git LFS, and its content is elsewhere. Raises `OSError`."""
+    if not len(LFS_POINTER) < path.stat().st_size < _LONGEST_POINTER:
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def read_bytes(path: Path, *, at_most: int = LARGEST_BYTES) -> bytes:

@@ -17,7 +17,7 @@ from typing import TypeGuard
 
 from afftool import environment, units
 from afftool.errors import DataError
-from afftool.received import no_plain_file
+from afftool.received import is_lfs_pointer, no_plain_file
 
 MOST_ENTRIES = 5_000_000
 """Files and folders below one: four times ImageNet's. A link to the root of a disk would be walked for hours."""
@@ -30,9 +30,6 @@ _HINTS = {
     errno.ELOOP: "put the file in the place of the link",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
 }
-_POINTER = b"version https://git-lfs.github.com/spec/v1"
-_LONGEST_POINTER = 1024
-"""Of bytes, by Git LFS's specification."""
 
 
 def unreadable(path: str | Path, error: OSError) -> DataError:
@@ -65,7 +62,7 @@ def regular(path: Path, name: str = "") -> Path:
     """
     try:
         kind = no_plain_file(path)
-        pointer = kind is None and _is_pointer(path)
+        pointer = kind is None and is_lfs_pointer(path)
     except OSError as error:
         raise unreadable(name or path, error) from error
     if kind:
@@ -126,11 +123,3 @@ def _check_entries(folder: Path, seen: int) -> None:
             f"{folder} holds more than {MOST_ENTRIES:,} files and folders",
             hint="give a folder that holds the data alone, with no link to a disk in it",
         )
-
-
-def _is_pointer(path: Path) -> bool:
-    """Whether it begins as a pointer of Git LFS does. Raises `OSError`."""
-    if not len(_POINTER) < path.stat().st_size < _LONGEST_POINTER:
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(_POINTER)) == _POINTER

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from afftool.errors import UserError
 from afftool.gate.git import git, last_line
+from afftool.received import LFS_POINTER, is_lfs_pointer
 
 _SUBMODULE = "160000"
-_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-_POINTER_BYTES = 1024
-"""A pointer is never longer."""
 
 
 def fill_submodules(root: Path, commit: str, tree: Path) -> None:
@@ -50,7 +48,7 @@ def _submodules(root: Path, commit: str) -> Iterator[tuple[str, str]]:
 
 def pointers_note(root: Path, tree: Path) -> list[str]:
     """A note on files that are whole in the working tree and no more than Git LFS's pointers in the worktree."""
-    listed = git(tree, "grep", "-I", "-l", "-z", "-e", f"^{_POINTER.decode().strip()}$").stdout.split("\0")
+    listed = git(tree, "grep", "-I", "-l", "-z", "-e", f"^{LFS_POINTER.decode()}$").stdout.split("\0")
     lacking = [name for name in filter(None, listed) if _is_pointer(tree / name) and _is_whole(root / name)]
     if not lacking:
         return []
@@ -62,13 +60,8 @@ def pointers_note(root: Path, tree: Path) -> list[str]:
 
 
 def _is_pointer(file: Path) -> bool:
-    return file.is_file() and not file.is_symlink() and _start(file) == _POINTER
+    return file.is_file() and not file.is_symlink() and is_lfs_pointer(file)
 
 
 def _is_whole(file: Path) -> bool:
-    return file.is_file() and (file.stat().st_size > _POINTER_BYTES or _start(file) != _POINTER)
-
-
-def _start(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(len(_POINTER))
+    return file.is_file() and not is_lfs_pointer(file)
