@@ -41,6 +41,11 @@ class Malformed(ValueError):
     """What is wrong with the content of a file, in words that follow its name: "is a pipe, not a file"."""
 
 
+def why(error: OSError | Malformed) -> str:
+    """Why a file could not be read, in words that follow a colon: "it is a pipe, not a file", "Permission denied"."""
+    return f"it {error}" if isinstance(error, Malformed) else str(error.strerror)
+
+
 class _Lying(Malformed):
     """JSON that a lenient reader would take: a key twice, and numbers that are none."""
 

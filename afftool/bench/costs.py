@@ -31,30 +31,35 @@ class Costs:
 
     def of(self, spec: CaseSpec) -> Record:
         """The record of a case before any backend: what it costs, if that is asked for and can be counted."""
-        if spec.identity not in self._counted and self.elsewhere is not None and spec.own_targets:
-            row = Row(spec, blank(spec))
-            try:
-                row.record = self.elsewhere.count(spec, self.measures, before_backends=self.before_backends)
-            except (AfftoolError, FailedError) as error:
-                row.fail(error)
-            self._counted[spec.identity] = row.record
         if spec.identity not in self._counted:
-            row = Row(spec, blank(spec))
-            if "cost" in self.measures:
-                try:
-                    with kept(spec.own_targets, "while it ran"):
-                        reading = count(spec)
-                    row.record = _reached(spec, replace(row.record, **reading.fields), reading.reached)
-                except (Exception, SystemExit) as error:
-                    row.fail(error)
-                    if self.before_backends and isinstance(error, LoadError | TooLarge):
-                        # what runs neither on the meta device nor on the CPU, or is too large for that, may still run
-                        row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
-            elif spec.mode == "train":
-                with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):
-                    row.record = _reached(spec, row.record, reached(spec))
-            self._counted[spec.identity] = with_global_state(spec, row.record)
+            there = self.elsewhere if spec.own_targets else None
+            self._counted[spec.identity] = self._counted_here(spec) if there is None else self._asked(spec, there)
         return self._counted[spec.identity]
+
+    def _asked(self, spec: CaseSpec, elsewhere: Elsewhere) -> Record:
+        row = Row(spec, blank(spec))
+        try:
+            return elsewhere.count(spec, self.measures, before_backends=self.before_backends)
+        except (AfftoolError, FailedError) as error:
+            row.fail(error)
+            return row.record
+
+    def _counted_here(self, spec: CaseSpec) -> Record:
+        row = Row(spec, blank(spec))
+        if "cost" in self.measures:
+            try:
+                with kept(spec.own_targets, "while it ran"):
+                    reading = count(spec)
+                row.record = _reached(spec, replace(row.record, **reading.fields), reading.reached)
+            except (Exception, SystemExit) as error:
+                row.fail(error)
+                if self.before_backends and isinstance(error, LoadError | TooLarge):
+                    # what runs neither on the meta device nor on the CPU, or is too large for that, may still run
+                    row.record = replace(row.record, status="ok", reason=f"not counted: {row.record.reason}")
+        elif spec.mode == "train":
+            with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):
+                row.record = _reached(spec, row.record, reached(spec))
+        return with_global_state(spec, row.record)
 
 
 def _reached(spec: CaseSpec, record: Record, found: Reach) -> Record:

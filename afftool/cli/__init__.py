@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import reprlib
 import sys
 from typing import Annotated, Any
 
@@ -12,9 +9,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from afftool import __version__, catalog, console
-from afftool.cli.ending import end_over_threads
+from afftool.cli.ending import end_over_threads, refused_by_system
 from afftool.cli.streams import guarded
-from afftool.errors import AfftoolError, ReaderLeft, UserError
+from afftool.errors import AfftoolError, ReaderLeft
 from afftool.registry import load, unknown
 
 
@@ -82,11 +79,12 @@ def main() -> None:
             told, code = error, error.exit_code
             _tell(error)
         except Exception as error:
-            told = _refused_by_system(error)
-            code = told.exit_code if told else 1
+            told = refused_by_system(error)
             if told is None:
+                code = 1
                 console.bug(error)
             else:
+                code = told.exit_code
                 _tell(told)
         unwritten = streams.finish()
         if unwritten and unwritten is not told:
@@ -94,29 +92,6 @@ def main() -> None:
             _tell(unwritten)
         end_over_threads(code)
     sys.exit(code)
-
-
-def _refused_by_system(error: Exception) -> AfftoolError | None:
-    """What the machine or the user's paths are to blame for, wherever it came up; None for what is a bug of ours."""
-    if isinstance(error, MemoryError):
-        return UserError("this machine has no memory left for that", hint="ask for less at a time")
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        name = f": {reprlib.repr(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-        return UserError(f"the system says: {error.strerror}{name}", hint="give it a path that can be used, or room")
-    if isinstance(error, FileNotFoundError) and _is_nowhere():
-        return UserError("the current directory is no longer there", hint="`cd` to one that is")
-    return None
-
-
-def _is_nowhere() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False
-
-
-_REFUSALS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ELOOP, errno.EIO}
 
 
 def _tell(error: AfftoolError) -> None:

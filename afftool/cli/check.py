@@ -15,7 +15,7 @@ from afftool import console, project, written
 from afftool.cli import options
 from afftool.device import check_device
 from afftool.errors import AfftoolError, UserError
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 from afftool.gate import config as configs
 from afftool.gate import reference as references
 from afftool.gate.against_ref import against_ref
@@ -230,7 +230,7 @@ def _show_noise(checking: Checking, *, as_json: bool) -> None:
 
     found = noise.read(checking)
     if as_json:
-        console.write(text_of([noise.fields(case) for case in found]))
+        console.write(json_text([noise.fields(case) for case in found]))
     else:
         console.table(noise.table(found))
     for case in found:

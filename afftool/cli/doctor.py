@@ -12,7 +12,7 @@ from afftool import console, units
 from afftool.cli import options
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 
 if TYPE_CHECKING:
     from afftool.measure.ceilings.roofline import Ceilings
@@ -53,7 +53,7 @@ def doctor(
             "checks": [dataclasses.asdict(check) for check in checks],
             "ceilings": dataclasses.asdict(ceilings) if ceilings else None,
         }
-        console.write(text_of(found))
+        console.write(json_text(found))
         return
     _print_machine(machine)
     console.out("\nChecks")

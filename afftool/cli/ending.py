@@ -1,15 +1,20 @@
-"""The end of a command that a thread of a foreign module would keep from ending."""
+"""How a command ends where nobody meant it to: by what the system refuses, or not at all for a foreign thread."""
 
 from __future__ import annotations
 
+import errno
 import os
+import reprlib
 import sys
 import threading
 import time
 from contextlib import suppress
 
 from afftool import console
+from afftool.errors import AfftoolError, UserError
 
+_REFUSALS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ELOOP, errno.EIO}
+"""Errors of the system that say what is wrong with a path or the machine, wherever they come up."""
 GRACE_S = 2.0
 """Seconds in which a thread that is about to end does so."""
 
@@ -36,3 +41,23 @@ def _waited_for() -> list[threading.Thread]:
     pooled = set(getattr(pools, "_threads_queues", ()))
     here = threading.current_thread()
     return [t for t in threading.enumerate() if t is not here and not t.daemon and t not in pooled]
+
+
+def refused_by_system(error: Exception) -> AfftoolError | None:
+    """What the machine or the user's paths are to blame for, wherever it came up; None for what is a bug of ours."""
+    if isinstance(error, MemoryError):
+        return UserError("this machine has no memory left for that", hint="ask for less at a time")
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        name = f": {reprlib.repr(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+        return UserError(f"the system says: {error.strerror}{name}", hint="give it a path that can be used, or room")
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return UserError("the current directory is no longer there", hint="`cd` to one that is")
+    return None
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False

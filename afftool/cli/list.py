@@ -9,7 +9,7 @@ import typer
 
 from afftool import catalog, console
 from afftool.cli import options
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 from afftool.registry import entry_points, unknown
 
 
@@ -27,7 +27,7 @@ def list_names(
             name: [{"name": entry, "summary": summary} for entry, summary in entries.items()]
             for name, entries in shown.items()
         }
-        console.write(text_of(document))
+        console.write(json_text(document))
         return
     for position, (name, entries) in enumerate(shown.items()):
         if kind is None:

@@ -19,7 +19,7 @@ from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import AfftoolError, NothingMeasured, SpecError, UserError
 from afftool.formats import renderer
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 from afftool.registry import check_names
 from afftool.spec import CaseSpec, split_list
 from afftool.spec.sweep import Words, sweep
@@ -191,7 +191,7 @@ def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
     if as_json:
         profiles = [item.profile.to_dict() for item in done]
         several = {"schema": 1, "profiles": profiles, "comparisons": [report.document for report in reports]}
-        console.write(text_of(profiles[0] if len(done) == 1 else several))
+        console.write(json_text(profiles[0] if len(done) == 1 else several))
     for report in [] if as_json else reports or [profile_report(item.profile) for item in done]:
         console.out(report.title)
         console.pairs(list(report.facts), indent=2)

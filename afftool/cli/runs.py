@@ -14,7 +14,7 @@ from afftool.cli import options
 from afftool.cli.left import say_left
 from afftool.cli.stored import name_hidden, opened
 from afftool.errors import SpecError, StoreError
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 from afftool.record import Run
 from afftool.store import MOST_HIDDEN, Store
 from afftool.study.rows import check_none_lost, read_row, read_whole_row
@@ -34,7 +34,7 @@ def list_runs(context: typer.Context, store: options.StorePath = options.STORE, 
     table = Table.of("Runs", listed, _COLUMNS)
     say_left(store, clear=False)
     if as_json:
-        console.write(text_of(table.named_rows()))
+        console.write(json_text(table.named_rows()))
     else:
         console.table(table)
 

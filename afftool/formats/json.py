@@ -15,10 +15,10 @@ from afftool.visible import json_escaped
 
 def render(report: Report) -> str:
     """The report's document, indented by one so that it can be read and compared line by line."""
-    return text_of(report.document)
+    return json_text(report.document)
 
 
-def text_of(document: Any) -> str:
+def json_text(document: Any) -> str:
     """Any document so."""
     return json_escaped(json.dumps(finite(document), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
 

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from afftool.errors import AfftoolError
-from afftool.formats.json import text_of
+from afftool.formats.json import json_text
 from afftool.gate.judge import Judgement, Verdict
 from afftool.gate.say import amount, ratio, word
 from afftool.visible import lines
@@ -152,4 +152,4 @@ def document_of_refusal(error: AfftoolError, *, seconds: float) -> dict[str, Any
 
 def render(data: dict[str, Any]) -> str:
     """The document as text."""
-    return text_of(data)
+    return json_text(data)

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from afftool import __version__, received, written
 from afftool.errors import BaselineError, UserError
 from afftool.gate.reading import METRICS, Reading
-from afftool.plain import from_plain
 from afftool.received import Malformed
 from afftool.record import TORCH_DEFAULTS, Environment
 from afftool.written import Kind
@@ -106,10 +105,8 @@ def read(path: Path) -> Reference:
             f"there is no baseline {path}",
             hint="write it with `afftool check --write-baseline` and commit it, or use --on-missing-baseline create",
         ) from error
-    except OSError as error:
-        raise BaselineError(f"the baseline {path} cannot be read: {error.strerror}", hint=_REWRITE) from error
-    except Malformed as error:
-        raise BaselineError(f"the baseline {path} cannot be read: it {error}", hint=_REWRITE) from error
+    except (OSError, Malformed) as error:
+        raise BaselineError(f"the baseline {path} cannot be read: {received.why(error)}", hint=_REWRITE) from error
     return _parse(text, path)
 
 
@@ -139,7 +136,7 @@ def _parse(text: str, path: Path) -> Reference:
         if not isinstance(document.get(part), dict):
             raise BaselineError(f"the baseline {path} lacks what it should hold: its {part}", hint=_REWRITE)
     try:
-        environment = from_plain(Environment, document["environment"])
+        environment = Environment.from_dict(document["environment"])
     except TypeError as error:
         raise BaselineError(f"the baseline {path} holds what cannot be: {error}", hint=_REWRITE) from error
     return Reference(

@@ -30,7 +30,6 @@ from afftool.gate.config import GateCase
 from afftool.gate.reading import Reading, is_time, of_kind
 from afftool.gate.times import PROCESSES, times_apart
 from afftool.gate.worktree import ImportPlan
-from afftool.plain import from_plain
 from afftool.process import Answer, Child, ChildEnded, ChildFailed, ChildSilent
 from afftool.record import Environment
 
@@ -196,7 +195,7 @@ def read_environment(side: Side, cases: Iterable[GateCase]) -> Environment:
     """The machine and the software of a side, with the GPU that its `cases` run on, if any does."""
     device = next((case.spec.device for case in cases if case.spec.device != "cpu"), "cpu")
     try:
-        return from_plain(Environment, side.ask("environment", device=device)["environment"])
+        return Environment.from_dict(side.ask("environment", device=device)["environment"])
     except TypeError as error:
         raise UserError(
             f"the worker in {side.directory} does not say where it runs: {error}",

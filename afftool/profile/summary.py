@@ -15,7 +15,7 @@ from typing import Any
 
 from afftool.errors import LoadError
 from afftool.plain import from_plain, to_plain
-from afftool.received import Malformed, json_of, read_text
+from afftool.received import Malformed, json_of, read_text, why
 from afftool.record import Environment
 from afftool.written import replacing
 
@@ -199,10 +199,8 @@ def load(path: Path) -> Profile:
         raise LoadError(
             f"no profile at {path}", hint="`afftool profile --fusion NAME --out FOLDER` writes one"
         ) from error
-    except OSError as error:
-        raise LoadError(f"{path} is not a readable profile: {error.strerror}", hint="profile again") from error
-    except Malformed as error:
-        raise LoadError(f"{path} is not a readable profile: it {error}", hint="profile again") from error
+    except (OSError, Malformed) as error:
+        raise LoadError(f"{path} is not a readable profile: {why(error)}", hint="profile again") from error
     try:
         profile = Profile.from_dict(fields)
         if profile.environment:

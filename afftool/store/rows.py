@@ -87,15 +87,15 @@ def run_of(row: tuple[Any, ...]) -> RunRow:
     number, uuid, started, command, environment, baseline = row
     if not 0 < number <= MOST:
         raise Unreadable("its number is not above 0")
-    if not re.fullmatch("[0-9a-f]{32}", identifier := text_of(uuid, "its identifier", LONGEST_NAME)):
+    if not re.fullmatch("[0-9a-f]{32}", identifier := text_column(uuid, "its identifier", LONGEST_NAME)):
         raise Unreadable("its identifier is none of ours")
     return RunRow(
         id=number,
         uuid=identifier,
         started=time_of(started, "its start"),
-        command=text_of(command, "its command", LONGEST_COMMAND),
+        command=text_column(command, "its command", LONGEST_COMMAND),
         environment=flat(Environment).read(environment, "its environment"),
-        baseline=None if baseline is None else text_of(baseline, "its baseline", LONGEST_NAME),
+        baseline=None if baseline is None else text_column(baseline, "its baseline", LONGEST_NAME),
     )
 
 
@@ -110,7 +110,7 @@ def record_of(text: object, samples: object = None) -> Record:
 def _times(samples: object) -> tuple[float, ...]:
     import msgspec
 
-    text = text_of(samples, "its samples", 40 * MOST_SAMPLES)
+    text = text_column(samples, "its samples", 40 * MOST_SAMPLES)
     if text.count(",") >= MOST_SAMPLES:
         raise Unreadable(f"it has more than {MOST_SAMPLES:,} samples")
     try:
@@ -129,7 +129,7 @@ def finished_at(value: object) -> str:
 
 def time_of(value: object, what: str) -> str:
     """A moment as the store writes it. Raises `Unreadable`."""
-    text = text_of(value, what, 40)
+    text = text_column(value, what, 40)
     try:
         aware = datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
@@ -139,7 +139,7 @@ def time_of(value: object, what: str) -> str:
     return text
 
 
-def text_of(value: object, what: str, longest: int) -> str:
+def text_column(value: object, what: str, longest: int) -> str:
     """A column that is text, as the file has it (`bytearray`; a blob is `bytes`). Raises `Unreadable`."""
     if not isinstance(value, bytearray):
         raise Unreadable(f"{what} is no text")
@@ -154,7 +154,7 @@ def text_of(value: object, what: str, longest: int) -> str:
 def fields_of(value: object, what: str = "it") -> dict[str, Any]:
     """A column that is a JSON object, whatever it holds, infinities too. Raises `Unreadable`."""
     try:
-        fields = json_of(text_of(value, what, LARGEST_BYTES), nonfinite=True)
+        fields = json_of(text_column(value, what, LARGEST_BYTES), nonfinite=True)
     except Malformed as error:
         raise Unreadable(f"{what} {error}") from None
     if not isinstance(fields, dict):
@@ -192,7 +192,7 @@ class Flat(Generic[T]):
 
     def read(self, value: object, what: str) -> T:
         """The dataclass. Raises `Unreadable`; `what` says what is, as in "its environment is no text"."""
-        text = text_of(value, what, LARGEST_BYTES)
+        text = text_column(value, what, LARGEST_BYTES)
         try:
             found = self._decoder.decode(text)
         except self._failures:

@@ -97,10 +97,8 @@ def _text(path: Path) -> str:
     hint = "`afftool ablate scale --print > my.toml` writes one to start from"
     try:
         return received.read_text(path)
-    except OSError as error:
-        raise LoadError(f"cannot read the study {path}: {error.strerror}", hint=hint) from error
-    except Malformed as error:
-        raise LoadError(f"cannot read the study {path}: it {error}", hint=hint) from error
+    except (OSError, Malformed) as error:
+        raise LoadError(f"cannot read the study {path}: {received.why(error)}", hint=hint) from error
 
 
 def _recipe(own: Recipe, request: Request) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Any
 
 from afftool.errors import AfftoolError, StoreError
 from afftool.plain import from_plain
-from afftool.store.rows import LARGEST_BYTES, Unreadable, checked_number, checked_text, fields_of, text_of
+from afftool.store.rows import LARGEST_BYTES, Unreadable, checked_number, checked_text, fields_of, text_column
 from afftool.study.cells import CellRecord, StoredPlan
 from afftool.study.results import study_of
 
@@ -21,7 +21,7 @@ def read_row(value: object) -> StudyRow:
     import msgspec
 
     try:
-        row: StudyRow = _cells().decode(text_of(value, "it", LARGEST_BYTES))
+        row: StudyRow = _cells().decode(text_column(value, "it", LARGEST_BYTES))
     except (msgspec.MsgspecError, RecursionError, AfftoolError):
         row = _read_slowly(fields_of(value))
     if isinstance(row, CellRecord):

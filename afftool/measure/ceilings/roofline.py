@@ -28,14 +28,14 @@ from typing import Any, Literal
 from afftool import written
 from afftool.errors import StoreError
 from afftool.plain import from_plain, to_plain
-from afftool.received import Malformed, json_of, read_text
+from afftool.received import Malformed, json_of, read_text, why
 from afftool.record import Environment, Record
 from afftool.spec import MODULE, FusionSpec
 from afftool.written import Kind
 
 SCHEMA = 1
 FILE = "ceilings.json"
-MOST_THREADS = 256
+_MOST_LOOKED_FOR = 256
 """Calibrations are looked for up to so many threads, on a machine with fewer cores."""
 LEAST_RATE, MOST_RATE = 1.0, 1e21
 """Bytes or FLOPs a second of anything that computes."""
@@ -183,10 +183,8 @@ class CeilingsFile:
             document = json_of(read_text(path))
         except FileNotFoundError:
             return cls(path)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from error
-        except Malformed as error:
-            raise StoreError(f"{path} cannot be read: it {error}", hint=_AGAIN) from error
+        except (OSError, Malformed) as error:
+            raise StoreError(f"{path} cannot be read: {why(error)}", hint=_AGAIN) from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise StoreError(f"{path} is not a calibration of this afftool", hint=_AGAIN)
         machines = document.get("machines")
@@ -211,7 +209,7 @@ class CeilingsFile:
 
     def other_threads(self, machine: Environment, device: str) -> tuple[int, ...]:
         """With how many threads, other than now, `device` of this machine was calibrated."""
-        counts = (n for n in range(1, max(MOST_THREADS, machine.cores) + 1) if n != machine.threads)
+        counts = (n for n in range(1, max(_MOST_LOOKED_FOR, machine.cores) + 1) if n != machine.threads)
         return tuple(n for n in counts if self.find(dataclasses.replace(machine, threads=n).fingerprint, device))
 
     def keep(self, fingerprint: str, ceilings: Ceilings) -> CeilingsFile:
