@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from afftool.record import Environment, Record, Run
+from afftool.store import Store
 
 ENVIRONMENT = Environment(
     afftool="0.1.0",
@@ -52,3 +54,13 @@ def bench_run() -> Run:
             record("iaff", backend="cudagraph", status="skipped", reason="CUDA graphs need a CUDA device"),
         ),
     )
+
+
+def keep(path: Path, *runs: Run) -> None:
+    """Each of these runs as a finished run of the store at `path`."""
+    with Store.open(path) as store:
+        for run in runs:
+            run_id = store.begin(run.command, run.environment, run.baseline)
+            for row in run.records:
+                store.append(run_id, row)
+            store.finish(run_id)

@@ -11,9 +11,8 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.cli.left import say_left
 from afftool.cli.output import Output
-from afftool.cli.stored import opened
+from afftool.cli.stored import opened, say_left
 from afftool.masked import command_line
 from afftool.spec import split_list
 from afftool.spec.amounts import MOST_THREADS

@@ -19,7 +19,7 @@ import typer
 
 from afftool import catalog, console, units
 from afftool.cli import options
-from afftool.cli.left import say_left
+from afftool.cli.stored import say_left
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
 from afftool.errors import NothingMeasured

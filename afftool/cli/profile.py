@@ -92,7 +92,9 @@ def profile(
     )
     check_device(device)
     if show:
-        _check_port(port)
+        from afftool.profile.plugin import check_port
+
+        check_port(port)
     done = _load(stored)
     if cases or len(stored) > 1:
         _refuse_unwritable(out, cases, stored, names, resolve_device(device) if cases else device, force=force)
@@ -202,12 +204,6 @@ def _print(done: list[Profiled], reports: list[Report], as_json: bool) -> None:
             console.out(f"\n{note}")
     for item in done:
         console.note(f"wrote {item.folder} (report, trace.json.gz, profile.json, memory.csv)")
-
-
-def _check_port(port: int) -> None:
-    from afftool.profile.plugin import check_port
-
-    check_port(port)
 
 
 def _open(log: Path, port: int) -> None:

@@ -11,8 +11,7 @@ import typer
 
 from afftool import console
 from afftool.cli import options
-from afftool.cli.left import say_left
-from afftool.cli.stored import name_hidden, opened
+from afftool.cli.stored import name_hidden, opened, say_left
 from afftool.errors import SpecError, StoreError
 from afftool.formats.json import json_text
 from afftool.record import Run

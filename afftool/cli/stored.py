@@ -1,13 +1,17 @@
-"""A store opened by a command: what of it could not be read is named on stderr, whatever comes of the rest."""
+"""A store as a command meets it: what of it cannot be read, and what ended in the middle beside it, is said on stderr.
+
+Whatever comes of the rest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from afftool import console
 from afftool.store import MOST_HIDDEN, Hidden, Store
+from afftool.unfinished import left_beside
 
 _NAMED = 10
 
@@ -29,3 +33,12 @@ def name_hidden(path: Path, hidden: Sequence[Hidden], what: str) -> None:
     if len(hidden) > _NAMED:
         more = " or more" if len(hidden) == MOST_HIDDEN else ""
         console.note(f"warning: {path}: {len(hidden) - _NAMED:,}{more} further rows, of which the same is true")
+
+
+def say_left(store: Path, *, clear: bool = True) -> None:
+    """Say what ended in the middle beside this store; `clear` forgets it, as a command does that only reads may not."""
+    for left in left_beside(store):
+        console.note(left.text)
+        if clear:
+            with suppress(OSError):
+                left.path.unlink()

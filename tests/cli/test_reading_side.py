@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import bench_run, record
+from made_up_runs import bench_run, keep, record
 
 from afftool import catalog
 from afftool.store import Store
@@ -48,13 +48,7 @@ def imported(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    with Store.open(tmp_path / ".afftool" / "runs.sqlite") as store:
-        for _ in range(2):
-            made_up = bench_run()
-            run_id = store.begin(made_up.command, made_up.environment, made_up.baseline)
-            for row in made_up.records:
-                store.append(run_id, row)
-            store.finish(run_id)
+    keep(tmp_path / ".afftool" / "runs.sqlite", bench_run(), bench_run())
     return tmp_path
 
 

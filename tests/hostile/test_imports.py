@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from made_up_runs import bench_run
+from made_up_runs import bench_run, keep
 
 from afftool import imports, registry
 from afftool.errors import LoadError
 from afftool.registry import Installed, load, module_form
-from afftool.store import Store
 
 NAMES = """
     json hashlib sqlite3 tomllib csv html queue select socket subprocess multiprocessing threading
@@ -85,16 +84,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def stored(folder: Path) -> None:
-    with Store.open(folder / ".afftool" / "runs.sqlite") as store:
-        for _ in range(2):
-            made_up = bench_run()
-            run_id = store.begin(made_up.command, made_up.environment, made_up.baseline)
-            for row in made_up.records:
-                store.append(run_id, row)
-            store.finish(run_id)
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -110,7 +99,7 @@ def stored(folder: Path) -> None:
 def test_reading_in_a_folder_runs_none_of_its_files_and_changes_nothing(
     hostile: Any, marker: Path, words: list[str]
 ) -> None:
-    stored(hostile.folder)
+    keep(hostile.folder / ".afftool" / "runs.sqlite", bench_run(), bench_run())
     before = hostile.content()
     done = hostile.run(*words)
     assert done.returncode == 0, done.stderr
@@ -186,7 +175,7 @@ def test_a_check_runs_each_commit_s_own_modules_and_nothing_else_of_its_folder(h
 
 def test_the_module_form_of_the_command_takes_nothing_from_the_folder_either(place: Any, marker: Path) -> None:
     fill(place.folder, marker, *(name for name in NAMES.split() if name != "afftool"))
-    stored(place.folder)
+    keep(place.folder / ".afftool" / "runs.sqlite", bench_run(), bench_run())
     done = subprocess.run(
         [sys.executable, "-m", "afftool", "runs"], cwd=place.folder, capture_output=True, text=True, check=False
     )

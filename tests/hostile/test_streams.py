@@ -8,13 +8,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import bench_run
-
-from afftool.store import Store
+from made_up_runs import bench_run, keep
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,12 +41,7 @@ def shell(place: Any) -> Shell:
 def stored(place: Any) -> Path:
     """A store with one run, whose fusion is named in letters that ASCII lacks."""
     path: Path = place.folder / "runs.sqlite"
-    with Store.open(path) as store:
-        made_up = bench_run()
-        run_id = store.begin("afftool bench --fusion größe → \U0001f600", made_up.environment, made_up.baseline)
-        for row in made_up.records:
-            store.append(run_id, row)
-        store.finish(run_id)
+    keep(path, replace(bench_run(), command="afftool bench --fusion größe → \U0001f600"))
     return path
 
 
