@@ -12,8 +12,11 @@ from afftool.fusion.own import build_own_fusion
 from afftool.fusion.plain import Addition, Concatenation
 from afftool.spec import FusionSpec, Grammar
 
-FusionFactory = Callable[[int], nn.Module]
-"""Channels in, a fresh fusion of that many channels out. What a host takes."""
+FusionFactory = Callable[..., nn.Module]
+"""Channels in, a fresh fusion of that many channels out. What a host takes.
+
+A network that fusions are grafted into asks for other dimensions and numbers of maps too, as `fusion(64, ndim=3)`.
+"""
 
 _STRATEGIES: dict[str, Callable[[int, Grammar], nn.Module]] = {"add": Addition, "concat": Concatenation}
 
@@ -38,4 +41,4 @@ def build_fusion(fusion: str | FusionSpec, *, channels: int, **settings: object)
 def fusion_factory(fusion: str | FusionSpec) -> FusionFactory:
     """The factory a host takes: it builds a fresh `fusion` for any number of channels."""
     spec = FusionSpec.parse(fusion) if isinstance(fusion, str) else fusion
-    return lambda channels: build_fusion(spec, channels=channels)
+    return lambda channels, **settings: build_fusion(spec, channels=channels, **settings)

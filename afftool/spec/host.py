@@ -1,21 +1,26 @@
-"""A host by name: its knobs, read and checked against what the catalog says of them."""
+"""A host by name: its knobs, read and checked against what the catalog says of them, or a network to graft into."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import module_form, unknown
 from afftool.spec.amounts import check_whole
-from afftool.spec.text import name_and_options, read_number, show, unknown_key, write_text
+from afftool.spec.graft import DEFAULT_SIZE, KEYS, PREFIX, Graft
+from afftool.spec.text import name_and_options, parse_stages, read_number, show, show_size, unknown_key, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostSpec:
-    """A host by name, with all its knobs filled in; `target` is set for a callable of the user's own."""
+    """A host by name, with all its knobs filled in; `target` is set for a callable of the user's own.
+
+    `graft` is set for a network of the user's own that takes no fusions and is given them.
+    """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -23,14 +28,33 @@ class HostSpec:
 
     @classmethod
     def parse(cls, text: str) -> HostSpec:
-        """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
+        """Read `name[:key=value]...` or `graft:pkg.mod:name[:key=value]...`.
+
+        Raises `UnknownName`, `UnknownKey` or `SpecError`.
+        """
+        if text.strip().startswith(PREFIX):
+            return cls.grafted(text.strip().removeprefix(PREFIX))
         name, given = name_and_options(text, "host", catalog.HOSTS)
         if ":" not in name and name not in catalog.HOSTS:
             raise unknown("host", name, catalog.HOSTS)
         return cls._of(module_form(name) if ":" in name else name, given)
 
     @classmethod
+    def grafted(cls, text: str) -> HostSpec:
+        """A network of the user's own to graft fusions into, `pkg.mod:name[:key=value]...`. Raises `SpecError`."""
+        name, given = name_and_options(text, "network", ())
+        if ":" not in name:
+            raise SpecError(
+                f"{name!r} names no network",
+                hint="a network is written pkg.mod:build or path/file.py:build, as torchvision.models:resnet50",
+            )
+        return cls._of(PREFIX + module_form(name), given)
+
+    @classmethod
     def _of(cls, name: str, given: Mapping[str, str]) -> HostSpec:
+        if name.startswith(PREFIX):
+            Graft.read(given)  # refused now, where it is not valid
+            return cls(name=name, target=name.removeprefix(PREFIX), options=tuple(sorted(given.items())))
         if ":" in name:
             return cls(name=name, target=name, options=tuple(sorted(given.items())))
         knobs = catalog.HOSTS[name].knobs
@@ -45,6 +69,31 @@ class HostSpec:
                     hint=f"for example {key}={knob.default}, or {key}=none to fuse nowhere",
                 )
         return cls(name=name, options=tuple(options.items()))
+
+    @cached_property
+    def graft(self) -> Graft | None:
+        """What the text says of the graft; None for a host that is built around its fusions."""
+        return Graft.read(dict(self.options)) if self.name.startswith(PREFIX) else None
+
+    @property
+    def own_options(self) -> dict[str, str]:
+        """The keys that a callable of the user's own is called with."""
+        return {key: value for key, value in self.options if self.graft is None or key not in KEYS}
+
+    @property
+    def size(self) -> str | None:
+        """The size of image it is looked at with where none is asked for; None where nothing says one."""
+        if self.graft is not None:
+            return show_size(self.graft.size or (DEFAULT_SIZE, DEFAULT_SIZE))
+        known = catalog.HOSTS.get(self.name)
+        return str(known.size) if known else None
+
+    @property
+    def ndim(self) -> int | None:
+        """Dimensions of the maps in it; None for the bare fusion, which has those of the fusion."""
+        if self.name == "module":
+            return None
+        return len(self.graft.size) if self.graft is not None and self.graft.size else 2
 
     def with_settings(self, **settings: object) -> HostSpec:
         """This host with some of its knobs set, to values or to their texts. Raises `UnknownKey` or `SpecError`."""
@@ -70,6 +119,9 @@ class HostSpec:
     @property
     def scenario(self) -> str | None:
         """What its fusions join, in the paper's words; None where the catalog does not know."""
+        if self.graft is not None:
+            told = self.graft.selection.scenarios
+            return told[0] if len(told) == 1 else None
         known = catalog.HOSTS.get(self.name)
         return known.scenario if known else None
 
@@ -91,21 +143,3 @@ def read_knob(key: str, value: str, knob: catalog.Knob) -> Any:
     if value not in (choices := knob.kind.split("|")):
         raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(choices)}")
     return value
-
-
-def parse_stages(key: str, value: str) -> tuple[int, ...]:
-    """Stages from `3`, `3-4`, `2+4` or `none`."""
-    if value == "none":
-        return ()
-    stages: set[int] = set()
-    for part in value.split("+"):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            raise SpecError(f"{key}={value} names no stages", hint="for example 3-4, 2+4, or none")
-        low, high = int(first), int(last or first)
-        if not 1 <= low <= high:
-            raise SpecError(f"{key}={value}: {part} is no range of stages", hint="stages count from 1, as 3-4")
-        if high - low > 99:
-            raise SpecError(f"{key}={value}: {part} is more stages than any host has", hint="for example 3-4")
-        stages.update(range(low, high + 1))
-    return tuple(sorted(stages))

@@ -134,6 +134,24 @@ def parse_size(text: str, ndim: int) -> tuple[int, ...]:
     return numbers * ndim if len(numbers) == 1 else numbers
 
 
+def parse_stages(key: str, value: str) -> tuple[int, ...]:
+    """Stages from `3`, `3-4`, `2+4` or `none`."""
+    if value == "none":
+        return ()
+    stages: set[int] = set()
+    for part in value.split("+"):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise SpecError(f"{key}={value} names no stages", hint="for example 3-4, 2+4, or none")
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high:
+            raise SpecError(f"{key}={value}: {part} is no range of stages", hint="stages count from 1, as 3-4")
+        if high - low > 99:
+            raise SpecError(f"{key}={value}: {part} is more stages than any host has", hint="for example 3-4")
+        stages.update(range(low, high + 1))
+    return tuple(sorted(stages))
+
+
 def show_size(size: Sequence[int]) -> str:
     """One number a dimension: `56x28`."""
     return "x".join(map(str, size))

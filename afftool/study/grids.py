@@ -18,7 +18,7 @@ from afftool.catalog import STUDIES
 from afftool.errors import SpecError
 from afftool.registry import unknown
 from afftool.spec import HostSpec
-from afftool.spec.host import parse_stages
+from afftool.spec.text import parse_stages
 from afftool.study.spec import Budget, StudySpec, Variant
 from afftool.study.variant import label
 

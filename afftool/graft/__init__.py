@@ -1,0 +1,1 @@
+"""Fusions put into a network of the user's own: the sites of its graph, and what is grafted there."""

@@ -1,0 +1,231 @@
+"""A network with fusions at its sites: the user's own object, of its own class, with another forward.
+
+Everything but the forward stays: parameters, their names and order, methods and attributes, the parts and their
+classes. The fusions are its last child, `fusions`, by the numbers of their sites. Its parts are no longer called
+themselves: their hooks see nothing, and a part that is put into eval mode alone is as the whole network is.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from afftool.errors import LoadError, ShapeError, SpecError
+from afftool.fusion import FusionFactory
+from afftool.graft.join import join
+from afftool.graft.sites import Found, Left, Site, find
+from afftool.graft.surgery import Forward, function_of, put
+from afftool.graft.trace import Mode, Trace, trace
+from afftool.spec.graft import Init, Selection
+from afftool.spec.text import show_size
+
+MODES: tuple[Mode, Mode] = ("eval", "train")
+_NAMES = ("fusions", "grafted_fusions")
+
+
+@dataclass(eq=False)
+class Survey:
+    """What a network computes for some inputs, a graph a mode, each traced when it is first asked for.
+
+    It keeps no weights: another network that is built alike can be traced, and grafted, by the same survey.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    traces: dict[Mode, Trace] = field(default_factory=dict)
+    found: dict[Mode, dict[tuple[str, str, int], Found]] = field(default_factory=dict)
+    left: tuple[Left, ...] = ()
+
+    def look(self, net: nn.Module, *modes: Mode) -> Self:
+        """Trace `net` in these modes, unless that was done. Raises `LoadError`."""
+        for mode in modes:
+            if mode in self.traces:
+                continue
+            self.traces[mode] = traced = trace(net, self.inputs, mode)
+            found, left = find(traced)
+            self.found[mode] = {one.site.key: one for one in found}
+            self.left = self.left or tuple(left)
+        return self
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every site: those of the eval graph by their numbers there, then what training alone has."""
+        sites = [one.site for one in self.found.get("eval", {}).values()]
+        known = {site.key for site in sites}
+        for one in self.found.get("train", {}).values():
+            if one.site.key not in known:
+                sites.append(replace(one.site, number=len(sites) + 1))
+        return tuple(sites)
+
+    def only(self, site: Site) -> Mode | None:
+        """The mode that alone has this site; None where both have it, or one was not traced."""
+        having = [mode for mode in self.traces if site.key in self.found[mode]]
+        return having[0] if len(having) < len(self.traces) else None
+
+    def chosen(self, selection: Selection) -> tuple[Site, ...]:
+        """The sites that are meant. Raises `SpecError` where none is, or one stands in one mode alone."""
+        sites = self.sites
+        selection.check(sites)
+        chosen = tuple(site for site in sites if selection.takes(site))
+        if selection.at == ("none",) or selection.stages == ():
+            return ()
+        if not chosen:
+            has = f"it has {len(sites)}" if sites else "it adds and concatenates no maps"
+            raise SpecError(
+                f"no site of the network is meant by {selection.words}: {has}", hint="`afftool graft` shows its sites"
+            )
+        for site in chosen:
+            if mode := self.only(site):
+                raise SpecError(
+                    f"site {site.number} ({site.kind} in {site.path or 'the network'}, {site.line}) is met in {mode} "
+                    "mode alone: what is trained there would not be what is run",
+                    hint="choose others, by number or path",
+                )
+        return chosen
+
+
+@dataclass(eq=False)
+class Grafted:
+    """How a grafted network runs: a function a mode, and what it takes. Shared by all copies of the network."""
+
+    kind: type[nn.Module]
+    survey: Survey
+    names: Mapping[tuple[str, str, int], str]
+    forwards: dict[Mode, Forward] = field(default_factory=dict)
+    accepted: set[tuple[Mode, tuple[torch.Size, ...]]] = field(default_factory=set)
+
+    def __deepcopy__(self, memo: object) -> Grafted:
+        return self
+
+    def run(self, net: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """One forward pass of `net`, as its own forward would make it. Raises `ShapeError` for another input."""
+        mode: Mode = "train" if net.training else "eval"
+        if mode not in self.forwards:
+            self.prepare(net, mode)
+        traced = self.survey.traces[mode]
+        if keywords:
+            arguments, keywords = self._by_place(net, arguments, keywords)
+        given, structure = tree_flatten((arguments, dict(keywords)))
+        if structure != traced.taken:
+            raise ShapeError(
+                f"{self.kind.__name__} was grafted for {len(traced.shapes)} tensors in their places, and is given "
+                "something else",
+                hint="give it what it was traced with",
+            )
+        self._check(traced, given)
+        return tree_unflatten(self.forwards[mode](net, *given), traced.given)
+
+    def prepare(self, net: nn.Module, mode: Mode) -> None:
+        """Make the function of one mode. Raises `LoadError`."""
+        twin = net
+        if mode not in self.survey.traces:
+            memo: dict[int, Any] = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+            twin = copy.deepcopy(net, memo)
+            twin.__class__ = self.kind
+        self.survey.look(twin, mode)
+        traced, found = self.survey.traces[mode], self.survey.found[mode]
+        for key in self.names:
+            if key not in found:
+                raise LoadError(f"{key[1] or self.kind.__name__} joins no maps in {mode} mode, where a fusion was put")
+        chosen = [found[key] for key in self.names]
+        graph = put(traced, chosen, {one.site.number: self.names[one.site.key] for one in chosen})
+        like = next(net.parameters(), None)
+        for name, constant in traced.constants.items():
+            if isinstance(constant, nn.Module):
+                vars(net)[name] = constant
+            elif name not in dict(net.named_buffers(recurse=False)):
+                net.register_buffer(name, constant if like is None else constant.to(like.device), persistent=False)
+        self.forwards[mode] = function_of(graph, f"{self.kind.__name__} in {mode} mode")
+
+    def _by_place(
+        self, net: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Keywords in their places, as far as they follow on each other there."""
+        bound = inspect.signature(self.kind.forward).bind(net, *arguments, **keywords)
+        return bound.args[1:], bound.kwargs
+
+    def _check(self, traced: Trace, given: Sequence[torch.Tensor]) -> None:
+        """Refuse sizes for which the graph does not hold."""
+        if torch.compiler.is_compiling():
+            if traced.fits is not None:
+                traced.fits(*given)
+            return
+        key = (traced.mode, tuple(x.shape for x in given))
+        if key in self.accepted:
+            return
+        try:
+            if traced.fits is not None:
+                traced.fits(*given)
+        except AssertionError as error:
+            shapes, made = (
+                " and ".join(show_size(shape) for shape in one) for one in ([x.shape for x in given], traced.shapes)
+            )
+            raise ShapeError(
+                f"{self.kind.__name__} was traced with {made}, and what it does there does not hold for {shapes}: "
+                f"{error}",
+                hint="graft it at that size",
+            ) from error
+        self.accepted.add(key)
+
+
+def graft(
+    net: nn.Module,
+    inputs: Iterable[torch.Tensor],
+    fusion: FusionFactory | None,
+    selection: Selection | None = None,
+    *,
+    share: bool = False,
+    init: Init = "paper",
+    modes: Sequence[Mode] = MODES,
+    survey: Survey | None = None,
+) -> nn.Module:
+    """Put fusions at the chosen sites of `net`, for `inputs` of these shapes, and give it back.
+
+    `fusion(channels, **settings)` makes one. Every other parameter keeps its name and value; the new ones are those of
+    the child `fusions`. With no fusion the network is run by its graph as it is. With `share`, sites in the same place
+    of repeated blocks have one fusion. Raises `LoadError`, `SpecError` and `ShapeError`.
+    """
+    inputs = tuple(inputs)
+    survey = (survey or Survey(tuple(x.detach() for x in inputs))).look(net, *modes)
+    chosen = survey.chosen(selection or Selection()) if fusion is not None else ()
+    child = next((name for name in _NAMES if not hasattr(net, name)), None)
+    if child is None:
+        raise LoadError(f"{type(net).__name__} has attributes {' and '.join(_NAMES)}, where its fusions would be put")
+    seed = int(torch.randint(2**31, (), device="cpu"))  # drawn whatever is grafted, so that nothing after it differs
+    fusions, names, shared = nn.ModuleDict(), {}, {}
+    for site in chosen:
+        assert fusion is not None
+        twin = (site.kind, site.place, site.line, site.channels) if share else site.number
+        if twin not in shared:
+            shared[twin] = str(site.number)
+            fusions[shared[twin]] = join(site, fusion, init, seed)
+        names[site.key] = f"{child}.{shared[twin]}"
+    training = net.training
+    grafted = Grafted(type(net), survey, names)
+    if len(fusions):
+        net.add_module(child, fusions)
+    vars(net)["_grafted"] = grafted
+    net.__class__ = _running(type(net))
+    for mode in modes:
+        grafted.prepare(net, mode)
+    return net.train(training)
+
+
+@cache
+def _running(kind: Any) -> type[nn.Module]:
+    """The same class but for its forward, which runs the graph."""
+
+    def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+        grafted: Grafted = self.__dict__["_grafted"]
+        return grafted.run(self, arguments, keywords)
+
+    members = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return types.new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(members))

@@ -1,0 +1,188 @@
+"""A network's graph, one a mode, from `torch.export` without Dynamo: what it does for an input, operator by operator.
+
+An exported module refuses `train` and `eval`, and guards the sizes that it was made with. So the graph alone is taken
+here, and what it says of sizes is kept as a check of its own; `network.py` gives the graph back to the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils._pytree import TreeSpec
+
+from afftool.errors import LoadError
+
+Mode = Literal["eval", "train"]
+LEAST_BATCH = 2
+"""A batch of one is traced as two: `torch.export` takes an extent of 1 for one that never changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a network computes in one mode, as a graph that takes its inputs flat and gives its outputs flat.
+
+    `fits(*flat inputs)` raises `AssertionError` for sizes that the graph does not hold for; `free` are the dimensions
+    of each input that may vary, `shapes` those it was made with. `taken` and `given` are the structures of its
+    arguments and its output. `constants` are what the graph reads by name and the network does not have.
+    """
+
+    mode: Mode
+    graph: torch.fx.Graph
+    constants: Mapping[str, torch.Tensor | nn.Module]
+    fits: Callable[..., None] | None
+    free: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...]
+    device: torch.device
+    taken: TreeSpec
+    given: TreeSpec
+
+
+def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
+    """The graph of `net` in this mode for `inputs`, with batch and sizes free where it allows them to be.
+
+    The network is only read: a copy that shares its tensors is traced. Raises `LoadError` with the operator and the
+    line for what `torch.export` cannot follow.
+    """
+    given = tuple(_at_least_two(x) for x in inputs)
+    failed: Exception | None = None
+    for free in (_every_size, _batch_alone, _nothing):
+        twin = _twin(net).train(mode == "train")
+        try:
+            with _quiet(), torch.enable_grad(), torch.inference_mode(False):
+                program = torch.export.export(twin, given, dynamic_shapes=(*map(free, given),), strict=False)
+                return _of(net, program.module(), mode, given)
+        except Exception as error:
+            failed = error  # the last, where no size is free, is the plainest
+    assert failed is not None
+    raise _refusal(net, failed) from failed
+
+
+def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]) -> Trace:
+    info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    graph, constants, fits = torch.fx.Graph(), {}, None
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and node.target == "_guards_fn":
+            fits = module._guards_fn
+            module.graph.erase_node(node)
+        elif node.op == "get_attr" and not _has(net, node.target):
+            name = f"_{mode}_{node.target.replace('.', '_')}"
+            constants[name] = find_attribute(module, node.target)
+            node.target = name
+    graph.output(graph.graph_copy(module.graph, {}))  # one that does not keep the network, which the module holds
+    placed = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
+    return Trace(
+        mode=mode,
+        graph=graph,
+        constants=constants,
+        fits=fits,
+        free=tuple(tuple(d for d, extent in enumerate(shape) if not isinstance(extent, int)) for shape in placed),
+        shapes=tuple(tuple(x.shape) for x in inputs),
+        device=inputs[0].device,
+        taken=info.in_spec,
+        given=info.out_spec,
+    )
+
+
+def find_attribute(net: nn.Module, path: str) -> Any:
+    """What a network has by this dotted name. Raises `AttributeError`."""
+    found: Any = net
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _has(net: nn.Module, path: str) -> bool:
+    try:
+        find_attribute(net, path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _every_size(x: torch.Tensor) -> dict[int, Any]:
+    return {d: torch.export.Dim.AUTO for d in range(x.dim()) if d != 1}
+
+
+def _batch_alone(_: torch.Tensor) -> dict[int, Any]:
+    return {0: torch.export.Dim.AUTO}
+
+
+def _nothing(_: torch.Tensor) -> None:
+    return None
+
+
+def _at_least_two(x: torch.Tensor) -> torch.Tensor:
+    return x if len(x) >= LEAST_BATCH else x.expand(LEAST_BATCH, *x.shape[1:]).contiguous()
+
+
+def _twin(net: nn.Module) -> nn.Module:
+    """A copy with the same tensors, since a forward may keep what it works out; the network itself if none can be."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+    try:
+        return copy.deepcopy(net, memo)
+    except Exception:
+        return net
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the network warns of is told when it is built and run; the words of the exporter are nobody's."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def size_of(extent: int | torch.SymInt) -> int:
+    """An extent as it was traced, free ones too."""
+    return extent if isinstance(extent, int) else int(extent.node.hint)
+
+
+def _refusal(net: nn.Module, error: Exception) -> LoadError:
+    """What could not be exported: the operator, the line of the user's, and what to do."""
+    name = type(net).__name__
+    line, operator = _where(error)
+    said = next((text for text in str(error).splitlines() if text.strip()), "").strip()
+    at = f" at {line}" if line else ""
+    by = f" ({operator})" if operator else ""
+    return LoadError(
+        f"{name} cannot be exported: it stops{at}{by}: {type(error).__name__}: {said[:300]}",
+        hint="what depends on the values of a tensor has no graph; name the part of it that has one, for example "
+        "--inside backbone (a submodule by its path), and the rest stays as it is",
+    )
+
+
+def _where(error: BaseException) -> tuple[str | None, str | None]:
+    """The innermost line that is not torch's, and the last operator of torch's on the way to the error."""
+    line = operator = None
+    frames = traceback.walk_tb(error.__traceback__)
+    for frame, number in frames:
+        file = frame.f_code.co_filename
+        if not file.startswith(_ours_and_torchs()) and not file.startswith("<"):
+            code = traceback.extract_stack(frame, limit=1)[0].line
+            line = f"{os.path.basename(file)}:{number}" + (f" `{code}`" if code else "")
+        found = frame.f_locals.get("func")
+        if isinstance(found, torch._ops.OpOverload):
+            operator = str(found)
+    return line, operator
+
+
+@cache
+def _ours_and_torchs() -> tuple[str, ...]:
+    here = os.path.dirname(os.path.dirname(__file__))
+    return tuple(folder + os.sep for folder in (os.path.dirname(torch.__file__), here))
