@@ -132,6 +132,9 @@ FUSIONS: dict[str, Preset] = {
     ),
 }
 
+ORIGINAL = "original"
+"""No fusion: what a network of the user's own joins by itself, the baseline of what is grafted into it."""
+
 _CLASSES = Knob("int", "1000", "classes of the final layer")
 _IMAGENET_KNOBS = {
     "stages": Knob("stages", "3-4", "the stages whose blocks fuse, as 3-4 or 2+4; other blocks add", 4),

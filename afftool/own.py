@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,11 +33,17 @@ _NAMED = "name the class of the nn.Module itself, or a function that makes one"
 
 
 def build_own(
-    name: str, target: str, given: Mapping[str, Any], *first: object, offers: Mapping[str, Offer], hint: str
+    name: str,
+    target: str,
+    given: Mapping[str, Any],
+    *first: object,
+    offers: Mapping[str, Offer],
+    hint: str,
+    attribute: str | None = None,
 ) -> nn.Module:
     """The module that a callable of the user's own makes of `first`, the keys `given` in its text, and what is offered.
 
-    This is the one place where such an object is built. Raises `UnknownKey` for a key it does not take, and `LoadError`
+    It is the `attribute` of what was made, if one is named. This is the one place where such an object is built. Raises `UnknownKey` for a key it does not take, and `LoadError`
     if it cannot be loaded or called (`hint` says what it is given) or makes something else than an `nn.Module`.
     """
     make = load(target)
@@ -55,6 +62,8 @@ def build_own(
     try:
         with _warned_once(), global_state.kept(target, "when it was built"):  # filters it sets are seen within
             module = make(*first, **arguments)
+            if attribute is not None:
+                module = operator.attrgetter(attribute)(module)
     except AfftoolError:
         raise
     except (Exception, SystemExit) as error:

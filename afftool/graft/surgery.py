@@ -65,8 +65,8 @@ def _rewire(graph: Graph, written: Node, instead: Node, site: Site) -> None:
     assert isinstance(target, Node)
     order = {node: place for place, node in enumerate(graph.nodes)}
     for alias in _aliases(graph, target):
-        if alias is written:
-            continue  # its readers are given the new map with every other use of it
+        if written in _chain(alias):
+            continue  # it is, or is made of, what was written: its readers are given the new map with it
         for user in [user for user in alias.users if order[user] > order[written] and user is not instead]:
             if alias is not target:
                 raise LoadError(
@@ -98,12 +98,19 @@ def _aliases(graph: Graph, node: Node) -> list[Node]:
 
 
 def _root(node: Node) -> Node:
-    while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.all_input_nodes:
-        returns, (first, *_) = node.target._schema.returns, node.args or (None,)
+    return _chain(node)[-1]
+
+
+def _chain(node: Node) -> list[Node]:
+    """A node and those it is a view of, or was written into, up to the one that made the memory."""
+    chain = [node]
+    while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.args:
+        returns, first = node.target._schema.returns, node.args[0]
         if not (returns and returns[0].alias_info is not None and isinstance(first, Node)):
-            return node
+            break
         node = first
-    return node
+        chain.append(node)
+    return chain
 
 
 def _writes(node: Node) -> bool:

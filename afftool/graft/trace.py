@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
+from afftool.graft import own_gradients
 
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
@@ -59,9 +60,11 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     for free in (_every_size, _batch_alone, _nothing):
         twin = _twin(net).train(mode == "train")
         try:
-            with _quiet(), torch.enable_grad(), torch.inference_mode(False):
+            with _quiet(), own_gradients.kept() as kinds, torch.enable_grad(), torch.inference_mode(False):
                 program = torch.export.export(twin, given, dynamic_shapes=(*map(free, given),), strict=False)
-                return _of(net, program.module(), mode, given)
+            module = program.module()
+            own_gradients.restore(module, kinds)
+            return _of(net, module, mode, given)
         except Exception as error:
             failed = error  # the last, where no size is free, is the plainest
     assert failed is not None

@@ -19,26 +19,46 @@ also needs a key `stages` of it, which `afftool/study/grids.py` describes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 from afftool import catalog
 from afftool.fusion import FusionFactory, fusion_factory
+from afftool.graft.network import MODES
+from afftool.graft.opening import Shapes, grafted
+from afftool.graft.trace import Mode
 from afftool.hosts.stages import Fused, Stage, read_stages
 from afftool.own import build_own
 from afftool.registry import load
 from afftool.spec import FusionSpec, HostSpec
-from afftool.spec.text import read_literal
+from afftool.spec.text import parse_size, read_literal
 
 __all__ = ["Fused", "FusionFactory", "Stage", "build_host", "describe_host"]
 
 
-def build_host(host: HostSpec, fusion: FusionSpec | FusionFactory) -> nn.Module:
+def build_host(
+    host: HostSpec,
+    fusion: FusionSpec | FusionFactory | None,
+    *,
+    shapes: Shapes | None = None,
+    dtype: torch.dtype = torch.float32,
+    modes: Sequence[Mode] = MODES,
+) -> nn.Module:
     """Build `host` with a fresh `fusion` wherever it fuses; its input is an image batch `(N, 3, H, W)`.
 
-    Raises `SpecError` for a knob's value the host cannot take, and `LoadError` for a builder of the user's own that
-    cannot be found or does not give a module.
+    A network that fusions are grafted into is traced in these `modes` for inputs of these `shapes` (else those that its
+    text says), and has this `dtype`. No fusion, or `original`, leaves it as it is. Raises `SpecError` for a knob's value
+    the host cannot take, and `LoadError` for a builder of the user's own that cannot be found or does not give a module.
     """
-    return _build(host, fusion_factory(fusion) if isinstance(fusion, FusionSpec) else fusion)
+    factory = fusion_factory(fusion) if isinstance(fusion, FusionSpec) and not fusion.original else fusion
+    if host.graft is not None:
+        size = parse_size(host.size or "", host.ndim or 2)
+        made = None if isinstance(factory, FusionSpec) else factory
+        return grafted(host, made, shapes or host.graft.input_shapes(2, size), dtype=dtype, modes=modes)
+    assert factory is not None and not isinstance(factory, FusionSpec)
+    return _build(host, factory)
 
 
 def describe_host(host: HostSpec, size: int | None = None) -> tuple[Stage, ...]:

@@ -48,6 +48,14 @@ class CaseSpec:
         check_whole("batch", self.batch, hint="for example --batch 8")
         for extent in self.size or (0,):
             check_whole("size", extent, hint="for example --size 56")
+        if self.host.graft is not None:
+            self._check_graft()
+            return
+        if self.fusion.original:
+            raise SpecError(
+                f"original is what a network of yours joins by itself, and {self.host} is none",
+                hint="use it with --host graft:pkg.mod:build",
+            )
         if len(self.size) != self.fusion.ndim:
             raise SpecError(
                 f"{self.fusion} fuses {self.fusion.ndim}-dimensional maps, the size {show_size(self.size)} has "
@@ -70,6 +78,25 @@ class CaseSpec:
             )
         else:
             self._check_host()
+
+    def _check_graft(self) -> None:
+        """What can be told without the network: its sites say how many maps of how many dimensions are fused."""
+        assert self.host.graft is not None
+        if self.channels is not None:
+            raise SpecError(f"{self.host} decides its own channels", hint="leave --channels out")
+        if len(self.size) > 3:
+            raise SpecError(f"size {show_size(self.size)} has {len(self.size)} dimensions", hint="maps have 1 to 3")
+        if self.fusion.inputs != 2 or self.fusion.ndim != 2 or self.fusion.uneven:
+            raise SpecError(
+                f"the sites of {self.host} say how many maps of how many dimensions are fused, not {self.fusion}",
+                hint="leave inputs, ndim and maps out",
+            )
+        if self.memory_format == "channels_last" and len(self.size) == 1:
+            raise SpecError("channels_last exists for 2d and 3d maps only", hint="use --memory-format contiguous")
+        self.host.graft.input_shapes(self.batch, self.size)
+        grammar = self.fusion.grammar
+        if self.mode == "train" and grammar is not None and self.host.graft.selection.at != ("none",):
+            grammar.check_batch_statistics(self.batch, positions=2)
 
     def _check_host(self) -> None:
         """What can be told without building the host: too few channels, and training on one image."""
@@ -113,6 +140,8 @@ class CaseSpec:
 
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of its inputs: `(N, C, *S)` of each map of the bare fusion, or of a host's one batch of images."""
+        if self.host.graft is not None:
+            return self.host.graft.input_shapes(self.batch, self.size)
         if self.host != MODULE:
             return ((self.batch, 3, *self.size),)
         assert self.channels is not None

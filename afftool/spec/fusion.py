@@ -50,6 +50,8 @@ class FusionSpec:
     def parse(cls, text: str) -> FusionSpec:
         """Read `name[:key=value]...`. Raises `UnknownName`, `UnknownKey` or `SpecError`."""
         name, options = name_and_options(text, "fusion", catalog.FUSIONS)
+        if name == catalog.ORIGINAL and not options:
+            return cls(name=name)
         if ":" in name:
             name = module_form(name)
             return cls(name=name, target=name, options=tuple(sorted(options.items())))
@@ -71,6 +73,8 @@ class FusionSpec:
 
         Raises `UnknownKey` or `SpecError`.
         """
+        if self.original:
+            return self
         if self.grammar is None:
             options = {**dict(self.options), **{key: show(value) for key, value in settings.items()}}
             return dataclasses.replace(self, options=tuple(sorted(options.items())))
@@ -79,6 +83,11 @@ class FusionSpec:
             if key not in known:
                 raise unknown_key(self.name, key, known)
         return dataclasses.replace(self, grammar=dataclasses.replace(self.grammar, **settings))  # type: ignore[arg-type]
+
+    @property
+    def original(self) -> bool:
+        """Whether it is none: what a network joins by itself, where fusions could be grafted."""
+        return self.name == catalog.ORIGINAL
 
     @property
     def text(self) -> str:

@@ -95,6 +95,10 @@ class HostSpec:
             return None
         return len(self.graft.size) if self.graft is not None and self.graft.size else 2
 
+    def ndim_of(self, size: str) -> int | None:
+        """Dimensions of an image of this size, in text: a grafted network is given what is asked for."""
+        return self.ndim if self.graft is None or "x" not in size.lower() else len(size.split("x"))
+
     def with_settings(self, **settings: object) -> HostSpec:
         """This host with some of its knobs set, to values or to their texts. Raises `UnknownKey` or `SpecError`."""
         given = {key: show(value) for key, value in (dict(self.options) | settings).items()}

@@ -106,7 +106,8 @@ def sweep(words: Words) -> Sweep:
             }
             for fusion in served:
                 try:
-                    case = CaseSpec(fusion=fusion, host=host, size=parse_size(size, fusion.ndim), **asked)
+                    extents = parse_size(size, host.ndim_of(size) or fusion.ndim)
+                    case = CaseSpec(fusion=fusion, host=host, size=extents, **asked)
                 except AfftoolError as error:
                     key = (fusion.text, host.text, size, *asked.values())
                     skipped.setdefault(key, _skip(fusion, host, size, asked, error))
@@ -208,7 +209,7 @@ def _default_channels(host: HostSpec) -> list[int | None]:
 
 
 def _default_size(host: HostSpec) -> str:
-    return str(catalog.HOSTS[host.name].size if host.name in catalog.HOSTS else USER_HOST_SIZE)
+    return host.size or str(USER_HOST_SIZE)
 
 
 def _numbers(option: str, texts: Iterable[str] | None) -> list[int]:

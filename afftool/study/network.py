@@ -77,15 +77,16 @@ def build_network(
     scheme = _scheme(host) if init == "host" else init
     built: list[nn.Module] = []
 
-    def factory(channels: int) -> nn.Module:
+    def factory(channels: int, **settings: object) -> nn.Module:
         with seeded(seed, draw, "fusion", len(built)):
-            built.append(build_fusion(fusion, channels=channels))
+            built.append(build_fusion(fusion, channels=channels, **settings))
         return built[-1]
 
     # Two passes. The constructors draw first, each fusion inside a generator of its own (`factory`), so that the host's
     # numbers do not depend on how many its fusions took; then every weight of ours is drawn anew by its name.
     with seeded(seed, "host"):
-        module = build_host(host, factory)
+        shapes = alone.input_shapes() if size is not None else None
+        module = build_host(host, None if fusion.original else factory, shapes=shapes)
     names = {id(part): name for name, part in module.named_modules()}
     fusions = {names[id(part)]: part for part in built if id(part) in names}
     inside = {id(part): place for place, fused in fusions.items() for part in fused.modules()}

@@ -1,0 +1,98 @@
+"""The layer that gives a network's classes: found, and replaced by one that gives as many as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from afftool.errors import LoadError, SpecError
+
+CLASS_KEYS = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels", "out_channels")
+"""What networks call the number of their classes in their signatures."""
+_HEADS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, path: str | None = None) -> nn.Module:
+    """`net` with a new layer in the place of its head (at `path`, or found), which gives `classes`.
+
+    It is the last linear layer or convolution that is called and has as many outputs as the network. Raises
+    `LoadError` where the network does not run or has no such layer, `SpecError` for a path that is none.
+    """
+    before = _output(net, inputs, called := [])
+    if path is None:
+        path = next((name for name, layer in reversed(called) if _outputs(layer) == before), None)
+        if path is None:
+            raise LoadError(
+                f"{type(net).__name__} gives {before} outputs, and none of its layers has as many",
+                hint="name the layer that gives its classes, as head=fc, or use the network's own key for them",
+            )
+    try:
+        layer = net.get_submodule(path)
+    except AttributeError as error:
+        raise SpecError(f"head={path} is no part of {type(net).__name__}", hint="for example head=fc") from error
+    if not isinstance(layer, _HEADS):
+        raise SpecError(f"head={path} is a {type(layer).__name__}", hint="a linear layer or a convolution gives classes")
+    if _outputs(layer) == classes:
+        return net
+    parent, _, name = path.rpartition(".")
+    setattr(net.get_submodule(parent), name, _with_outputs(layer, classes))
+    after = _output(net, inputs, [])
+    if after != classes:
+        raise LoadError(
+            f"{type(net).__name__} gives {after} outputs once {path} gives {classes}",
+            hint="name the layer that gives its classes, as head=fc, or use the network's own key for them",
+        )
+    return net
+
+
+def _outputs(layer: nn.Module) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+
+
+def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
+    like = next(layer.parameters())
+    if isinstance(layer, nn.Linear):
+        made: nn.Module = nn.Linear(layer.in_features, outputs, bias=layer.bias is not None)
+    else:
+        kind: Any = type(layer)
+        made = kind(
+            layer.in_channels,
+            outputs,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            bias=layer.bias is not None,
+        )
+    return made.to(device=like.device, dtype=like.dtype)
+
+
+def _output(net: nn.Module, inputs: Sequence[torch.Tensor], called: list[tuple[str, nn.Module]]) -> int:
+    """Channels of the network's first output, and the layers that were `called` on the way."""
+    handles = [
+        part.register_forward_hook(lambda _m, _x, _y, name=name, part=part: called.append((name, part)))
+        for name, part in net.named_modules()
+        if isinstance(part, _HEADS)
+    ]
+    training = net.training
+    try:
+        with torch.no_grad():
+            output = net.eval()(*(x[:1] for x in inputs))
+    except Exception as error:
+        raise LoadError(
+            f"{type(net).__name__} does not run on {' and '.join(str(tuple(x.shape)) for x in inputs)}: "
+            f"{type(error).__name__}: {error}",
+            hint="--size and --inputs tell the shapes it takes",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        net.train(training)
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1]
+    if not tensors:
+        raise LoadError(f"{type(net).__name__} gives no tensor", hint="output= names the entry that counts")
+    return int(tensors[0].shape[1])
