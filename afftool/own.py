@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import operator
+import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -43,8 +45,9 @@ def build_own(
 ) -> nn.Module:
     """The module that a callable of the user's own makes of `first`, the keys `given` in its text, and what is offered.
 
-    It is the `attribute` of what was made, if one is named. This is the one place where such an object is built. Raises `UnknownKey` for a key it does not take, and `LoadError`
-    if it cannot be loaded or called (`hint` says what it is given) or makes something else than an `nn.Module`.
+    It is the `attribute` of what was made, if one is named. This is the one place where such an object is built. Raises
+    `UnknownKey` for a key it does not take, and `LoadError` if it cannot be loaded or called (`hint` says what it is
+    given) or makes something else than an `nn.Module`.
     """
     make = load(target)
     if not callable(make):
@@ -110,3 +113,10 @@ def _keywords(make: Any, target: str) -> tuple[Mapping[str, inspect.Parameter], 
         ) from error
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+@cache
+def with_forward(kind: Any, forward: Callable[..., Any]) -> Any:
+    """The same class of module but for its forward: nothing else is added to a call, and an object can be given it."""
+    members = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return types.new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(members))

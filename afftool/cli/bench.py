@@ -28,7 +28,7 @@ from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
 from afftool.spec import FusionSpec, split_list
 from afftool.spec.options import Options
-from afftool.spec.sweep import DEFAULT_BASELINE, Sweep, Words, parse_fusions, sweep, without_baseline
+from afftool.spec.sweep import AUTO, Sweep, Words, parse_fusions, sweep, without_baseline
 
 if TYPE_CHECKING:
     from afftool.bench.elsewhere import Elsewhere
@@ -100,7 +100,7 @@ def bench(
         bool, typer.Option("--per-module", help="Also: the cost of every module, and what it saves for backward.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if any row failed.")] = False,
-    baseline: options.Baseline = DEFAULT_BASELINE,
+    baseline: options.Baseline = AUTO,
     threads: options.Threads = None,
     out: options.Out = None,
     force: options.Force = False,

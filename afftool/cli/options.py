@@ -105,7 +105,11 @@ Threads = Annotated[
     ),
 ]
 Baseline = Annotated[
-    str, typer.Option("--baseline", help="The fusion the others are compared with, measured along; none for none.")
+    str,
+    typer.Option(
+        "--baseline",
+        help="The fusion the others are compared with, measured along; auto: add, in a graft original; or none.",
+    ),
 ]
 StorePath = Annotated[
     Path, typer.Option("--store", envvar="AFFTOOL_STORE", show_envvar=True, help="The run store, a SQLite file.")

@@ -6,7 +6,6 @@ Its forward says so, or the text of the fusion (`call=list`, `inputs=3`). What w
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from afftool.errors import LoadError
+from afftool.own import with_forward
 from afftool.spec import FusionSpec
 
 MOST_FOUND = 8
@@ -106,14 +106,9 @@ def _given_a_list(module: nn.Module) -> nn.Module:
 
 
 @cache
-def _listing(kind: Any) -> type[nn.Module]:
-    """The same class, but for a forward that puts its maps into a list: nothing else is added to a call."""
-
-    def forward(self: nn.Module, *maps: torch.Tensor) -> Any:
-        return kind.forward(self, list(maps))
-
-    members = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return types.new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(members))
+def _listing(kind: Any) -> Any:
+    """The same class, but for a forward that puts its maps into a list."""
+    return with_forward(kind, lambda self, *maps: kind.forward(self, list(maps)))
 
 
 class _Listed(nn.Module):

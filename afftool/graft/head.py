@@ -22,7 +22,8 @@ def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, p
     It is the last linear layer or convolution that is called and has as many outputs as the network. Raises
     `LoadError` where the network does not run or has no such layer, `SpecError` for a path that is none.
     """
-    before = _output(net, inputs, called := [])
+    called: list[tuple[str, nn.Module]] = []
+    before = _output(net, inputs, called)
     if path is None:
         path = next((name for name, layer in reversed(called) if _outputs(layer) == before), None)
         if path is None:
@@ -35,7 +36,9 @@ def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, p
     except AttributeError as error:
         raise SpecError(f"head={path} is no part of {type(net).__name__}", hint="for example head=fc") from error
     if not isinstance(layer, _HEADS):
-        raise SpecError(f"head={path} is a {type(layer).__name__}", hint="a linear layer or a convolution gives classes")
+        raise SpecError(
+            f"head={path} is a {type(layer).__name__}", hint="a linear layer or a convolution gives classes"
+        )
     if _outputs(layer) == classes:
         return net
     parent, _, name = path.rpartition(".")

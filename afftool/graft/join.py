@@ -82,10 +82,10 @@ def start_neutral(fusion: nn.Module) -> nn.Module:
     if isinstance(fusion, Addition):
         return fusion
     if isinstance(fusion, Concatenation):
-        for number, block in enumerate(fusion.conv.weight.chunk(fusion.grammar.inputs, dim=1)):
-            assert number < fusion.grammar.inputs
+        weight, bias = fusion.conv.parameters()
+        for block in weight.chunk(fusion.grammar.inputs, dim=1):
             nn.init.dirac_(block)
-        nn.init.zeros_(fusion.conv.bias)
+        nn.init.zeros_(bias)
         return fusion
     if not isinstance(fusion, GatedFusion):
         raise SpecError(
@@ -100,9 +100,9 @@ def start_neutral(fusion: nn.Module) -> nn.Module:
             hint="aff and iaff can start so",
         )
     for name in fusion._passes[-1].branches:
-        last = getattr(fusion, name)[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last: nn.Module = getattr(fusion, name)[-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
     gain = 1.0 if grammar.gate == "tanh" else 2.0
     fusion.grammar = dataclasses.replace(grammar, gain=gain)
     return fusion

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Self
 
 import torch
@@ -25,6 +23,7 @@ from afftool.graft.join import join
 from afftool.graft.sites import Found, Left, Site, find
 from afftool.graft.surgery import Forward, function_of, put
 from afftool.graft.trace import Mode, Trace, trace
+from afftool.own import with_forward
 from afftool.spec.graft import Init, Selection
 from afftool.spec.text import show_size
 
@@ -213,19 +212,14 @@ def graft(
     if len(fusions):
         net.add_module(child, fusions)
     vars(net)["_grafted"] = grafted
-    net.__class__ = _running(type(net))
+    kind: Any = type(net)
+    net.__class__ = with_forward(kind, _forward)
     for mode in modes:
         grafted.prepare(net, mode)
     return net.train(training)
 
 
-@cache
-def _running(kind: Any) -> type[nn.Module]:
-    """The same class but for its forward, which runs the graph."""
-
-    def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
-        grafted: Grafted = self.__dict__["_grafted"]
-        return grafted.run(self, arguments, keywords)
-
-    members = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return types.new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(members))
+def _forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+    """Run the graph instead."""
+    grafted: Grafted = self.__dict__["_grafted"]
+    return grafted.run(self, arguments, keywords)

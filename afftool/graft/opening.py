@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import types
 from collections.abc import Sequence
 from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from afftool.fusion import FusionFactory
 from afftool.graft.head import CLASS_KEYS, give_classes
 from afftool.graft.network import MODES, Survey, graft
 from afftool.graft.trace import Mode
-from afftool.own import build_own, parameters_of
+from afftool.own import build_own, parameters_of, with_forward
 from afftool.registry import load
 from afftool.spec import HostSpec
 from afftool.spec.graft import Graft
@@ -36,7 +36,7 @@ def open_network(host: HostSpec, shapes: Shapes) -> nn.Module:
     said = _said(host)
     assert host.target is not None
     net = _built(host, said, host.target)
-    if said.classes is not None and not (_class_key(host.target) or said.call is not None and said.attr is not None):
+    if said.classes is not None and not (_class_key(host.target) or (said.call is not None and said.attr is not None)):
         net = give_classes(net, example(net, shapes), said.classes, said.head)
     return net
 
@@ -60,7 +60,8 @@ def grafted(
     graft(part, inputs, fusion, said.selection, share=said.share, init=said.init, modes=modes, survey=survey)
     if said.output is not None:
         vars(net)["_given"] = read_literal(said.output)
-        net.__class__ = _giving(type(net))
+        kind: Any = type(net)
+        net.__class__ = _giving(kind)
     return net
 
 
@@ -143,8 +144,6 @@ def _part(net: nn.Module, said: Graft, shapes: Shapes) -> tuple[nn.Module, tuple
 
 def _check_count(net: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
     """Refuse a forward that needs another number of inputs. Raises `SpecError`."""
-    from inspect import Parameter, signature
-
     try:
         parameters = list(signature(net.forward).parameters.values())
     except (TypeError, ValueError):
@@ -156,7 +155,7 @@ def _check_count(net: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
         raise SpecError(
             f"the forward of {type(net).__name__} takes {len(needed)} inputs ({', '.join(needed)}), and it would be "
             f"given {len(inputs)}",
-            hint="tell their shapes, as --inputs 3x224x224,1x224x224, or in the text of a host inputs=3x224x224+1x224x224",
+            hint="tell their shapes, as --inputs 3x224x224,1x224x224; in the text of a host inputs=3x224x224+1x224x224",
         )
 
 
@@ -183,7 +182,7 @@ def _known(host: HostSpec, part: nn.Module, inputs: tuple[torch.Tensor, ...]) ->
 
 
 @cache
-def _giving(kind: Any) -> type[nn.Module]:
+def _giving(kind: Any) -> Any:
     """The same class, whose forward gives one entry of what it gave."""
 
     def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
@@ -195,5 +194,4 @@ def _giving(kind: Any) -> type[nn.Module]:
             has = f"has {', '.join(map(str, output))}" if isinstance(output, dict) else f"is a {type(output).__name__}"
             raise LoadError(f"the network's output has no entry {entry!r}: it {has}", hint="see output=") from error
 
-    members = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return types.new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(members))
+    return with_forward(kind, forward)

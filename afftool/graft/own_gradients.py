@@ -66,4 +66,3 @@ def _calling(kind: type[Function]) -> Callable[..., Any]:
 
     call.__name__ = call.__qualname__ = kind.__name__
     return call
-

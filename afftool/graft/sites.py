@@ -24,12 +24,12 @@ _CHANNELS_LAST = ("linear", "layer_norm", "matmul", "rms_norm", "embedding")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One place where a network joins maps. `channels` and `inputs` go by age: the skip first, then the branch.
+    """One place where a network joins maps. `channels` go by age: the skip first, then the branch.
 
-    `stage` counts the sizes at which the network joins maps, the largest first, from 1. `line` is where its source does so,
-    `path` the module whose forward that is. `alike` is how many sites stand in the same place of repeated blocks, `nth`
-    which of its kind it is in its module. `flat` sites join what has other dimensions than the network's input, boxes for
-    example: they are chosen by number alone.
+    `stage` counts the sizes at which the network joins maps, the largest first, from 1. `line` is where its source does
+    so, `path` the module whose forward that is. `alike` is how many sites stand in the same place of repeated blocks,
+    `nth` which of its kind it is in its module. `flat` sites join what has other dimensions than the network's input,
+    boxes for example: they are chosen by number alone.
     """
 
     number: int
@@ -212,7 +212,7 @@ class _Flow:
         return 3 <= len(shape) <= 5 and shape[0] == self._batch and node.meta["val"].is_floating_point()
 
     def is_flat(self, node: Node) -> bool:
-        """Whether a map has other dimensions than the input's maps, as boxes have: nothing that a fusion is made for."""
+        """Whether a map has other dimensions than the input's maps, as boxes have: no fusion is made for it."""
         return len(_shape(node)) != self._rank
 
     def _has_weights(self, node: Node) -> bool:
@@ -280,7 +280,9 @@ class _Flow:
         """Weighted layers on the longest way along a path."""
         deep: dict[Node, int] = {} if fork is None else {fork: 0}
         for node in path:
-            deep[node] = max((deep[one] for one in node.all_input_nodes if one in deep), default=0) + self._has_weights(node)
+            deep[node] = max((deep[one] for one in node.all_input_nodes if one in deep), default=0) + self._has_weights(
+                node
+            )
         return max((deep[node] for node in path[-1:]), default=0)
 
 

@@ -76,7 +76,7 @@ def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[
     graph, constants, fits = torch.fx.Graph(), {}, None
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
-            fits = module._guards_fn
+            fits = find_attribute(module, "_guards_fn")
             module.graph.erase_node(node)
         elif node.op == "get_attr" and not _has(net, node.target):
             name = f"_{mode}_{node.target.replace('.', '_')}"

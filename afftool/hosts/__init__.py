@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from afftool import catalog
+from afftool.errors import SpecError
 from afftool.fusion import FusionFactory, fusion_factory
 from afftool.graft.network import MODES
 from afftool.graft.opening import Shapes, grafted
@@ -48,17 +49,18 @@ def build_host(
 ) -> nn.Module:
     """Build `host` with a fresh `fusion` wherever it fuses; its input is an image batch `(N, 3, H, W)`.
 
-    A network that fusions are grafted into is traced in these `modes` for inputs of these `shapes` (else those that its
-    text says), and has this `dtype`. No fusion, or `original`, leaves it as it is. Raises `SpecError` for a knob's value
-    the host cannot take, and `LoadError` for a builder of the user's own that cannot be found or does not give a module.
+    A network that fusions are grafted into is traced in these `modes` for inputs of these `shapes` (else of those that
+    its text says), and has this `dtype`. No fusion, or `original`, leaves it as it is. Raises `SpecError` for a knob's
+    value the host cannot take, and `LoadError` for a builder of the user's own that cannot be found or gives no module.
     """
-    factory = fusion_factory(fusion) if isinstance(fusion, FusionSpec) and not fusion.original else fusion
+    if isinstance(fusion, FusionSpec):
+        fusion = None if fusion.original else fusion_factory(fusion)
     if host.graft is not None:
         size = parse_size(host.size or "", host.ndim or 2)
-        made = None if isinstance(factory, FusionSpec) else factory
-        return grafted(host, made, shapes or host.graft.input_shapes(2, size), dtype=dtype, modes=modes)
-    assert factory is not None and not isinstance(factory, FusionSpec)
-    return _build(host, factory)
+        return grafted(host, fusion, shapes or host.graft.input_shapes(2, size), dtype=dtype, modes=modes)
+    if fusion is None:
+        raise SpecError(f"{host} is built around its fusions", hint="original is for --host graft:pkg.mod:build")
+    return _build(host, fusion)
 
 
 def describe_host(host: HostSpec, size: int | None = None) -> tuple[Stage, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from afftool.errors import SpecError
 from afftool.spec.amounts import check_whole
@@ -216,7 +216,7 @@ def _meant(word: str, site: Placed) -> bool:
     return word in ("all", site.kind) and not site.flat
 
 
-def _choice(key: str, value: str, choices: object) -> object:
+def _choice(key: str, value: str, choices: Any) -> Any:
     if value not in get_args(choices):
         raise SpecError(f"{key}={value} is not allowed", hint=f"choose from {', '.join(get_args(choices))}")
     return value

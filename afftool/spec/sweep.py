@@ -22,6 +22,8 @@ from afftool.spec.amounts import MOST_CASES, read_whole
 from afftool.spec.text import name_extents
 
 DEFAULT_BASELINE = "add"
+AUTO = "auto"
+"""The baseline where none is named: addition, or the original of networks that are grafted."""
 USER_HOST_SIZE = 64
 
 
@@ -37,7 +39,7 @@ class Words:
     mode: Iterable[str] | None = None
     dtype: Iterable[str] | None = None
     memory_format: Iterable[str] | None = None
-    baseline: str | None = DEFAULT_BASELINE
+    baseline: str | None = AUTO
 
 
 CASE_WORDS = tuple(f.name for f in dataclasses.fields(Words) if f.name != "baseline")
@@ -88,7 +90,7 @@ def sweep(words: Words) -> Sweep:
             "memory format": len(formats),
         }
     )
-    baseline = parse_baseline(words.baseline)
+    baseline = parse_baseline(_baseline_word(words.baseline, hosts))
     asked_for, served = set(fusions), _with_baselines(fusions, baseline)
     ways = list(itertools.product(batches, modes, dtypes, formats))
     cases: dict[str, CaseSpec] = {}
@@ -147,6 +149,12 @@ def parse_fusions(texts: Iterable[str]) -> list[FusionSpec]:
         if any(".py:" in name for name in names):
             error.hint = f"{error.hint}; a comma ends a name, so the path of a file cannot hold one"
         raise
+
+
+def _baseline_word(text: str | None, hosts: Sequence[HostSpec]) -> str | None:
+    if text != AUTO:
+        return text
+    return catalog.ORIGINAL if all(host.graft is not None for host in hosts) else DEFAULT_BASELINE
 
 
 def parse_baseline(text: str | None) -> FusionSpec | None:
