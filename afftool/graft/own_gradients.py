@@ -24,7 +24,12 @@ def kept() -> Iterator[Kinds]:
     """Let the exporter keep calls of `Function.apply`; those it met are in what is given, by their names."""
     own = vars(Function)["apply"]
     kinds: Kinds = {}
-    whole = allow_in_pre_dispatch_graph(own.__func__)  # type: ignore[no-untyped-call]
+
+    def once(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
+        return own.__get__(None, kind)(*arguments, **keywords)
+
+    once.__name__ = "apply"  # the only name that the exporter keeps
+    whole = allow_in_pre_dispatch_graph(once)  # type: ignore[no-untyped-call]
 
     def apply(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
         kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
