@@ -16,14 +16,19 @@ CLASS_KEYS = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels",
 _HEADS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, path: str | None = None) -> nn.Module:
+def give_classes(
+    net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, path: str | None = None, entry: Any = None
+) -> nn.Module:
     """`net` with a new layer in the place of its head (at `path`, or found), which gives `classes`.
 
-    It is the last linear layer or convolution that is called and has as many outputs as the network. Raises
-    `LoadError` where the network does not run or has no such layer, `SpecError` for a path that is none.
+    It is the last linear layer or convolution that is called and has as many outputs as the network, in that `entry` of
+    its output where it gives several; a network that gives so many stays as it is. Raises `LoadError` where the network
+    does not run or has no such layer, `SpecError` for a path that is none.
     """
     called: list[tuple[str, nn.Module]] = []
-    before = _output(net, inputs, called)
+    before = _output(net, inputs, called, entry)
+    if path is None and before == classes:
+        return net
     if path is None:
         path = next((name for name, layer in reversed(called) if _outputs(layer) == before), None)
         if path is None:
@@ -34,7 +39,10 @@ def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, p
     try:
         layer = net.get_submodule(path)
     except AttributeError as error:
-        raise SpecError(f"head={path} is no part of {type(net).__name__}", hint="for example head=fc") from error
+        heads = [name for name, part in net.named_modules() if isinstance(part, _HEADS)]
+        raise SpecError(
+            f"head={path} is no part of {type(net).__name__}", hint=f"for example head={heads[-1] if heads else 'fc'}"
+        ) from error
     if not isinstance(layer, _HEADS):
         raise SpecError(
             f"head={path} is a {type(layer).__name__}", hint="a linear layer or a convolution gives classes"
@@ -43,7 +51,7 @@ def give_classes(net: nn.Module, inputs: Sequence[torch.Tensor], classes: int, p
         return net
     parent, _, name = path.rpartition(".")
     setattr(net.get_submodule(parent), name, _with_outputs(layer, classes))
-    after = _output(net, inputs, [])
+    after = _output(net, inputs, [], entry)
     if after != classes:
         raise LoadError(
             f"{type(net).__name__} gives {after} outputs once {path} gives {classes}",
@@ -70,12 +78,15 @@ def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
             padding=layer.padding,
             dilation=layer.dilation,
             bias=layer.bias is not None,
+            padding_mode=layer.padding_mode,
         )
     return made.to(device=like.device, dtype=like.dtype)
 
 
-def _output(net: nn.Module, inputs: Sequence[torch.Tensor], called: list[tuple[str, nn.Module]]) -> int:
-    """Channels of the network's first output, and the layers that were `called` on the way."""
+def _output(
+    net: nn.Module, inputs: Sequence[torch.Tensor], called: list[tuple[str, nn.Module]], entry: Any = None
+) -> int:
+    """Channels of the network's first output, or of this `entry`; the layers that were `called` on the way."""
     handles = [
         part.register_forward_hook(lambda _m, _x, _y, name=name, part=part: called.append((name, part)))
         for name, part in net.named_modules()
@@ -95,7 +106,20 @@ def _output(net: nn.Module, inputs: Sequence[torch.Tensor], called: list[tuple[s
         for handle in handles:
             handle.remove()
         net.train(training)
+    if entry is not None:
+        output = entry_of(output, entry)
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1]
     if not tensors:
         raise LoadError(f"{type(net).__name__} gives no tensor", hint="output= names the entry that counts")
     return int(tensors[0].shape[1])
+
+
+def entry_of(output: Any, entry: Any) -> Any:
+    """One entry of what a network gave. Raises `LoadError` that names those there are."""
+    try:
+        return output[entry]
+    except (KeyError, IndexError, TypeError) as error:
+        has = f"has {', '.join(map(str, output))}" if isinstance(output, dict) else f"is a {type(output).__name__}"
+        raise LoadError(
+            f"the network's output has no entry {entry!r}: it {has}", hint="output= names the entry that counts"
+        ) from error

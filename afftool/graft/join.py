@@ -56,6 +56,12 @@ def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
             hint=f"{f'{error.hint}; ' if error.hint else ''}or leave it out: name the sites, as at=1-{site.number - 1}",
         ) from error
     if init == "neutral":
+        if site.kind == "concat":
+            raise SpecError(
+                f"site {site.number} (concat in {site.path or 'the network'}) hands its maps on side by side, and a "
+                "fusion makes one of them: it cannot start as that",
+                hint="init=neutral is for additions: at=add",
+            )
         made = start_neutral(made)
     if site.kind == "add":
         return made

@@ -13,7 +13,7 @@ from torch import nn
 
 from afftool.errors import AfftoolError, LoadError, SpecError
 from afftool.fusion import FusionFactory
-from afftool.graft.head import CLASS_KEYS, give_classes
+from afftool.graft.head import CLASS_KEYS, entry_of, give_classes
 from afftool.graft.network import MODES, Survey, graft
 from afftool.graft.trace import Mode
 from afftool.own import build_own, parameters_of, with_forward
@@ -36,8 +36,9 @@ def open_network(host: HostSpec, shapes: Shapes) -> nn.Module:
     said = _said(host)
     assert host.target is not None
     net = _built(host, said, host.target)
-    if said.classes is not None and not (_class_key(host.target) or (said.call is not None and said.attr is not None)):
-        net = give_classes(net, example(net, shapes), said.classes, said.head)
+    if said.classes is not None and (said.head is not None or not _class_key(host.target)):
+        entry = None if said.output is None else read_literal(said.output)
+        net = give_classes(net, example(net, shapes), said.classes, said.head, entry)
     return net
 
 
@@ -186,12 +187,6 @@ def _giving(kind: Any) -> Any:
     """The same class, whose forward gives one entry of what it gave."""
 
     def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
-        entry = self.__dict__["_given"]
-        output = kind.forward(self, *arguments, **keywords)
-        try:
-            return output[entry]
-        except (KeyError, IndexError, TypeError) as error:
-            has = f"has {', '.join(map(str, output))}" if isinstance(output, dict) else f"is a {type(output).__name__}"
-            raise LoadError(f"the network's output has no entry {entry!r}: it {has}", hint="see output=") from error
+        return entry_of(kind.forward(self, *arguments, **keywords), self.__dict__["_given"])
 
     return with_forward(kind, forward)

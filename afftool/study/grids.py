@@ -1,7 +1,8 @@
 """The built-in studies, as data; only `placement` is made, for its host, of the stages that this has.
 
 A host of the user's own says how many stages it has by the default of its key `stages`, or in the text of the host. It
-is called with `stages` as a user would write it in Python: 2, "2-3" or None.
+is called with `stages` as a user would write it in Python: 2, "2-3" or None. The stages of a network that fusions are
+grafted into are those of the sites that its text chooses, and every study of it has the `original` beside.
 
 `afftool ablate NAME --print` shows one as TOML, to change and run from a file.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from afftool import catalog, registry
-from afftool.catalog import STUDIES
+from afftool.catalog import ORIGINAL, STUDIES
 from afftool.errors import SpecError
 from afftool.registry import unknown
 from afftool.spec import HostSpec
+from afftool.spec.graft import DEFAULT_SIZE, PREFIX
 from afftool.spec.text import parse_stages
 from afftool.study.spec import Budget, StudySpec, Variant
 from afftool.study.variant import label
@@ -98,10 +100,22 @@ ITERATIONS = _study(
 GAIN = _study("gain", "gain=1", [Variant.of("aff", "gain=1"), Variant.of("aff:gain=2", "gain=2")], signal=True)
 
 
-def stage_choices(count: int) -> tuple[str, ...]:
-    """Of so many stages: each alone, the tail (the last two, as the paper fuses ResNet-50), and all."""
-    tails = (f"{first}-{count}" for first in (count - 1, 1) if 1 <= first < count)
-    return tuple(dict.fromkeys([*(str(stage) for stage in range(1, count + 1)), *tails]))
+Size = Callable[[], tuple[int, ...]]
+"""Height and width of the images that a study trains on, asked for where nothing else tells them."""
+
+
+def stage_choices(stages: Sequence[int]) -> tuple[str, ...]:
+    """Of these stages: each alone, the tail (the last two, as the paper fuses ResNet-50), and all."""
+    alone = [(stage,) for stage in stages]
+    return tuple(dict.fromkeys(_told(some) for some in [*alone, stages[-2:], stages]))
+
+
+def _told(stages: Sequence[int]) -> str:
+    """`2-3` where they follow on each other, else `1+3`."""
+    first, last = stages[0], stages[-1]
+    if len(stages) > 1 and last - first == len(stages) - 1:
+        return f"{first}-{last}"
+    return "+".join(map(str, stages))
 
 
 def count_stages(host: HostSpec) -> int:
@@ -141,22 +155,75 @@ def _stages(named: Any) -> Collection[int]:
     return named if numbers else ()
 
 
-def placement(host: str) -> StudySpec:
-    """AFF in each of the host's stages alone, in the last two, in all and in none. Raises what `count_stages` does."""
-    tried = stage_choices(count_stages(HostSpec.parse(host)))
+def grafted_stages(host: HostSpec, size: Size) -> tuple[int, ...]:
+    """The stages of the sites that the host's text chooses, in images of the size it tells, or else of `size`.
+
+    Raises what tracing the network and choosing its sites do.
+    """
+    from afftool.graft.opening import surveyed  # torch: a study of any other host is made, and printed, without it
+
+    said = host.graft
+    assert said is not None
+    sites = surveyed(host, said.input_shapes(2, said.size or size())).chosen(said.selection)
+    stages = sorted({site.stage for site in sites if not site.flat})
+    if not stages:
+        raise SpecError(
+            f"no site of {host} is in a stage, and placement asks which stages should fuse",
+            hint="`afftool graft` shows the sites; leave at= out to take all of them",
+        )
+    return tuple(stages)
+
+
+def placement(host: str, size: Size | None = None) -> StudySpec:
+    """AFF in each of the host's stages alone, in the last two, in all and in none.
+
+    What has none of it is the baseline: additions, or the `original` of a grafted network, where additions grafted
+    into all of the stages stand beside it. Raises what `count_stages` and `grafted_stages` do.
+    """
+    spec = HostSpec.parse(host)
+    if spec.graft is None:
+        knob, tried = "stages", stage_choices(range(1, count_stages(spec) + 1))
+        anchors = [Variant.of("add", label(knob, "none"), stages="none")]
+    else:
+        knob, tried = "stage", stage_choices(grafted_stages(spec, size or _untold))
+        anchors = [Variant.of(ORIGINAL), Variant.of("add", stage=tried[-1])]
     return _study(
         "placement",
-        "none",
-        [Variant.of("add", label("stages", "none"), stages="none")]
-        + [Variant.of("aff", label("stages", stages), stages=stages) for stages in tried],
+        anchors[0].name,
+        anchors + [Variant.of("aff", label(knob, stages), **{knob: stages}) for stages in tried],
         host=host,
-        across="stages",
+        across=knob,
     )
 
 
-def study(name: str, host: str | None = None) -> StudySpec:
-    """A built-in study by name; `host` is whose stages `placement` tries. Raises `UnknownName`, and as `placement`."""
+def _untold() -> tuple[int, ...]:
+    return (DEFAULT_SIZE, DEFAULT_SIZE)
+
+
+def study(name: str, host: str | None = None, size: Size | None = None) -> StudySpec:
+    """A built-in study by name, for its `host`, whose stages `placement` tries. Raises `UnknownName`, and as that.
+
+    `size` tells the images' size where a network has to be looked at and its text does not say one.
+    """
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
-    made: StudySpec | Callable[[str], StudySpec] = registry.load(STUDIES[name].path)
-    return made(host or StudySpec.host) if callable(made) else made
+    made: StudySpec | Callable[[str, Size | None], StudySpec] = registry.load(STUDIES[name].path)
+    if callable(made):
+        return made(host or StudySpec.host, size)
+    return made if host is None or not host.strip().startswith(PREFIX) else anchored(made)
+
+
+def anchored(spec: StudySpec) -> StudySpec:
+    """The study with the `original` beside its variants: the baseline where addition was, else one more of them.
+
+    It has no budget to keep. A study across a knob of its host has an original at each of its values: none is added.
+    """
+    if spec.across is not None:
+        return spec
+    budget = spec.budget
+    if budget is not None:
+        budget = dataclasses.replace(budget, exempt=(ORIGINAL, *budget.exempt))
+    baseline = ORIGINAL if spec.baseline == "add" else spec.baseline
+    anchor = Variant.of(ORIGINAL)
+    spec = dataclasses.replace(spec, variants=(anchor, *spec.variants), baseline=baseline, budget=budget)
+    return dataclasses.replace(spec, seeds=tuple(range(_seeds(len(spec.comparisons())))))

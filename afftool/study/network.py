@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import build_fusion
+from afftool.graft.join import start_neutral
 from afftool.hosts import build_host
 from afftool.lazy import lazy_layers, settle
 from afftool.measure.running import followed
@@ -104,6 +105,9 @@ def build_network(
         if own and init == "host":
             continue
         _draw(part, name, (seed, draw) if fused else (seed, ""), scheme)
+    if host.graft is not None and host.graft.init == "neutral":
+        for part in fusions.values():
+            start_neutral(part)  # once more: some of what it set is a weight that was drawn anew
     return Network(host, fusion, module, fusions)
 
 
@@ -170,8 +174,8 @@ def probe(network: Network, images: Tensor) -> tuple[Tensor, int]:
             ) from error
         _check_shapes(seen, fusion)
         if not isinstance(output, Tensor) or output.ndim not in (2, 4) or len(output) != len(images):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise LoadError(f"{host} gives {shape} for {len(images)} images", hint="logits (N, classes[, H, W])")
+            shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise LoadError(f"{host} gives {shape} for {len(images)} images", hint=_wanted(host, output))
         if output.ndim == 4 and output.shape[2:] != images.shape[2:]:
             raise LoadError(
                 f"{host} gives maps {tuple(output.shape[2:])} for images {tuple(images.shape[2:])}",
@@ -187,6 +191,17 @@ def probe(network: Network, images: Tensor) -> tuple[Tensor, int]:
             ) from error
     network.module.zero_grad(set_to_none=True)
     return output.detach(), len(seen)
+
+
+def _wanted(host: HostSpec, output: Any) -> str:
+    """What a network should give, and how one entry of what a grafted one gives is named."""
+    wanted = "logits (N, classes[, H, W])"
+    if host.graft is None or isinstance(output, Tensor) or host.graft.output is not None:
+        return wanted
+    entries = list(output) if isinstance(output, Mapping) else range(len(output)) if isinstance(output, Sized) else []
+    named = "logits" if "logits" in entries else next(iter(entries), "logits")
+    has = f", of {', '.join(map(str, entries))}" if entries else ""
+    return f"{wanted}; output={named} in its text names the entry that counts{has}"
 
 
 def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: FusionSpec) -> None:

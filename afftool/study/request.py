@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afftool import received
+from afftool import catalog, received
 from afftool.catalog import STUDIES
+from afftool.data.spec import DataSpec
 from afftool.errors import LoadError, SpecError
 from afftool.received import Malformed
 from afftool.registry import unknown
@@ -39,12 +40,12 @@ class Request:
 
 
 def requested(request: Request) -> StudySpec:
-    """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches no data.
+    """The study asked for. Raises `UnknownName`, `LoadError` or `SpecError`; touches no data, and no torch.
 
-    Nor does it touch torch, unless a host of the user's own has to say how many stages it has.
+    Unless a network of the user's own has to say what stages it has: it is imported, or traced at the images' size.
     """
     with watched():  # a host of the user's own may be imported here already
-        spec = _read(request.study, request.host)
+        spec = _read(request)
     changes: dict[str, Any] = {
         name: getattr(request, name)
         for name in ("host", "data", "train_images", "data_seed", "data_seeds")
@@ -82,15 +83,26 @@ def batch_chosen(request: Request) -> bool:
     return "batch" in read_options(parts, request.recipe, "recipe") or (own and not name)
 
 
-def _read(name: str, host: str | None) -> StudySpec:
-    path = Path(name)
+def _read(request: Request) -> StudySpec:
+    name, path = request.study, Path(request.study)
     if path.suffix != ".toml":
         if name not in STUDIES:
             raise unknown("study", name, STUDIES)
         from afftool.study.grids import study
 
-        return study(name, host)
+        return study(name, request.host, lambda: _image_size(request))
     return StudySpec.from_toml(_text(path), source=str(path))
+
+
+def _image_size(request: Request) -> tuple[int, ...]:
+    """Height and width of the images asked for: as their text says, or as they are. Raises `DataError`."""
+    spec = DataSpec.parse(request.data or StudySpec.data)
+    if "size" in catalog.DATASETS[spec.name].knobs and (size := spec.size()):
+        return size
+    from afftool.data import load  # numpy and pyarrow: only here, where nothing else tells
+
+    splits = load(spec, train_images=request.train_images, seed=request.data_seed or 0)
+    return tuple(splits.train.images.shape[2:])
 
 
 def _text(path: Path) -> str:

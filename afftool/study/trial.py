@@ -62,7 +62,9 @@ def _tried(host: HostSpec, study: StudySpec, variant: Variant, data: Arrays, sam
     if output.shape[1] != data.classes:
         raise LoadError(
             f"{host} gives {output.shape[1]} classes, the data has {data.classes}",
-            hint="let the host take `classes`, or leave its `classes` key out",
+            hint="let the host take `classes`, or leave its `classes` key out"
+            if host.graft is None
+            else "head= in its text names the layer that gives its classes",
         )
     warning = unreached(network, sample)
     macs = _macs(variant, host, data)
@@ -86,14 +88,15 @@ def check_same_start(trials: Mapping[str, Trial]) -> None:
 
 
 def with_classes(host: HostSpec, classes: int) -> HostSpec:
-    """The host with as many outputs as the data has classes, where it takes `classes`.
+    """The host with as many outputs as the data has classes, where it takes `classes` or its head can be changed.
 
     Raises `SpecError` if another number was asked for.
     """
     asked = host.changed.get("classes")
     if asked is not None and str(asked) != str(classes):
         raise SpecError(f"{host} asks for {asked} classes, the data has {classes}", hint="leave the key classes out")
-    return host.with_settings(classes=classes) if "classes" in _knobs(host) else host
+    takes = host.graft is not None or "classes" in _knobs(host)
+    return host.with_settings(classes=classes) if takes else host
 
 
 def _knobs(host: HostSpec) -> Collection[str]:

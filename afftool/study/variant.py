@@ -52,7 +52,7 @@ class Variant:
 
 def label(knob: str, value: str) -> str:
     """A knob's value in a variant's name: `b=2`, `stages 2-3`, `none`."""
-    if knob != "stages":
+    if knob not in ("stage", "stages"):
         return f"{knob}={value}"
     return value if value == "none" else f"stage {value}" if value.isdecimal() else f"stages {value}"
 

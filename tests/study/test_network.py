@@ -120,6 +120,7 @@ def test_a_scripted_fusion_is_tried_as_any_other(fusion: str) -> None:
     assert len(signal(network, IMAGES)) == 3
 
 
+@pytest.mark.usefixtures("gates")
 def test_a_fusion_that_raises_is_named() -> None:
     network = built(HOST, "study_gates:Broken", seed=0)
     with pytest.raises(LoadError, match="study_gates:Broken in resnet"):

@@ -184,7 +184,7 @@ def test_placement_tries_each_stage_the_host_has_its_tail_and_all(host: str, nam
 
 
 def test_a_host_of_one_stage_is_placed_in_it_or_not() -> None:
-    assert stage_choices(1) == ("1",)
+    assert stage_choices((1,)) == ("1",)
 
 
 @pytest.fixture
