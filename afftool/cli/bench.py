@@ -10,7 +10,7 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,7 +26,7 @@ from afftool.errors import NothingMeasured
 from afftool.masked import command_line
 from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
-from afftool.spec import FusionSpec, split_list
+from afftool.spec import CaseSpec, FusionSpec, split_list
 from afftool.spec.options import Options
 from afftool.spec.sweep import AUTO, Sweep, Words, parse_fusions, sweep, without_baseline
 
@@ -100,6 +100,10 @@ def bench(
         bool, typer.Option("--per-module", help="Also: the cost of every module, and what it saves for backward.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if any row failed.")] = False,
+    alone: Annotated[
+        bool,
+        typer.Option("--alone/--no-alone", help="With a graft: the bare fusions at the shapes of its sites, too."),
+    ] = True,
     baseline: options.Baseline = AUTO,
     threads: options.Threads = None,
     out: options.Out = None,
@@ -157,7 +161,8 @@ def bench(
         placed = _ready(planned, words, elsewhere, device)
         use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
-            run = _measure(placed, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
+            bare = _alone(placed, elsewhere) if alone and "latency" in asked.measures else ()
+            run = _measure(placed, bare, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
         mark.tell("taking the cases apart")
         found = _breakdowns(placed, run, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
@@ -239,8 +244,26 @@ def _settled(planned: Sweep, words: Words, settle: Callable[[FusionSpec], Fusion
     return planned
 
 
+def _alone(placed: Sweep, elsewhere: Elsewhere | None) -> tuple[CaseSpec, ...]:
+    """The bare fusions at the shapes where grafted networks fuse, which are measured beside; told if there are any."""
+    if all(case.host.graft is None for case in placed.cases):
+        return ()
+    from afftool.bench.in_context import alone, places
+
+    asked_for = {case.identity for case in placed.cases}
+    found = alone(placed.cases, elsewhere.places if elsewhere else places)
+    shapes = len({(case.fusion.inputs, case.channels, case.size) for case in found})
+    if found:
+        console.note(
+            f"measuring the bare fusions at the {shapes} shape{'s' if shapes > 1 else ''} of its sites too, to tell "
+            "what they cost in context; --no-alone leaves them out"
+        )
+    return tuple(case for case in found if case.identity not in asked_for)
+
+
 def _measure(
     placed: Sweep,
+    bare: Sequence[CaseSpec],
     asked: Options,
     store: Store,
     mark: Mark,
@@ -250,7 +273,7 @@ def _measure(
     locked: str | None,
     quiet: bool,
 ) -> Run:
-    """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
+    """Every record, those of the `bare` fusions last, stored the moment it exists; `locked` is the GPU's clock."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
     from afftool.bench.rows import blank
@@ -266,7 +289,8 @@ def _measure(
     whole = dataclasses.replace(asked, measures=bounds.measures)
     shared = alike([*placed.skipped, *map(blank, placed.cases)])
     console.note(f"measuring with {setting_line(shared)}")
-    _foretell(placed, whole)
+    cases = (*placed.cases, *bare)
+    _foretell(cases, whole)
     with console.following(to_stderr=quiet) as follow:
 
         def heard(done: float, total: float, doing: str) -> None:
@@ -276,7 +300,7 @@ def _measure(
         try:
             return save_as_measured(
                 store,
-                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=heard, elsewhere=elsewhere)),
+                itertools.chain(placed.skipped, measure_cases(cases, whole, follow=heard, elsewhere=elsewhere)),
                 command=command_line(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
@@ -293,12 +317,12 @@ def _measure(
             raise typer.Exit(130) from None
 
 
-def _foretell(placed: Sweep, asked: Options) -> None:
+def _foretell(cases: Sequence[CaseSpec], asked: Options) -> None:
     """How many processes will be started and how long that takes, before the first: it is not in the budget."""
     from afftool.bench.run import processes_to_start
     from afftool.environment import cores
 
-    starts = processes_to_start(placed.cases, asked)
+    starts = processes_to_start(cases, asked)
     if starts:
         # each does what this one did so far: it starts Python and loads torch
         seconds = units.seconds(starts * time.process_time() / min(cores(), starts))
