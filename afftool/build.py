@@ -168,7 +168,7 @@ def _refusal(case: CaseSpec) -> AfftoolError | None:
     # Where maps are told in numbers, so is the size; and a graft is built for its own.
     size = case.size if case.fusion.maps or case.host.graft else (1,) * case.fusion.ndim
     try:
-        small = replace(case, batch=2, size=size, mode="infer")
+        small = case if case.host.graft is not None else replace(case, batch=2, size=size, mode="infer")
         build_on_meta(small, settled=False)  # maps of one position may be too small for a call
     except AfftoolError as error:
         return None if ran_out_of_memory(error) else error  # a row of its own says what did not fit

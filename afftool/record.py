@@ -64,6 +64,9 @@ class Record(Plain):
     `launched_ops` are the operator calls of a step that move data, forward and backward. `writes_inputs` names the
     inputs that the module writes into; each step sees the same values, put back before it, in no number of the row.
 
+    `fused_at` says of a grafted network how many of its sites that are fused have which shape, as `add 2*64@56x56`
+    (`afftool.spec.places`), and `adapter_params` are those of what its maps need beside the fusions.
+
     `global_state` names what the row's own files set for the whole process when they were imported, built or run (grad
     mode, threads, seeds, ...); it was put back each time, so that no other row ran under it.
     """
@@ -155,6 +158,8 @@ class Record(Plain):
     rms_error_vs_eager: float | None = None
     differing_share: float | None = None
     nonfinite_share: float | None = None
+    fused_at: dict[str, int] | None = None
+    adapter_params: int | None = None
     global_state: dict[str, str] | None = None
     writes_inputs: tuple[str, ...] | None = None
     status: Status = "ok"

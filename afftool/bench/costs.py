@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from afftool.bench.elsewhere import Elsewhere
+from afftool.bench.in_context import fused_at
 from afftool.bench.rows import Row, blank, lacking, with_global_state
 from afftool.errors import AfftoolError, LoadError, Rejected, TooLarge
 from afftool.failure import FailedError, Failure
@@ -59,6 +60,9 @@ class Costs:
         elif spec.mode == "train":
             with contextlib.suppress(Exception, SystemExit), kept(spec.own_targets, "while it ran"):
                 row.record = _reached(spec, row.record, reached(spec))
+        with contextlib.suppress(Exception, SystemExit):  # a network that cannot be looked at says why when it runs
+            if fused := fused_at(spec):
+                row.record = replace(row.record, **fused.fields)
         return with_global_state(spec, row.record)
 
 

@@ -7,7 +7,7 @@ device. One that ends its process, or hangs in it, fails alone; the others are a
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -53,6 +53,17 @@ class Elsewhere:
             if targets:
                 with suppress(ChildEnded, ChildSilent):
                     self._said(self._ask("check", targets, cases=[case.fields() for case in alike]))
+
+    def places(self, spec: CaseSpec) -> Mapping[str, int]:
+        """As `afftool.bench.in_context.places`; none where the process there is lost, which its rows will say.
+
+        Raises the errors of `afftool.errors` that it does.
+        """
+        try:
+            fields = self._ask("fused_at", spec.own_targets, spec=spec.fields())["fields"]
+        except FailedError:
+            return {}
+        return dict(fields.get("fused_at", {}))
 
     def count(self, spec: CaseSpec, measures: Collection[str], *, before_backends: bool) -> Record:
         """As `afftool.bench.costs.Costs` counts a case. Raises `ChildFailed`, `ChildEnded` or `ChildSilent`."""

@@ -95,6 +95,13 @@ class Worker:
         check_buildable(specs)
         return {"said": new_assumptions()}
 
+    def fused_at(self, spec: Fields, path: Sequence[str]) -> Answer:
+        """Where a grafted network fuses, as the fields of its record; empty where it does not."""
+        from afftool.bench.in_context import fused_at
+
+        fused = fused_at(self._begin(spec, None, path))
+        return {"fields": fused.fields if fused else {}}
+
     def count(self, spec: Fields, measures: Sequence[str], before_backends: bool, path: Sequence[str]) -> Answer:
         """The record of a case before any backend, as `Costs` gives it."""
         from afftool.bench.costs import Costs
@@ -150,7 +157,7 @@ class Worker:
 if __name__ == "__main__":
     worker = Worker()
     verbs = (
-        *(worker.settle, worker.check, worker.count, worker.enter, worker.prepare),
+        *(worker.settle, worker.check, worker.fused_at, worker.count, worker.enter, worker.prepare),
         *(worker.sample, worker.split, worker.singly, worker.move),
     )
     serve({verb.__name__: partial(worker.answer, verb) for verb in verbs})

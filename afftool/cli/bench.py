@@ -10,7 +10,7 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,13 +22,13 @@ from afftool.cli import options
 from afftool.cli.stored import say_left
 from afftool.cli.threads import use_threads
 from afftool.device import check_device, resolve_device
-from afftool.errors import NothingMeasured
+from afftool.errors import NothingMeasured, SpecError
 from afftool.masked import command_line
 from afftool.measure.time.clocks import check_clock, locked_clock
 from afftool.registry import load
-from afftool.spec import FusionSpec, split_list
+from afftool.spec import CaseSpec, FusionSpec, split_list
 from afftool.spec.options import Options
-from afftool.spec.sweep import AUTO, Sweep, Words, parse_fusions, sweep, without_baseline
+from afftool.spec.sweep import AUTO, Sweep, Words, parse_fusions, sweep, sweep_all, without_baseline
 
 if TYPE_CHECKING:
     from afftool.bench.elsewhere import Elsewhere
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 
 def bench(
-    fusion: options.Fusions,
+    fusion: options.Fusions = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", metavar="FILE", help="A TOML file of [[case]] tables, as `check` reads, instead."),
+    ] = None,
     host: options.Hosts = None,
     channels: options.Channels = None,
     size: options.Sizes = None,
@@ -100,6 +104,10 @@ def bench(
         bool, typer.Option("--per-module", help="Also: the cost of every module, and what it saves for backward.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if any row failed.")] = False,
+    alone: Annotated[
+        bool,
+        typer.Option("--alone/--no-alone", help="With a graft: the bare fusions at the shapes of its sites, too."),
+    ] = True,
     baseline: options.Baseline = AUTO,
     threads: options.Threads = None,
     out: options.Out = None,
@@ -117,7 +125,8 @@ def bench(
     or is none, among them), 6 if nothing could be measured, 130 if interrupted. A row that fails while it runs is kept
     with its reason, and ends in 6 only with --strict.
     """
-    words = Words(
+    words = _words(
+        cases,
         fusion=fusion,
         host=host,
         channels=channels,
@@ -126,9 +135,8 @@ def bench(
         mode=mode,
         dtype=dtype,
         memory_format=memory_format,
-        baseline=baseline,
     )
-    planned = sweep(words)
+    planned = _planned(words, baseline)
     asked = Options(
         backends=_names(backend, catalog.BACKENDS),  # none: all that the device can run
         measures=_names(measure, catalog.MEASURES) or Options.measures,
@@ -153,11 +161,13 @@ def bench(
     output = Output.of(out, formats, as_json, stem="bench", force=force)
     with console.stdout_kept(as_json), marked(store) as mark, _elsewhere(asked) as elsewhere:
         say_left(store)
-        mark.tell(f"loading {', '.join(split_list(fusion))}")
-        placed = _ready(planned, words, elsewhere, device)
+        named = dict.fromkeys(name for one in words.values() for name in split_list(one.fusion))
+        mark.tell(f"loading {', '.join(named)}")
+        placed = _ready(planned, words, baseline, elsewhere, device)
         use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
-            run = _measure(placed, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
+            bare = _alone(placed, elsewhere) if alone and "latency" in asked.measures else ()
+            run = _measure(placed, bare, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
         mark.tell("taking the cases apart")
         found = _breakdowns(placed, run, asked, explain=explain, per_module=per_module)
     if out is None and not as_json:
@@ -181,6 +191,28 @@ def bench(
         )
 
 
+def _words(cases: Path | None, **described: list[str] | None) -> dict[str, Words]:
+    """What is asked for, by where that is said; of the command line itself by no name. Raises `SpecError`."""
+    if cases is None:
+        if described["fusion"] is None:
+            raise SpecError("no fusion was named", hint="for example --fusion iaff, or --cases FILE")
+        return {"": Words(**described)}  # type: ignore[arg-type]
+    for option, given in described.items():
+        if given:
+            name = f"--{option.replace('_', '-')}"
+            raise SpecError(f"{name} describes cases, and so does --cases {cases}", hint="leave one of them out")
+    from afftool.spec.case_tables import read_for_bench
+
+    return {table.where: table.words for table in read_for_bench(cases)}
+
+
+def _planned(words: Mapping[str, Words], baseline: str) -> Sweep:
+    """The cases asked for, with their baseline. Raises what `sweep` does."""
+    if "" in words:
+        return sweep(dataclasses.replace(words[""], baseline=baseline))
+    return sweep_all(words, baseline)
+
+
 def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
     """The names given, each once; `all` stands for all there are. `Options` refuses those that mean nothing."""
     names: list[str] = []
@@ -201,20 +233,22 @@ def _elsewhere(asked: Options) -> Iterator[Elsewhere | None]:
         yield elsewhere
 
 
-def _ready(planned: Sweep, words: Words, elsewhere: Elsewhere | None, device: str) -> Sweep:
+def _ready(
+    planned: Sweep, words: Mapping[str, Words], baseline: str, elsewhere: Elsewhere | None, device: str
+) -> Sweep:
     """The cases on their device, once the user's own modules are known to be there. Imports torch.
 
     Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored. What
     ends the process `elsewhere` is left for its rows to say.
     """
     if elsewhere is not None:
-        placed = _settled(planned, words, elsewhere.settled).on_device(resolve_device(device))
+        placed = _settled(planned, words, baseline, elsewhere.settled).on_device(resolve_device(device))
         elsewhere.check(placed.cases)
         return placed
     from afftool.build import check_buildable
     from afftool.fusion.own import say_assumptions, settled
 
-    planned = _settled(planned, words, settled)
+    planned = _settled(planned, words, baseline, settled)
     say_assumptions()
     for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
         load(target)
@@ -224,23 +258,44 @@ def _ready(planned: Sweep, words: Words, elsewhere: Elsewhere | None, device: st
     return placed
 
 
-def _settled(planned: Sweep, words: Words, settle: Callable[[FusionSpec], FusionSpec]) -> Sweep:
+def _settled(
+    planned: Sweep, words: Mapping[str, Words], baseline: str, settle: Callable[[FusionSpec], FusionSpec]
+) -> Sweep:
     """The sweep once the user's own modules have said how many maps they take, and what has no baseline is told.
 
     Raises what `sweep` and `settle` do.
     """
     if any(case.fusion.target for case in planned.cases):
-        fusions = parse_fusions(words.fusion)
-        found = [settle(fusion) for fusion in fusions]
-        if found != fusions:
-            planned = sweep(dataclasses.replace(words, fusion=[fusion.text for fusion in found]))
+        found = {
+            where: dataclasses.replace(one, fusion=[settle(fusion).text for fusion in parse_fusions(one.fusion)])
+            for where, one in words.items()
+        }
+        planned = _planned(found, baseline)
         for line in without_baseline((case.fusion for case in planned.cases), planned.baseline):
             console.note(line)
     return planned
 
 
+def _alone(placed: Sweep, elsewhere: Elsewhere | None) -> tuple[CaseSpec, ...]:
+    """The bare fusions at the shapes where grafted networks fuse, which are measured beside; told if there are any."""
+    if all(case.host.graft is None for case in placed.cases):
+        return ()
+    from afftool.bench.in_context import alone, places
+
+    asked_for = {case.identity for case in placed.cases}
+    found = alone(placed.cases, elsewhere.places if elsewhere else places)
+    shapes = len({(case.fusion.inputs, case.channels, case.size) for case in found})
+    if found:
+        console.note(
+            f"measuring the bare fusions at the {shapes} shape{'s' if shapes > 1 else ''} of its sites too, to tell "
+            "what they cost in context; --no-alone leaves them out"
+        )
+    return tuple(case for case in found if case.identity not in asked_for)
+
+
 def _measure(
     placed: Sweep,
+    bare: Sequence[CaseSpec],
     asked: Options,
     store: Store,
     mark: Mark,
@@ -250,7 +305,7 @@ def _measure(
     locked: str | None,
     quiet: bool,
 ) -> Run:
-    """Every record, stored the moment it exists; `locked` is the clock that the GPU is held at."""
+    """Every record, those of the `bare` fusions last, stored the moment it exists; `locked` is the GPU's clock."""
     from afftool import environment
     from afftool.bench import bench as measure_cases
     from afftool.bench.rows import blank
@@ -266,7 +321,8 @@ def _measure(
     whole = dataclasses.replace(asked, measures=bounds.measures)
     shared = alike([*placed.skipped, *map(blank, placed.cases)])
     console.note(f"measuring with {setting_line(shared)}")
-    _foretell(placed, whole)
+    cases = (*placed.cases, *bare)
+    _foretell(cases, whole)
     with console.following(to_stderr=quiet) as follow:
 
         def heard(done: float, total: float, doing: str) -> None:
@@ -276,7 +332,7 @@ def _measure(
         try:
             return save_as_measured(
                 store,
-                itertools.chain(placed.skipped, measure_cases(placed.cases, whole, follow=heard, elsewhere=elsewhere)),
+                itertools.chain(placed.skipped, measure_cases(cases, whole, follow=heard, elsewhere=elsewhere)),
                 command=command_line(["afftool", *sys.argv[1:]]),
                 environment=machine,
                 baseline=placed.baseline.text if placed.baseline else None,
@@ -293,12 +349,12 @@ def _measure(
             raise typer.Exit(130) from None
 
 
-def _foretell(placed: Sweep, asked: Options) -> None:
+def _foretell(cases: Sequence[CaseSpec], asked: Options) -> None:
     """How many processes will be started and how long that takes, before the first: it is not in the budget."""
     from afftool.bench.run import processes_to_start
     from afftool.environment import cores
 
-    starts = processes_to_start(placed.cases, asked)
+    starts = processes_to_start(cases, asked)
     if starts:
         # each does what this one did so far: it starts Python and loads torch
         seconds = units.seconds(starts * time.process_time() / min(cores(), starts))

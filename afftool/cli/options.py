@@ -22,11 +22,12 @@ class RunsCommand(TyperCommand):
         return super().parse_args(ctx, words)
 
 
-def _names_first(words: list[str]) -> list[str]:
+def _names_first(words: list[str] | None) -> list[str] | None:
     """A mistyped fusion is answered before anything else is looked at."""
     from afftool.spec.sweep import parse_fusions
 
-    parse_fusions(words)
+    if words:
+        parse_fusions(words)
     return words
 
 
@@ -51,7 +52,7 @@ def _share_of_points(points: float | None) -> float | None:
 
 
 Fusions = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--fusion",
         "-f",

@@ -15,15 +15,13 @@ from afftool.errors import SpecError, UserError
 from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
 from afftool.registry import check_names
-from afftool.spec import CaseSpec, split_list
+from afftool.spec import CaseSpec
 from afftool.spec.amounts import MOST_CASES
-from afftool.spec.sweep import CASE_WORDS, Words, sweep
+from afftool.spec.case_tables import CaseTable, read_tables, read_words
+from afftool.spec.sweep import Words, sweep
 from afftool.written import Kind
 
 REFERENCE = "afftool-baseline.json"
-
-_KEYS = ("case", "rules", "baseline", "metrics", "formulas")
-_CASE_KEYS = (*CASE_WORDS, "device", "backend", "rules")
 
 STARTING_FILE = """\
 # What `afftool check` measures and what a change may cost.
@@ -31,7 +29,8 @@ STARTING_FILE = """\
 # `afftool check --against origin/main`.
 
 # A case takes the options of `afftool bench`: fusion, host, channels, size, batch, mode, dtype, memory_format,
-# device, backend. Each may be a list: every combination becomes a case.
+# device, backend. Each may be a list: every combination becomes a case. What `afftool graft --shapes` writes also has
+# sites, how many sites of the network have the shape.
 [[case]]
 fusion = "aff"                    # a name of `afftool list fusions`, or your own: "mypkg.gates:MyGate"
 channels = 64
@@ -87,11 +86,8 @@ def read(file: Path, *, needs_cases: bool = True) -> GateConfig:
 
 def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> GateConfig:
     """The configuration in a TOML table that was read from `file`; without cases only where none is needed."""
-    check_names(f"key in {file.name}:", table, _KEYS)
-    entries = table.get("case", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise SpecError(f"case in {file.name} is not a list of tables", hint="write [[case]], with two brackets")
-    if needs_cases and not entries:
+    tables = read_tables(table, file.name)
+    if needs_cases and not tables:
         raise SpecError(
             f"{file.name} names no case",
             hint='add [[case]] with fusion = "..." below it, or see `afftool check --init`',
@@ -99,10 +95,9 @@ def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> 
     cases: dict[str, GateCase] = {}
     rules: dict[str, dict[str, Rule]] = {}
     skipped: list[tuple[str, str]] = []
-    for number, entry in enumerate(entries, 1):
-        where = f"case {number} of {file.name}"
-        expanded, impossible = _expand(entry, where)
-        own = parse_rules(entry.get("rules", {}), f"the rules of {where}")
+    for number, entry in enumerate(tables, 1):
+        expanded, impossible = _expand(entry)
+        own = parse_rules(entry.rules, f"the rules of {entry.where}")
         skipped += impossible
         if len(cases) + len(skipped) + len(expanded) > MOST_CASES:
             raise SpecError(
@@ -119,7 +114,7 @@ def parse(table: Mapping[str, Any], file: Path, *, needs_cases: bool = True) -> 
         cases=tuple(cases.values()),
         rules=RuleBook(common=parse_rules(table.get("rules", {}), f"[rules] of {file.name}"), cases=rules),
         reference=file.parent / baseline,
-        metrics=choose(_words("metrics", table["metrics"], file.name)) if "metrics" in table else None,
+        metrics=choose(read_words("metrics", table["metrics"], file.name)) if "metrics" in table else None,
         skipped=tuple(skipped),
         file=file,
     )
@@ -143,19 +138,11 @@ def write_starting_file(directory: Path) -> Path:
 _STARTING = Kind(name="file to start from", is_ours=lambda head: False, instead="remove it first", error=UserError)
 
 
-def _expand(entry: Mapping[str, Any], where: str) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
-    check_names(f"key in {where}:", entry, _CASE_KEYS)
-    if "fusion" not in entry:
-        raise SpecError(f"{where} has no fusion", hint='for example fusion = "aff" or "mypkg.gates:MyGate"')
-    words = {key: _words(key, entry[key], where) for key in _CASE_KEYS if key in entry and key != "rules"}
-    device = words.pop("device", ["cpu"])
-    backends = words.pop("backend", ["eager"])
-    if len(device) != 1:
-        raise SpecError(f"device of {where} is a list", hint="write one case a device")
+def _expand(entry: CaseTable) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
     try:
-        return _cases(Words(**words, baseline=None), device[0], backends)
+        return _cases(entry.words, entry.device, entry.backends)
     except SpecError as error:
-        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
+        raise type(error)(f"{entry.where}: {error.message}", hint=error.hint) from error
 
 
 def _cases(
@@ -171,15 +158,3 @@ def _cases(
     )
     skipped = tuple((f"{record.fusion} in {record.host}", str(record.reason)) for record in planned.skipped)
     return cases, skipped
-
-
-def _words(key: str, value: Any, where: str) -> list[str]:
-    """A value as the command line would have it: a word, a number, or a list of them."""
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if isinstance(item, bool) or not isinstance(item, (str, int)):
-            raise SpecError(f"{key} of {where} is {item!r}", hint="a word, a whole number, or a list of them")
-    words = split_list(map(str, values))
-    if not words:  # no case at all, or what nobody asked for in place of nothing
-        raise SpecError(f"{key} of {where} is an empty list", hint="name one at least, or leave the key out")
-    return words

@@ -13,6 +13,7 @@ from afftool.report.allocators import freed_memory, in_words, worth_showing
 from afftool.report.breakdown import causes_table
 from afftool.report.caveats import of_results, of_run
 from afftool.report.columns import QUANTITIES, SETTING, Keys, Quantity, keys_of, row_name, setting_of
+from afftool.report.context import alone_table, apart, cost_in_context
 from afftool.report.exact import document
 from afftool.report.lines import machine, software
 from afftool.report.relative import Baseline, best_of_group, exact_rows
@@ -35,35 +36,40 @@ def bench_report(run: Run, details: Sequence[Table] = (), more: Mapping[str, Any
     exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
     measured = [as_told(record) for record in exact]
     rest = [r for r in run.records if r.status != "ok"]
-    keys = keys_of(run.records)
+    asked, _ = apart(run.records)
+    keys, all_keys = keys_of(asked), keys_of(run.records)
+    context = cost_in_context(run.records)
     tables = []
     if measured:
-        shown = worth_showing(measured)
+        shown = worth_showing(apart(measured)[0])
         tables.append(_results(shown, keys))
         further = (
+            context,
+            alone_table(run.records),
             freed_memory(measured),
             _relative(shown, keys, baseline),
             causes_table(shown, keys),
-            *of_results(measured, keys),
+            *of_results(measured, all_keys),
         )
         tables += [table for table in further if table]
-    tables += [*details, *of_run(run.records, keys)]
+    tables += [*details, *of_run(run.records, all_keys)]
     return Report(
         title=_title(run),
         facts=_facts(run),
         tables=tuple(tables),
         data=exact_rows([*exact, *rest], baseline),
-        document=document(run) | dict(more or {}),
-        charts=_charts(worth_showing(measured), keys),
+        document=document(run) | ({"in_context": context.named_rows()} if context else {}) | dict(more or {}),
+        charts=_charts(worth_showing(apart(measured)[0]), keys),
     )
 
 
 def compact_table(run: Run) -> Table:
     """The measured rows with the few columns that fit a terminal, the latency against the baseline among them."""
     baseline = Baseline(run.records, run.baseline)
-    exact = _in_groups([r for r in run.records if r.status == "ok"], baseline)
+    asked, _ = apart(run.records)
+    exact = _in_groups([r for r in asked if r.status == "ok"], baseline)
     measured = worth_showing([as_told(record) for record in exact])
-    table = _table("", measured, keys_of(run.records), [q for q in QUANTITIES if q.compact])
+    table = _table("", measured, keys_of(asked), [q for q in QUANTITIES if q.compact])
     table = dataclasses.replace(table, note=_note(table, measured))
     named = {q.name: q for q in QUANTITIES}
     known = (named[name] for name in ("latency_ms", "flops") if any(named[name].value(r) is not None for r in measured))
@@ -76,7 +82,7 @@ def compact_table(run: Run) -> Table:
 
 
 def _title(run: Run) -> str:
-    fusions = [f for f in dict.fromkeys(r.fusion for r in run.records) if f != run.baseline]
+    fusions = [f for f in dict.fromkeys(r.fusion for r in apart(run.records)[0]) if f != run.baseline]
     named = some_of(fusions, 4)
     if not named:
         return f"afftool bench: {run.baseline or 'nothing'}"
@@ -84,7 +90,7 @@ def _title(run: Run) -> str:
 
 
 def _facts(run: Run) -> tuple[tuple[str, str], ...]:
-    records = run.records
+    records, _ = apart(run.records)
     fusions = ", ".join(dict.fromkeys(r.fusion for r in records))
     how: list[str] = []
     swept: list[str] = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from afftool.record import Record, Run
 from afftool.report.allocators import freed_memory
 from afftool.report.columns import Keys, keys_of, row_name, share
+from afftool.report.context import cost_in_context
 from afftool.report.usable import advice, as_told, unusable
 from afftool.tables import Column, Table
 from afftool.words import some_of
@@ -21,11 +22,11 @@ _UNDEFINED = "look for a division by 0, a root or a logarithm of what is not pos
 
 
 def caveats(run: Run) -> tuple[Table, ...]:
-    """All there is to know beside the compact table, what becomes of freed memory among it."""
+    """All there is to know beside the compact table, what a graft costs and becomes of freed memory among it."""
     keys = keys_of(run.records)
     measured = [as_told(r) for r in run.records if r.status == "ok"]
-    freed = freed_memory(measured)
-    return (*([freed] if freed else []), *of_results(measured, keys), *of_run(run.records, keys))
+    found = (cost_in_context(run.records), freed_memory(measured))
+    return (*(table for table in found if table), *of_results(measured, keys), *of_run(run.records, keys))
 
 
 def of_results(records: Sequence[Record], keys: Keys) -> tuple[Table, ...]:
