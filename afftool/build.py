@@ -165,9 +165,9 @@ def check_buildable(cases: Iterable[CaseSpec]) -> None:
 
 def _refusal(case: CaseSpec) -> AfftoolError | None:
     """Why the case cannot be built; None if it can, or if only running it will tell."""
-    # Where maps are told in numbers, so is the size; and a graft is built for its own.
-    size = case.size if case.fusion.maps or case.host.graft else (1,) * case.fusion.ndim
+    size = case.size if case.fusion.maps else (1,) * case.fusion.ndim  # where maps are told in numbers, so is the size
     try:
+        # a graft is built for its own size alone
         small = case if case.host.graft is not None else replace(case, batch=2, size=size, mode="infer")
         build_on_meta(small, settled=False)  # maps of one position may be too small for a call
     except AfftoolError as error:
