@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from afftool.errors import LoadError, SpecError
 
 CLASS_KEYS = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels", "out_channels")
 """What networks call the number of their classes in their signatures."""
+_UNKNOWN = "name the layer that gives its classes, as head=fc, or use the network's own key for them"
 _HEADS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -33,8 +34,7 @@ def give_classes(
         path = next((name for name, layer in reversed(called) if _outputs(layer) == before), None)
         if path is None:
             raise LoadError(
-                f"{type(net).__name__} gives {before} outputs, and none of its layers has as many",
-                hint="name the layer that gives its classes, as head=fc, or use the network's own key for them",
+                f"{type(net).__name__} gives {before} outputs, and none of its layers has as many", hint=_UNKNOWN
             )
     try:
         layer = net.get_submodule(path)
@@ -51,12 +51,12 @@ def give_classes(
         return net
     parent, _, name = path.rpartition(".")
     setattr(net.get_submodule(parent), name, _with_outputs(layer, classes))
-    after = _output(net, inputs, [], entry)
+    try:
+        after = _output(net, inputs, [], entry)
+    except LoadError as error:
+        raise LoadError(f"once {path} gives {classes} classes, {error.message}", hint=_UNKNOWN) from error
     if after != classes:
-        raise LoadError(
-            f"{type(net).__name__} gives {after} outputs once {path} gives {classes}",
-            hint="name the layer that gives its classes, as head=fc, or use the network's own key for them",
-        )
+        raise LoadError(f"{type(net).__name__} gives {after} outputs once {path} gives {classes}", hint=_UNKNOWN)
     return net
 
 
@@ -86,7 +86,7 @@ def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
 def _output(
     net: nn.Module, inputs: Sequence[torch.Tensor], called: list[tuple[str, nn.Module]], entry: Any = None
 ) -> int:
-    """Channels of the network's first output, or of this `entry`; the layers that were `called` on the way."""
+    """Channels of the network's output, or of this `entry` of it, and the layers that were `called` on the way."""
     handles = [
         part.register_forward_hook(lambda _m, _x, _y, name=name, part=part: called.append((name, part)))
         for name, part in net.named_modules()
@@ -109,9 +109,19 @@ def _output(
     if entry is not None:
         output = entry_of(output, entry)
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1]
-    if not tensors:
-        raise LoadError(f"{type(net).__name__} gives no tensor", hint="output= names the entry that counts")
+    if len(tensors) != 1:
+        raise LoadError(
+            f"{type(net).__name__} gives {len(tensors)} tensors, and one should hold its classes", hint=naming(output)
+        )
     return int(tensors[0].shape[1])
+
+
+def naming(output: Any) -> str:
+    """How the entry of an output that holds the classes is named, for a hint."""
+    entries = list(output if isinstance(output, Mapping) else range(len(output)) if isinstance(output, Sized) else ())
+    named = "logits" if "logits" in entries or not entries else entries[0]
+    of = f", of {', '.join(map(str, entries))}" if entries else ""
+    return f"output={named} in its text names the entry that counts{of}"
 
 
 def entry_of(output: Any, entry: Any) -> Any:
@@ -119,7 +129,4 @@ def entry_of(output: Any, entry: Any) -> Any:
     try:
         return output[entry]
     except (KeyError, IndexError, TypeError) as error:
-        has = f"has {', '.join(map(str, output))}" if isinstance(output, dict) else f"is a {type(output).__name__}"
-        raise LoadError(
-            f"the network's output has no entry {entry!r}: it {has}", hint="output= names the entry that counts"
-        ) from error
+        raise LoadError(f"the network's output has no entry {entry!r}", hint=naming(output)) from error

@@ -183,14 +183,14 @@ def placement(host: str, size: Size | None = None) -> StudySpec:
     spec = HostSpec.parse(host)
     if spec.graft is None:
         knob, tried = "stages", stage_choices(range(1, count_stages(spec) + 1))
-        anchors = [Variant.of("add", label(knob, "none"), stages="none")]
+        baseline, beside = Variant.of("add", label(knob, "none"), stages="none"), []
     else:
         knob, tried = "stage", stage_choices(grafted_stages(spec, size or _untold))
-        anchors = [Variant.of(ORIGINAL), Variant.of("add", stage=tried[-1])]
+        baseline, beside = Variant.of(ORIGINAL), [Variant.of("add", stage=tried[-1])]
     return _study(
         "placement",
-        anchors[0].name,
-        anchors + [Variant.of("aff", label(knob, stages), **{knob: stages}) for stages in tried],
+        baseline.name,
+        [baseline, *(Variant.of("aff", label(knob, stages), **{knob: stages}) for stages in tried), *beside],
         host=host,
         across=knob,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from afftool.errors import AfftoolError, LoadError, ShapeError
 from afftool.fusion import build_fusion
+from afftool.graft.head import naming
 from afftool.graft.join import start_neutral
 from afftool.hosts import build_host
 from afftool.lazy import lazy_layers, settle
@@ -195,13 +196,8 @@ def probe(network: Network, images: Tensor) -> tuple[Tensor, int]:
 
 def _wanted(host: HostSpec, output: Any) -> str:
     """What a network should give, and how one entry of what a grafted one gives is named."""
-    wanted = "logits (N, classes[, H, W])"
-    if host.graft is None or isinstance(output, Tensor) or host.graft.output is not None:
-        return wanted
-    entries = list(output) if isinstance(output, Mapping) else range(len(output)) if isinstance(output, Sized) else []
-    named = "logits" if "logits" in entries else next(iter(entries), "logits")
-    has = f", of {', '.join(map(str, entries))}" if entries else ""
-    return f"{wanted}; output={named} in its text names the entry that counts{has}"
+    named = host.graft is not None and host.graft.output is None and not isinstance(output, Tensor)
+    return f"logits (N, classes[, H, W]){f'; {naming(output)}' if named else ''}"
 
 
 def _check_shapes(seen: list[tuple[str, Tensor, Tensor]], fusion: FusionSpec) -> None:
