@@ -7,18 +7,20 @@ here, and what it says of sizes is kept as a check of its own; `network.py` give
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.fx.proxy import TracerBase
 from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
@@ -60,7 +62,13 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     for free in (_every_size, _batch_alone, _nothing):
         twin = _twin(net).train(mode == "train")
         try:
-            with _quiet(), own_gradients.kept() as kinds, torch.enable_grad(), torch.inference_mode(False):
+            with (
+                _quiet(),
+                _every_line(),
+                own_gradients.kept() as kinds,
+                torch.enable_grad(),
+                torch.inference_mode(False),
+            ):
                 program = torch.export.export(twin, given, dynamic_shapes=(*map(free, given),), strict=False)
             module = program.module()
             own_gradients.restore(module, kinds)
@@ -144,11 +152,34 @@ def _quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it prints the graph of what it cannot follow
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextmanager
+def _every_line() -> Iterator[None]:
+    """The exporter notes lines of functions called `forward` alone, and a network may add in a helper of its own."""
+    own = vars(TracerBase).get("_filter_traceback_frames")
+    if own is None:
+        yield
+        return
+
+    def kept(_tracer: TracerBase, stack: traceback.StackSummary) -> traceback.StackSummary:
+        start = next((number for number, frame in enumerate(stack) if frame.name == "forward"), len(stack))
+        return traceback.StackSummary.from_list(
+            frame
+            for frame in stack[start:]
+            if frame.name == "forward" or not frame.filename.startswith(("<", *_ours_and_torchs()))
+        )
+
+    TracerBase._filter_traceback_frames = kept  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        TracerBase._filter_traceback_frames = own  # type: ignore[method-assign]
 
 
 def size_of(extent: int | torch.SymInt) -> int:
