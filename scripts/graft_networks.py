@@ -4,8 +4,8 @@
     python scripts/graft_networks.py [--only densenet] [--size 64] [--out reports/graft-networks.md]
 
 Each network has random weights. Its sites are counted against what is known of it; then `add` is put at every addition,
-and `original` nowhere, and outputs, gradients, buffers and the state are compared with the network's own, in eval and in
-training mode. Takes some minutes; exit code 1 if anything differs.
+and `original` nowhere, and outputs, gradients, buffers and the state are compared with the network's own, in eval and
+in training mode. Takes some minutes; exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -127,15 +127,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     shapes = ((2, 3, asked.size, asked.size),)
-    here = environment.read("cpu")
+    here, used = environment.read("cpu"), ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
         "# Sites of networks that people use, and grafts that change nothing",
         "",
         f"`{shlex.join(['python', 'scripts/graft_networks.py', *sys.argv[1:]])}`",
         "",
-        f"{here.cpu}, {here.threads} of {here.cores} cores, {here.platform}, python {here.python}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}, "
-        f"{date.today()}; two images of "
-        f"{asked.size}x{asked.size}. Additions + concatenations; seconds are those of tracing both modes.",
+        f"{here.cpu}, {here.threads} of {here.cores} cores, {here.platform}, Python {here.python}, {date.today()}.",
+        "",
+        f"With {used}.",
+        "",
+        f"Two images of {asked.size}x{asked.size}. Sites are additions + concatenations; seconds are those of "
+        "tracing both modes. Identical are outputs, gradients, buffers and state, of both grafts, in both modes.",
         "",
         "| network | known | eval | train | seconds | `add` put at | identical |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 NEW = ("fusions.", "grafted_fusions.")
+CONSTANTS = ("_eval_", "_train_")
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,11 @@ def step(net: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool, back
     if backward:
         weighted = [(leaf * torch.randn(leaf.shape).to(leaf)).sum() for leaf in leaves if leaf.requires_grad]
         torch.stack([one.float() for one in weighted]).sum().backward()
-    gradients = {name: p.grad for name, p in net.named_parameters() if not name.startswith(NEW)}
+    gradients = {name: p.grad for name, p in net.named_parameters()}
     return Step(
         {f"output {number}": leaf.detach() for number, leaf in enumerate(leaves)},
         {**gradients, **{f"input {number}": x.grad for number, x in enumerate(given)}},
-        {
-            name: b.clone()
-            for name, b in net.named_buffers()
-            if not name.rpartition(".")[2].startswith(("_eval_", "_train_"))
-        },
+        {name: b.clone() for name, b in net.named_buffers()},
     )
 
 
@@ -53,16 +50,21 @@ def differences(net: nn.Module, other: nn.Module, inputs: Sequence[torch.Tensor]
         for kind in ("output", "gradient", "buffer"):
             was, now = getattr(one, kind), getattr(two, kind)
             found += [f"{mode}: {kind} {name}" for name in was if name not in now or not _equal(was[name], now[name])]
-            found += [f"{mode}: {kind} {name} is new" for name in now if name not in was]
+            found += [f"{mode}: {kind} {name} is new" for name in now if name not in was and not _grafted(name)]
     return found
 
 
 def _in_state(net: nn.Module, other: nn.Module) -> Iterator[str]:
     was = net.state_dict()
-    now = {name: value for name, value in other.state_dict().items() if not name.startswith(NEW)}
+    now = {name: value for name, value in other.state_dict().items() if name in was or not _grafted(name)}
     if list(was) != list(now):
         yield "state: other names, or in another order"
     yield from (f"state: {name}" for name in was if name in now and not _equal(was[name], now[name]))
+
+
+def _grafted(name: str) -> bool:
+    """Whether a graft alone gives a network what has this name: its fusions, and constants of its graphs."""
+    return name.startswith(NEW) or name.rpartition(".")[2].startswith(CONSTANTS)
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -24,13 +24,16 @@ def kept() -> Iterator[Kinds]:
     """Let the exporter keep calls of `Function.apply`; those it met are in what is given, by their names."""
     own = vars(Function)["apply"]
     kinds: Kinds = {}
-    whole = allow_in_pre_dispatch_graph(own.__func__)  # type: ignore[no-untyped-call]
 
+    @allow_in_pre_dispatch_graph  # type: ignore[untyped-decorator]
     def apply(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
-        kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
-        return whole(kind, *arguments, **keywords)
+        return own.__get__(None, kind)(*arguments, **keywords)
 
-    Function.apply = classmethod(apply)  # type: ignore[method-assign,assignment]
+    def noted(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
+        kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
+        return apply(kind, *arguments, **keywords)
+
+    Function.apply = classmethod(noted)  # type: ignore[method-assign,assignment]
     try:
         yield kinds
     finally:

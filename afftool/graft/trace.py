@@ -7,6 +7,7 @@ here, and what it says of sizes is kept as a check of its own; `network.py` give
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import logging
 import os
@@ -69,7 +70,7 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
                 torch.enable_grad(),
                 torch.inference_mode(False),
             ):
-                program = torch.export.export(twin, given, dynamic_shapes=(*map(free, given),), strict=False)
+                program = torch.export.export(twin, given, dynamic_shapes=_freed(twin, given, free), strict=False)
             module = program.module()
             own_gradients.restore(module, kinds)
             return _of(net, module, mode, given)
@@ -119,6 +120,14 @@ def _has(net: nn.Module, path: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _freed(net: nn.Module, inputs: tuple[torch.Tensor, ...], free: Callable[[torch.Tensor], Any]) -> tuple[Any, ...]:
+    """What may vary of each input, in the structure of the forward's signature."""
+    kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
+    each = tuple(map(free, inputs))
+    many = inspect.Parameter.VAR_POSITIONAL
+    return (*each[: kinds.index(many)], each[kinds.index(many) :]) if many in kinds else each
 
 
 def _every_size(x: torch.Tensor) -> dict[int, Any]:
