@@ -25,17 +25,15 @@ def kept() -> Iterator[Kinds]:
     own = vars(Function)["apply"]
     kinds: Kinds = {}
 
-    def once(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
+    @allow_in_pre_dispatch_graph  # type: ignore[untyped-decorator]
+    def apply(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
         return own.__get__(None, kind)(*arguments, **keywords)
 
-    once.__name__ = "apply"  # the only name that the exporter keeps
-    whole = allow_in_pre_dispatch_graph(once)  # type: ignore[no-untyped-call]
-
-    def apply(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
+    def noted(kind: type[Function], *arguments: Any, **keywords: Any) -> Any:
         kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
-        return whole(kind, *arguments, **keywords)
+        return apply(kind, *arguments, **keywords)
 
-    Function.apply = classmethod(apply)  # type: ignore[method-assign,assignment]
+    Function.apply = classmethod(noted)  # type: ignore[method-assign,assignment]
     try:
         yield kinds
     finally:

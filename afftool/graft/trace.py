@@ -7,18 +7,21 @@ here, and what it says of sizes is kept as a check of its own; `network.py` give
 from __future__ import annotations
 
 import copy
+import inspect
+import io
 import logging
 import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.fx.proxy import TracerBase
 from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
@@ -60,8 +63,14 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     for free in (_every_size, _batch_alone, _nothing):
         twin = _twin(net).train(mode == "train")
         try:
-            with _quiet(), own_gradients.kept() as kinds, torch.enable_grad(), torch.inference_mode(False):
-                program = torch.export.export(twin, given, dynamic_shapes=(*map(free, given),), strict=False)
+            with (
+                _quiet(),
+                _every_line(),
+                own_gradients.kept() as kinds,
+                torch.enable_grad(),
+                torch.inference_mode(False),
+            ):
+                program = torch.export.export(twin, given, dynamic_shapes=_freed(twin, given, free), strict=False)
             module = program.module()
             own_gradients.restore(module, kinds)
             return _of(net, module, mode, given)
@@ -113,6 +122,14 @@ def _has(net: nn.Module, path: str) -> bool:
     return True
 
 
+def _freed(net: nn.Module, inputs: tuple[torch.Tensor, ...], free: Callable[[torch.Tensor], Any]) -> tuple[Any, ...]:
+    """What may vary of each input, in the structure of the forward's signature."""
+    kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
+    each = tuple(map(free, inputs))
+    many = inspect.Parameter.VAR_POSITIONAL
+    return (*each[: kinds.index(many)], each[kinds.index(many) :]) if many in kinds else each
+
+
 def _every_size(x: torch.Tensor) -> dict[int, Any]:
     return {d: torch.export.Dim.AUTO for d in range(x.dim()) if d != 1}
 
@@ -144,11 +161,34 @@ def _quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it prints the graph of what it cannot follow
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextmanager
+def _every_line() -> Iterator[None]:
+    """The exporter notes lines of functions called `forward` alone, and a network may add in a helper of its own."""
+    own = vars(TracerBase).get("_filter_traceback_frames")
+    if own is None:
+        yield
+        return
+
+    def kept(_tracer: TracerBase, stack: traceback.StackSummary) -> traceback.StackSummary:
+        start = next((number for number, frame in enumerate(stack) if frame.name == "forward"), len(stack))
+        return traceback.StackSummary.from_list(
+            frame
+            for frame in stack[start:]
+            if frame.name == "forward" or not frame.filename.startswith(("<", *_ours_and_torchs()))
+        )
+
+    TracerBase._filter_traceback_frames = kept  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        TracerBase._filter_traceback_frames = own  # type: ignore[method-assign]
 
 
 def size_of(extent: int | torch.SymInt) -> int:
