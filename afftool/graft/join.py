@@ -18,6 +18,7 @@ from afftool.fusion import FusionFactory
 from afftool.fusion.attention import pointwise
 from afftool.fusion.gated import GatedFusion
 from afftool.fusion.plain import Addition, Concatenation
+from afftool.graft.fitting import check_shape, without
 from afftool.graft.sites import Site
 from afftool.spec.graft import Init
 
@@ -42,8 +43,8 @@ class Joint(nn.Module):
 def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
     """The module that is called with the site's maps, the skip first, and gives what its network expects there.
 
-    Adapters are drawn from a generator of their own, `seed` and the site's number. Raises what the factory raises, and
-    `SpecError` where `init` cannot be.
+    Adapters are drawn from a generator of their own, `seed` and the site's number. Raises what the factory raises,
+    `SpecError` where `init` cannot be, and `ShapeError` for a module that gives another shape.
     """
     ndim, inputs = len(site.size), len(site.channels)
     settings: dict[str, Any] = {} if ndim == 2 else {"ndim": ndim}
@@ -53,7 +54,7 @@ def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
     except AfftoolError as error:
         raise type(error)(
             f"at site {site.number} ({site.kind} in {site.path or 'the network'}): {error.message}",
-            hint=f"{f'{error.hint}; ' if error.hint else ''}or leave it out: name the sites, as at=1-{site.number - 1}",
+            hint=f"{f'{error.hint}; ' if error.hint else ''}or {without(site)}",
         ) from error
     if init == "neutral":
         if site.kind == "concat":
@@ -63,6 +64,8 @@ def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
                 hint="init=neutral is for additions: at=add",
             )
         made = start_neutral(made)
+    if not isinstance(made, GatedFusion | Addition | Concatenation):
+        check_shape(site, made)
     if site.kind == "add":
         return made
     with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from inspect import Parameter, signature
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from afftool.errors import AfftoolError, LoadError, SpecError
+from afftool.errors import LoadError, SpecError
 from afftool.fusion import FusionFactory
 from afftool.graft.head import CLASS_KEYS, entry_of, give_classes
 from afftool.graft.network import MODES, Survey, graft
-from afftool.graft.trace import Mode
+from afftool.graft.trace import Mode, does_not_run
 from afftool.own import build_own, parameters_of, with_forward
 from afftool.registry import load
 from afftool.spec import HostSpec
@@ -49,15 +49,17 @@ def grafted(
     *,
     dtype: torch.dtype = torch.float32,
     modes: Sequence[Mode] = MODES,
+    check: Callable[[Survey], None] = lambda survey: None,
 ) -> nn.Module:
     """The network with a fresh fusion at each site that its text chooses; as it is, by its graph, where there is none.
 
-    Raises `LoadError`, `SpecError` and `ShapeError`.
+    `check` may refuse what was found, before anything is grafted. Raises `LoadError`, `SpecError` and `ShapeError`.
     """
     said = _said(host)
     net = open_network(host, shapes).to(dtype)
     part, inputs = _part(net, said, shapes)
     survey = _known(host, part, inputs)
+    check(survey.look(part, *modes))
     graft(part, inputs, fusion, said.selection, share=said.share, init=said.init, modes=modes, survey=survey)
     if said.output is not None:
         vars(net)["_given"] = read_literal(said.output)
@@ -131,7 +133,7 @@ def _part(net: nn.Module, said: Graft, shapes: Shapes) -> tuple[nn.Module, tuple
             net.eval()(*inputs)
     except Exception as error:
         if not met:
-            raise _does_not_run(net, inputs, error) from error
+            raise does_not_run(net, inputs, error) from error
     finally:
         handle.remove()
         net.train(training)
@@ -158,14 +160,6 @@ def _check_count(net: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
             f"given {len(inputs)}",
             hint="tell their shapes, as --inputs 3x224x224,1x224x224; in the text of a host inputs=3x224x224+1x224x224",
         )
-
-
-def _does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exception) -> AfftoolError:
-    shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
-    return LoadError(
-        f"{type(net).__name__} does not run on {shapes}: {type(error).__name__}: {error}",
-        hint="--size and --inputs tell the shapes it takes",
-    )
 
 
 def _known(host: HostSpec, part: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Survey:

@@ -77,6 +77,7 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
         except Exception as error:
             failed = error  # the last, where no size is free, is the plainest
     assert failed is not None
+    _check_runs(net, given, mode)
     raise _refusal(net, failed) from failed
 
 
@@ -194,6 +195,30 @@ def _every_line() -> Iterator[None]:
 def size_of(extent: int | torch.SymInt) -> int:
     """An extent as it was traced, free ones too."""
     return extent if isinstance(extent, int) else int(extent.node.hint)
+
+
+def _check_runs(net: nn.Module, given: tuple[torch.Tensor, ...], mode: Mode) -> None:
+    """Refuse a network that fails without being traced too. Raises `LoadError`."""
+    try:
+        twin = copy.deepcopy(net)  # its buffers may change, which are not the network's
+    except Exception:
+        return
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            twin.train(mode == "train")(*given)
+    except Exception as error:
+        raise does_not_run(net, given, error) from error
+
+
+def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exception) -> LoadError:
+    """The error for a network that cannot be called with these inputs."""
+    shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
+    line, _ = _where(error)
+    return LoadError(
+        f"{type(net).__name__} does not run on {shapes}: {type(error).__name__}: {error}"
+        f"{f' (at {line})' if line else ''}",
+        hint="--size and --inputs tell the shapes it takes",
+    )
 
 
 def _refusal(net: nn.Module, error: Exception) -> LoadError:
