@@ -5,6 +5,7 @@ Each takes an image of three channels and has `ADDITIONS[name]` sites that add; 
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import torch
@@ -374,3 +375,10 @@ ADDITIONS: dict[type[Net], int] = {
     Concatenates: 0,
     SizeInTheWeights: 1,
 }
+
+
+class Dice(Net):
+    """A branch that training leaves out where Python's dice say so."""
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.training and random.random() < 0.5 else x + self.f(x)

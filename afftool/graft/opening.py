@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from afftool.errors import LoadError, SpecError
+from afftool.errors import SpecError
 from afftool.fusion import FusionFactory
 from afftool.graft.head import CLASS_KEYS, entry_of, give_classes
 from afftool.graft.network import MODES, Survey, graft

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import random
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from planted_networks import (
     AuxiliaryHead,
     Branches,
     Concatenates,
+    Dice,
     DropoutInPlaceOfTheSkip,
     IntoAPiece,
     Net,
@@ -160,3 +162,11 @@ def test_two_grafts_of_one_network_are_drawn_alike_from_one_seed() -> None:
         return graft(Concatenates(), [images()], AFF)
 
     assert differences(drawn(), drawn(), [images()]) == []
+
+
+def test_a_forward_that_draws_from_pythons_numbers_is_refused_and_draws_none() -> None:
+    state = random.getstate()
+    with pytest.raises(LoadError, match="Dice draws from Python's random numbers"):
+        graft(Dice(), [images()], ADD)
+    assert random.getstate() == state
+    graft(Dice(), [images()], ADD, modes=("eval",))
