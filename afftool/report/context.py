@@ -17,12 +17,12 @@ from afftool.spec.sweep import DEFAULT_BASELINE
 from afftool.tables import Column, Table
 
 TITLE = "Cost in context"
-_NOTE = (
+_OF_TIMES = (
     "In context is what the network takes longer than the original, its interval that of their ratio; alone is the sum "
     "of the bare fusions at the shapes of its sites, replaced that of the additions that stood there. Saved is alone "
-    "less replaced less in context: under compile by the compiler, which sees the neighbours too. Adapters (1x1 "
-    "projections) are in context only."
+    "less replaced less in context: under compile by the compiler, which sees the neighbours too."
 )
+_OF_ADAPTERS = "Adapters, 1x1 projections where maps are concatenated, are in context only."
 
 
 def apart(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -41,7 +41,10 @@ def cost_in_context(records: Sequence[Record]) -> Table | None:
     rows = [row for record in asked if (row := _row(record, asked, bare))]
     if not rows:
         return None
-    return Table.of(TITLE, rows, (*map(_of_graft, keys_of(asked)), *_COLUMNS), _NOTE).without_empty_columns()
+    notes = [_OF_TIMES] if any(row.added_ms is not None for row in rows) else []
+    notes += [_OF_ADAPTERS] if any(row.graft.adapter_params for row in rows) else []
+    columns = (*map(_of_graft, keys_of(asked)), *_COLUMNS)
+    return Table.of(TITLE, rows, columns, " ".join(notes)).without_empty_columns()
 
 
 def alone_table(records: Sequence[Record]) -> Table | None:
