@@ -86,3 +86,11 @@ def test_the_gate_holds_it_and_sees_a_change_of_the_network(net, monkeypatch, ca
     sys.modules.pop(net, None)
     assert afftool(monkeypatch, "check") == 3
     assert f"regression: params of aff in graft:{net}:Net:at=add" in capsys.readouterr().out
+
+
+def test_a_case_of_a_file_is_a_network_with_its_original_as_the_baseline(net, monkeypatch, capsys) -> None:
+    Path("cases.toml").write_text(f'[[case]]\nfusion = "aff"\nhost = "graft:{net}:Net:at=3"\nsize = 16\nbatch = 2\n')
+    assert afftool(monkeypatch, "bench", "--cases", "cases.toml", "--measure", "cost", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["fusion"] for row in document["records"]] == ["original", "aff"]
+    assert [row["sites"] for row in document["in_context"]] == [1]
