@@ -38,7 +38,7 @@ def breakdown_tables(found: Breakdown) -> Iterator[Table]:
     if found.explanation:
         yield operator_table(name, found.explanation)
     if found.reading:
-        yield module_table(name, found.reading)
+        yield module_table(name, found.reading, traced=case.host.graft is not None)
     if found.saved_by_module is not None:
         yield saved_table(name, found.saved_by_module)
 
@@ -79,8 +79,11 @@ def _total(numbers: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def module_table(name: str, reading: CostReading) -> Table:
-    """The tree of modules; every line includes what is below it."""
+def module_table(name: str, reading: CostReading, *, traced: bool = False) -> Table:
+    """The tree of modules; every line includes what is below it.
+
+    Of a network that was `traced` to be grafted, those that are still called: itself, and what was put in.
+    """
     columns: tuple[Column[ModuleCost], ...] = (
         Column("module", "module", get=lambda part: "· " * part.depth + (part.path.rpartition(".")[2] or name)),
         Column("kind", "class"),
@@ -97,7 +100,9 @@ def module_table(name: str, reading: CostReading) -> Table:
             lambda part: part.backward.moved_bytes if part.backward else None,
         ),
     )
-    return Table.of(f"Modules of {name}", reading.per_module, columns).without_empty_columns()
+    parts = [part for part in reading.per_module if part.forward.calls or not traced]
+    note = "Its own parts run as one graph and are not called: their cost stands in its first row alone."
+    return Table.of(f"Modules of {name}", parts, columns, note if traced else "").without_empty_columns()
 
 
 def saved_table(name: str, saved_by_module: Mapping[str, int]) -> Table:

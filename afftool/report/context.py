@@ -17,17 +17,22 @@ from afftool.spec.sweep import DEFAULT_BASELINE
 from afftool.tables import Column, Table
 
 TITLE = "Cost in context"
-_NOTE = (
+_OF_TIMES = (
     "In context is what the network takes longer than the original, its interval that of their ratio; alone is the sum "
     "of the bare fusions at the shapes of its sites, replaced that of the additions that stood there. Saved is alone "
-    "less replaced less in context: under compile by the compiler, which sees the neighbours too. Adapters (1x1 "
-    "projections) are in context only."
+    "less replaced less in context: under compile by the compiler, which sees the neighbours too."
 )
+_OF_ADAPTERS = "Adapters, 1x1 projections where maps are concatenated, are in context only."
+
+_Times = dict[tuple[Any, ...], float | None]
+"""The times of bare fusions by their texts and shapes, ms."""
 
 
 def apart(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """The records, and those of bare fusions at shapes where networks of other records fuse, in their order."""
     sought = {(_run(r), *_shape(place)) for r in records for place in _places(r)}
+    if not sought:
+        return list(records), []
     bare = [r.host == MODULE.text and (_run(r), *_shape_of(r)) in sought for r in records]
     return (
         [r for r, alone in zip(records, bare, strict=True) if not alone],
@@ -38,10 +43,21 @@ def apart(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 def cost_in_context(records: Sequence[Record]) -> Table | None:
     """A row a graft and backend; None where no network was measured with and without its fusions."""
     asked, bare = apart([as_told(r) for r in records if r.status == "ok"])
-    rows = [row for record in asked if (row := _row(record, asked, bare))]
+    originals = {_alike(r): r for r in asked if r.fusion == catalog.ORIGINAL}
+    alone: dict[tuple[Any, ...], _Times] = {}
+    for r in bare:
+        alone.setdefault((_run(r), r.backend, r.allocator), {})[r.fusion, *_shape_of(r)] = r.latency_ms
+    rows = [
+        _row(r, originals[_alike(r)], alone.get((_run(r), r.backend, r.allocator), {}))
+        for r in asked
+        if _alike(r) in originals and _places(r)
+    ]
     if not rows:
         return None
-    return Table.of(TITLE, rows, (*map(_of_graft, keys_of(asked)), *_COLUMNS), _NOTE).without_empty_columns()
+    notes = [_OF_TIMES] if any(row.added_ms is not None for row in rows) else []
+    notes += [_OF_ADAPTERS] if any(row.graft.adapter_params for row in rows) else []
+    columns = (*map(_of_graft, keys_of(asked)), *_COLUMNS)
+    return Table.of(TITLE, rows, columns, " ".join(notes)).without_empty_columns()
 
 
 def alone_table(records: Sequence[Record]) -> Table | None:
@@ -128,24 +144,18 @@ def _of_graft(column: Column[Record]) -> Column[_Row]:
     return Column(column.name, column.heading, column.show, column.numeric, get=lambda row: column.value(row.graft))
 
 
-def _row(record: Record, asked: Sequence[Record], bare: Sequence[Record]) -> _Row | None:
+def _row(record: Record, original: Record, times: _Times) -> _Row:
     places = _places(record)
-    alike = (setting_of(record), record.backend, record.allocator)
-    original = next(
-        (r for r in asked if r.fusion == catalog.ORIGINAL and (setting_of(r), r.backend, r.allocator) == alike), None
-    )
-    if not places or original is None:
-        return None
-    times = {
-        (r.fusion, *_shape_of(r)): r.latency_ms
-        for r in bare
-        if (_run(r), r.backend, r.allocator) == (_run(record), record.backend, record.allocator)
-    }
     added = {place: count for place, count in places.items() if place.kind == "add"}
     return _Row(record, original, _sum(record.fusion, places, times), _sum(DEFAULT_BASELINE, added, times))
 
 
-def _sum(fusion: str, places: Mapping[Place, int], times: Mapping[tuple[Any, ...], float | None]) -> float | None:
+def _alike(record: Record) -> tuple[Any, ...]:
+    """What a graft and the original of the same network have alike."""
+    return (setting_of(record), record.backend, record.allocator)
+
+
+def _sum(fusion: str, places: Mapping[Place, int], times: _Times) -> float | None:
     """The time of this fusion at all these places; None where it was not measured at one, or there is none."""
     total = 0.0
     for place, count in places.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocks_net import PLACES, written
 from made_up_runs import ENVIRONMENT, record
 
 from afftool.bench import Options, bench
@@ -25,39 +26,11 @@ from afftool.store import Store
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
-NET = """
-import torch
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
-    def forward(self, x):
-        return (x + self.norm(self.conv(x))).relu()
-
-class Net(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.stem, self.first, self.second = nn.Conv2d(3, width, 3, padding=1), Block(width), Block(width)
-        self.down, self.third = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), Block(2 * width)
-        self.up = nn.Upsample(scale_factor=2)
-    def forward(self, image):
-        x = self.second(self.first(self.stem(image)))
-        return torch.cat([x, self.up(self.third(self.down(x)))], 1).mean((2, 3))
-"""
-PLACES = {"add 2*8@16x16": 2, "add 2*16@8x8": 1, "concat 2*16@16x16": 1}
-
 
 @pytest.fixture
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    name = f"context_nets_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(NET)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AFFTOOL_STORE", raising=False)
-    yield name
-    sys.modules.pop(name, None)
-    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+    with written(tmp_path, monkeypatch) as name:
+        yield name
 
 
 def case(net: str, fusion: str = "aff", keys: str = "", **fields: Any) -> CaseSpec:
@@ -119,9 +92,11 @@ def test_in_a_process_of_its_own_the_users_file_is_looked_at_there(net: str) -> 
     elsewhere = Elsewhere(120.0)
     try:
         found = alone([case(net)], elsewhere.places)
+        (aff,) = bench([case(net)], Options(measures=("cost",), baseline=None, isolate="process"), elsewhere=elsewhere)
     finally:
         elsewhere.close()
     assert len(found) == 5
+    assert (aff.status, aff.fused_at) == ("ok", PLACES)
     assert net not in sys.modules
 
 
