@@ -1,4 +1,4 @@
-"""`afftool describe`: what a fusion computes and costs, or how a host is built and where it fuses."""
+"""`afftool describe`: what a fusion computes and costs, how a host is built and where it fuses, a network's sites."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from afftool import catalog, console, units
+from afftool.cli.graft import show_sites
 from afftool.cli.list import kinds
 from afftool.errors import UnknownName
 from afftool.registry import entry_points, load, unknown
 from afftool.spec import FusionSpec, Grammar, HostSpec, parse_size, show_size
 from afftool.spec.amounts import MOST_WHOLE
+from afftool.spec.graft import PREFIX
 from afftool.spec.text import show
 
 if TYPE_CHECKING:
@@ -40,7 +42,12 @@ NOTATION = (
 
 
 def describe(
-    name: Annotated[str, typer.Argument(help="A fusion or host: name[:key=value]... or pkg.mod:Name; or any name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A fusion or host: name[:key=value]... or pkg.mod:Name (a network: graft:pkg.mod:build); or any name."
+        ),
+    ],
     channels: Annotated[
         int, typer.Option("--channels", "-c", min=1, max=MOST_WHOLE, help="Channels for the numbers of a fusion.")
     ] = 64,
@@ -48,7 +55,9 @@ def describe(
 ) -> None:
     """Explain a fusion or a host: formula, knobs, cost, source."""
     first = name.split(":")[0]
-    if first in catalog.HOSTS and first != "module":
+    if name.strip().startswith(PREFIX):
+        show_sites(HostSpec.parse(name), size)
+    elif first in catalog.HOSTS and first != "module":
         _describe_host(HostSpec.parse(name), size)
     elif first in catalog.FUSIONS or first in entry_points("afftool.fusions"):
         _describe_fusion(FusionSpec.parse(name), channels, size)
