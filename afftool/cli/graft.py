@@ -97,8 +97,8 @@ def graft(
     if save is not None and chosen_fusion is None:
         raise SpecError("--save writes a network with fusions, and none is named", hint="for example --fusion iaff")
     output = Output.of(out, formats, as_json, stem="graft", force=force)
-    _refuse_files(draw, save, shapes, force=force)
     case = _case(host, size)
+    _refuse_files(draw, save, shapes, force=force)
 
     from afftool.fusion.own import say_assumptions
     from afftool.inspect.network import costs, look, sites_report
@@ -185,6 +185,8 @@ def _selects(host: HostSpec) -> bool:
 
 def _refuse_files(draw: Path | None, save: Path | None, shapes: Path | None, *, force: bool) -> None:
     """What cannot be written is refused before any work. Raises `LoadError`."""
+    if draw is save is shapes is None:
+        return
     from afftool.graft.draw import PICTURE
     from afftool.graft.saved import MODULE_FILE
     from afftool.graft.shapes import CASES

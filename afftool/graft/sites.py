@@ -68,7 +68,7 @@ class Site:
     @property
     def twin(self) -> tuple[object, ...]:
         """What sites that may share one fusion have in common."""
-        return self.kind, self.place, self.line, self.channels
+        return self.kind, self.place, self.line, self.nth, self.channels
 
     @property
     def place(self) -> str:

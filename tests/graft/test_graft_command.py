@@ -219,7 +219,9 @@ def test_describe_shows_the_sites_of_a_graft() -> None:
     assert "low.1" in described
 
 
-@pytest.mark.parametrize("words", [["--help"], ["resnet50"], [NET, "--fusion", "iaf"], [NET, "--at", "foo"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["resnet50"], [NET, "--fusion", "iaf"], [NET, "--at", "foo"], [NET, "--size", "big"]]
+)
 def test_help_and_typos_are_answered_without_torch(words, tmp_path) -> None:
     script = "import sys; from afftool.cli import app\ntry: app(['graft', *sys.argv[1:]])\n"
     script += "finally: print('torch' in sys.modules, file=sys.stderr)"
