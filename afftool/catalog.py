@@ -346,6 +346,9 @@ COMMANDS: dict[str, Loadable] = {
     "ablate": Loadable(
         "afftool.cli.ablate:ablate", "Train variants alike over several seeds, and judge what can be told."
     ),
+    "graft": Loadable(
+        "afftool.cli.graft:graft", "Find where a network of yours joins maps, and put fusions there: costs, a module."
+    ),
     "list": Loadable("afftool.cli.list:list_names", "List the names afftool knows: fusions, hosts, backends, ..."),
     "describe": Loadable("afftool.cli.describe:describe", "Explain a fusion or a host: formula, knobs, cost, source."),
     "doctor": Loadable("afftool.cli.doctor:doctor", "Tell what this machine can measure and what is missing."),

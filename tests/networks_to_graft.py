@@ -39,7 +39,7 @@ class TwoInputs(UNet):
 
 class OneSize(UNet):
     def forward(self, image):
-        return super().forward(image).reshape(len(image), 5, 16, 16)
+        return super().forward(image).reshape(image.shape[0], 5, 16, 16)
 
 
 class JoinsNothing(nn.Module):

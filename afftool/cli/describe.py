@@ -1,13 +1,13 @@
-"""`afftool describe`: what a fusion computes and costs, or how a host is built and where it fuses."""
+"""`afftool describe`: what a fusion computes and costs, how a host is built and where it fuses, a network's sites."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from afftool import catalog, console, units
+from afftool.cli.graft import show_sites
 from afftool.cli.list import kinds
 from afftool.errors import UnknownName
 from afftool.registry import entry_points, load, unknown
@@ -42,7 +42,12 @@ NOTATION = (
 
 
 def describe(
-    name: Annotated[str, typer.Argument(help="A fusion or host: name[:key=value]... or pkg.mod:Name; or any name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A fusion or host: name[:key=value]... or pkg.mod:Name (a network: graft:pkg.mod:build); or any name."
+        ),
+    ],
     channels: Annotated[
         int, typer.Option("--channels", "-c", min=1, max=MOST_WHOLE, help="Channels for the numbers of a fusion.")
     ] = 64,
@@ -50,7 +55,7 @@ def describe(
 ) -> None:
     """Explain a fusion or a host: formula, knobs, cost, source."""
     first = name.split(":")[0]
-    if name.startswith(PREFIX):
+    if name.strip().startswith(PREFIX):
         _describe_graft(HostSpec.parse(name), size)
     elif name == catalog.ORIGINAL:
         console.pairs([("fusion", name), ("what", "none: what a network of yours joins by itself, in a graft")])
@@ -180,34 +185,15 @@ def _describe_host(host: HostSpec, size: str | None) -> None:
 
 
 def _describe_graft(host: HostSpec, size: str | None) -> None:
-    """A network of the user's to graft into: what its text says, and the shapes of the sites that are meant."""
-    from afftool.bench.in_context import fused_at
-    from afftool.spec import CaseSpec
-    from afftool.spec.places import Place
-    from afftool.tables import Column, Table
-
-    told = size or host.size or ""
-    extents = parse_size(told, host.ndim_of(told) or 2)
-    found = fused_at(CaseSpec(fusion=FusionSpec.parse("add"), host=host, channels=None, size=extents, batch=2))
-    shapes = {Place.parse(text): count for text, count in found.places.items()} if found else {}
+    """A network of the user's to graft into: what its text says, and its sites."""
     console.pairs([("host", host.text), ("what", "a network of yours, with fusions put in at its sites")])
     console.out("\nKeys, as name:key=value; others are the network's own")
     options = dict(host.options)
     width = max(len(options.get(key, "-")) for key in KEYS)
     rows = [(key, f"{options.get(key, '-').ljust(width)}  {meaning}") for key, meaning in KEYS.items()]
     console.pairs(rows, indent=2)
-    columns: tuple[Column[Place], ...] = (
-        Column("sites", "sites", numeric=True, get=shapes.get),
-        Column("kind", "kind"),
-        Column("maps", "maps", numeric=True),
-        Column("channels", "channels", numeric=True),
-        Column("size", "size", get=lambda place: show_size(place.size)),
-    )
-    console.out(f"\nWhere it fuses, for an input of {show_size(extents)}")
-    console.table(Table.of("", sorted(shapes, key=lambda place: (-math.prod(place.size), place)), columns))
-    count, adapters = sum(shapes.values()), found.adapter_params if found else 0
-    more = f"; what their maps need beside has {units.count(adapters)} params" if adapters else ""
-    console.out(f"{count} site{'' if count == 1 else 's'} in all{more}; `afftool graft` shows each")
+    console.out()
+    show_sites(host, size)
 
 
 def _places(fuses: tuple[Fused, ...]) -> str:

@@ -1,7 +1,7 @@
 """A picture of a network's sites: a row a stage, depth to the right, each site at its place. SVG, as a pure function.
 
-Where a skip comes from is not drawn exactly: a long one from the last place before it at which the network had maps of
-its size, a short one from just before its site.
+Where a skip comes from is not drawn exactly: a long one from the last place before the network went to smaller maps, a
+short one from just before its site.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def draw(title: str, sites: Sequence[Site], chosen: Collection[int] = (), words:
     parts += [_joined(places, number) for number in range(len(places))]
     parts += [_mark(place, place.site.number in chosen) for place in places]
     parts += _legend(bottom + 18)
-    parts.append(_text(24, bottom + 66, "A skip is drawn from the last place at which the network had its size.", 600))
+    parts.append(
+        _text(24, bottom + 66, "A long skip is drawn from the last site before the network left its size.", 600)
+    )
     size = f'viewBox="0 0 {width} {bottom + 84}" width="{width}" height="{bottom + 84}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_quoted(title)}">'
     return "\n".join([_MARK, head, f"<style>{_STYLE}</style>", *(part for part in parts if part), "</svg>", ""])
@@ -114,19 +116,21 @@ def _joined(places: Sequence[_Place], number: int) -> str:
     if place.site.scenario == "short-skip":
         start = x - STEP * 0.5
         return f'<path class="skip" d="M{start:g} {y:g} C{start:g} {y - 24:g} {x:g} {y - 24:g} {x:g} {y - 8:g}"/>'
-    at = next((n for n in range(number - 1, -1, -1) if places[n].y <= y and _left_between(places, n, number)), None)
-    start = places[at].x if at is not None else LEFT + STEP * 0.2
+    source = _source(places, number)
+    start = LEFT + STEP * 0.2 if source is None else source.x + (0 if source.y == y else STEP * 0.5)
     lift = min(ROW * 0.42, 24 + (x - start) * 0.06)
-    from_y = y if at is None or places[at].y != y else places[at].y
-    start += STEP * 0.3 if at is not None and places[at].y != y else 0
-    down = f"M{start:g} {from_y - 8:g} C{start:g} {y - lift - 8:g} {x:g} {y - lift - 8:g} {x:g} {y - 8:g}"
-    return f'<path class="long" d="{down}"/>'
+    top = y - lift - 8
+    return f'<path class="long" d="M{start:g} {y - 8:g} C{start:g} {top:g} {x:g} {top:g} {x:g} {y - 8:g}"/>'
 
 
-def _left_between(places: Sequence[_Place], start: int, end: int) -> bool:
-    """Whether the way between two sites leaves the size of the second for a smaller one, or there is none between."""
-    between = places[start + 1 : end]
-    return any(place.y > places[end].y for place in between) or start == end - 1
+def _source(places: Sequence[_Place], number: int) -> _Place | None:
+    """The last place before a site from which the way leads to smaller maps and back: of its size, or a larger one."""
+    y = places[number].y
+    sizes = [place.y for place in places[:number]]
+    for n in reversed(range(number)):
+        if sizes[n] <= y and any(between > y for between in sizes[n + 1 :]):
+            return places[n]
+    return None
 
 
 def _mark(place: _Place, chosen: bool) -> str:

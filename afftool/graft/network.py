@@ -202,7 +202,7 @@ def graft(
     fusions, names, shared = nn.ModuleDict(), {}, {}
     for site in chosen:
         assert fusion is not None
-        twin = (site.kind, site.place, site.line, site.nth, site.channels) if share else site.number
+        twin = site.twin if share else site.number
         if twin not in shared:
             shared[twin] = str(site.number)
             fusions[shared[twin]] = join(site, fusion, init, seed)

@@ -19,7 +19,7 @@ from afftool.graft.trace import Mode, does_not_run
 from afftool.own import build_own, parameters_of, with_forward
 from afftool.registry import load
 from afftool.spec import HostSpec
-from afftool.spec.graft import Graft
+from afftool.spec.graft import SELECTION_KEYS, Graft
 from afftool.spec.text import read_literal
 
 Shapes = Sequence[tuple[int, ...]]
@@ -165,9 +165,7 @@ def _check_count(net: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
 def _known(host: HostSpec, part: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Survey:
     """The survey of a network that is built alike, or a new one."""
     form = tuple((name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in part.state_dict().items())
-    made = tuple(
-        (key, value) for key, value in host.options if key not in ("at", "stage", "path", "scenario", "share", "init")
-    )
+    made = tuple((key, value) for key, value in host.options if key not in (*SELECTION_KEYS, "share", "init"))
     key = (host.target, made, tuple((tuple(x.shape), x.dtype) for x in inputs), form)
     if key not in _surveys:
         while len(_surveys) >= MOST_SURVEYS:

@@ -66,6 +66,11 @@ class Site:
         return self.kind, self.path, self.nth
 
     @property
+    def twin(self) -> tuple[object, ...]:
+        """What sites that may share one fusion have in common."""
+        return self.kind, self.place, self.line, self.nth, self.channels
+
+    @property
     def place(self) -> str:
         """Its path with the numbers of repeated blocks left out, alike for sites that repeat."""
         return template(self.path)

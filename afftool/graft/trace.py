@@ -52,6 +52,15 @@ class Trace:
     taken: TreeSpec
     given: TreeSpec
 
+    def holds_for(self, change: Callable[[tuple[int, ...]], tuple[int, ...]]) -> bool:
+        """Whether it holds for inputs of the shapes that `change` gives for those it was made with."""
+        try:
+            if self.fits is not None:
+                self.fits(*(torch.empty(change(shape), device="meta") for shape in self.shapes))
+        except Exception:
+            return False
+        return True
+
 
 def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     """The graph of `net` in this mode for `inputs`, with batch and sizes free where it allows them to be.

@@ -40,6 +40,8 @@ KEYS: dict[str, str] = {
     "head": "the path of the layer that gives the classes [default: found]",
     "output": "which entry of its output counts, where that is not one tensor, as logits or 0",
 }
+SELECTION_KEYS = ("at", "stage", "path", "scenario", "only_equal")
+"""Those of them that choose sites."""
 
 
 class Placed(Protocol):

@@ -83,11 +83,15 @@ def test_a_skip_is_drawn_as_what_it_is() -> None:
     assert sorted(kinds) == sorted(["skip", "skip", "same", "long", "long", *legend])
 
 
-def test_a_long_skip_begins_where_the_network_last_had_its_size() -> None:
+def test_a_long_skip_begins_where_the_network_left_its_size() -> None:
     text = draw("net", UNET)
     starts = [float(x) for x in re.findall(r'class="long" d="M([\d.]+)', text)]
     numbers = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle"', text)]
     assert starts[:2] == [numbers[1], numbers[0]]
+    decoder = [*UNET[:3], site(4, "add", 2, "short-skip"), site(5, "concat", 2, "long-skip")]
+    start = re.search(r'class="long" d="M([\d.]+)', draw("net", decoder))
+    assert start is not None
+    assert float(start[1]) == numbers[1]  # and not the site just before it, which is past the smaller maps
 
 
 def test_a_site_that_joins_no_maps_of_the_inputs_dimensions_has_a_row_of_its_own_at_the_foot() -> None:
