@@ -347,8 +347,16 @@ class Branches(Net):
         return x + y if y.sum() > 0 else x
 
 
+class TakesMore(Net):
+    """A forward that takes further arguments, as detectors' do."""
+
+    def forward(self, image: torch.Tensor, *more: Any, **named: Any) -> Any:
+        return super().forward(image)
+
+
 ADDITIONS: dict[type[Net], int] = {
     Net: 1,
+    TakesMore: 1,
     InPlace: 1,
     ReluAfterSkip: 1,
     ReluBeforeBranch: 1,
