@@ -103,7 +103,7 @@ def origin_of(*targets: str | None) -> Origin:
 
 def _closure(targets: Iterable[str], *, installed: bool) -> list[OwnModule]:
     """Own modules by name; with `installed`, those of the targets themselves wherever they lie."""
-    found: dict[str, OwnModule] = {}
+    found: dict[str, OwnModule | None] = {}  # None for one that is not own: its folder is looked through once too
     named = set()
     waiting = []
     for target in targets:
@@ -113,10 +113,12 @@ def _closure(targets: Iterable[str], *, installed: bool) -> list[OwnModule]:
     while waiting:
         name = waiting.pop()
         anywhere = installed and name in named and name not in _COVERED
-        if name not in found and (module := _own_module(name, anywhere=anywhere)):
-            found[name] = module
+        if name in found:
+            continue
+        found[name] = module = _own_module(name, anywhere=anywhere)
+        if module:
             waiting += [imported for file in module.files for imported in _imports(file)]
-    return [found[name] for name in sorted(found)]
+    return [module for _, module in sorted(found.items()) if module]
 
 
 def _own_module(name: str, *, anywhere: bool) -> OwnModule | None:

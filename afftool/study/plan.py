@@ -126,7 +126,7 @@ def plan(study: StudySpec, conditions: Conditions, *, batch_chosen: bool = True)
             hint="build each fusion with the factory and call it in forward; `stages` says where a host fuses",
         )
     check_budget(study, {name: fact.params for name, fact in facts.items()})
-    origins = {v.name: origin_of(*targets_of(v.fusion_spec, study.host_of(v))) for v in study.variants}
+    origins = _origins(study)
     codes = {name: origin.code for name, origin in origins.items()}
     fingerprints = list(subsets)
     drawn = {seed: fingerprints[study.data_seed_of(seed) - study.data_seed] for seed in study.seeds}
@@ -166,6 +166,13 @@ def _further_subsets(study: StudySpec, first: Splits, data: Arrays) -> dict[str,
             )
         found[splits.fingerprint] = arrays(splits, data.task).sharing_tests(data)
     return found
+
+
+def _origins(study: StudySpec) -> dict[str, Origin]:
+    """What each variant came from; a package of hundreds of files is read once for all that are made of the same."""
+    targets = {v.name: tuple(targets_of(v.fusion_spec, study.host_of(v))) for v in study.variants}
+    found = {own: origin_of(*own) for own in dict.fromkeys(targets.values())}
+    return {name: found[own] for name, own in targets.items()}
 
 
 def _targets(study: StudySpec) -> list[str]:
