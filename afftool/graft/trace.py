@@ -158,8 +158,8 @@ def _freed(net: nn.Module, inputs: tuple[torch.Tensor, ...], free: Callable[[tor
     kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
     each = tuple(map(free, inputs))
     many = inspect.Parameter.VAR_POSITIONAL
-    named = kinds.index(many) if many in kinds else len(each)
-    return (*each[:named], each[named:]) if each[named:] else each
+    first = kinds.index(many) if many in kinds else len(each)
+    return (*each[:first], each[first:]) if len(each) > first else each
 
 
 def _every_size(x: torch.Tensor) -> dict[int, Any]:
