@@ -33,7 +33,13 @@ def afftool(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("way", [{"mode": "train"}, {"memory_format": "channels_last"}, {"dtype": "bfloat16"}], ids=str)
+WAYS = (
+    {"mode": "train", "memory_format": "channels_last"},
+    pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.long),
+)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
 def test_it_is_timed_in_each_way_against_the_original(net: str, way: dict[str, str]) -> None:
     host = HostSpec.parse(f"graft:{net}:Net")
     case = CaseSpec(fusion=FusionSpec.parse("aff"), host=host, channels=None, size=(16, 16), batch=2, **way)
@@ -64,8 +70,9 @@ def test_a_profile_names_the_fusions_by_their_sites(net, monkeypatch, capsys) ->
 def test_describe_tells_its_keys_and_where_it_fuses(net, monkeypatch, capsys) -> None:
     assert afftool(monkeypatch, "describe", f"graft:{net}:Net:at=add", "--size", "16") == 0
     said = capsys.readouterr().out
-    assert "2  add      2         8  16x16" in said
-    assert "3 sites in all; `afftool graft` shows each" in said
+    assert "inside " in said, "a key"
+    assert "additions" in said
+    assert "16x16" in said
     assert afftool(monkeypatch, "describe", "original") == 0
     assert "joins by itself" in capsys.readouterr().out
 
@@ -76,6 +83,7 @@ def test_the_original_of_what_is_no_network_of_yours_is_refused(monkeypatch, cap
     assert "use it with --host graft:pkg.mod:build" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_gate_holds_it_and_sees_a_change_of_the_network(net, monkeypatch, capsys) -> None:
     host = f'host = "graft:{net}:Net:at=add"\nsize = 16\nbatch = 2\n'
     Path("afftool.toml").write_text(f'metrics = ["params"]\n[[case]]\nfusion = ["original", "aff"]\n{host}')

@@ -70,7 +70,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shape, tuple[int, int]]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = ("MONAI SegResNet", "Hugging Face ConvNeXt", "EfficientNet-B0")
+"""Each takes as long as all the others."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in NETWORKS]
+)
 def test_its_sites_are_those_that_are_known_and_a_graft_that_adds_is_the_network(name: str) -> None:
     make, shape, (add, concat) = NETWORKS[name]
     net, image = make(), torch.rand(2, *shape)
