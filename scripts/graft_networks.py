@@ -32,9 +32,12 @@ from afftool.spec import FusionSpec, HostSpec
 
 PACKAGES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "ultralytics")
 GRID = (
-    "one less than issue 15 says: it was counted with a batch of 1, where the grid of anchors, which no input reaches "
-    "and whose first extent is always 1, is as long as the batch; `dist2bbox` adds the distances to it"
+    "with a single image it has one addition more: the grid of anchors, which no input reaches and whose first extent "
+    "is always 1, is then as long as the batch, and `dist2bbox` adds the distances to it"
 )
+
+
+DETECTOR = "torchvision.models.detection:fasterrcnn_resnet50_fpn:weights_backbone=None:min_size=64"
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,12 @@ NETWORKS = (
     Known("ultralytics:YOLO:call=yolov8n.yaml:attr=model", 7, 15, (6, 13), GRID),
     Known("ultralytics:YOLO:call=yolo11n.yaml:attr=model", 15, 19, (14, 17), GRID),
     Known(
-        "torchvision.models.detection:fasterrcnn_resnet50_fpn:weights_backbone=None:inside=backbone",
+        f"{DETECTOR}:inside=backbone",
         19,
         0,
         note="the rest of it works on as many boxes as it finds, and stays as it is",
     ),
 )
-REFUSED = "torchvision.models.detection:fasterrcnn_resnet50_fpn:weights_backbone=None"
 
 
 def row(known: Known, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[str], list[str]]:
@@ -108,16 +110,19 @@ def compared(host: HostSpec, fusion: str, shapes: tuple[tuple[int, ...], ...]) -
     yield from (f"{name} is missing" for name in missing if not name.startswith(NEW))
     yield from (f"{name} is unexpected" for name in unexpected)
     generator = torch.Generator().manual_seed(0)
+    assert host.graft is not None
+    if host.graft.inside is not None:
+        net, other = (one.get_submodule(host.graft.inside) for one in (net, other))
     yield from differences(net, other, [torch.rand(shape, generator=generator) for shape in shapes])
 
 
 def refusal(shapes: tuple[tuple[int, ...], ...]) -> str:
     """What is said of a network that has no graph. Raises `AssertionError` where nothing is."""
     try:
-        surveyed(HostSpec.parse(f"graft:{REFUSED}"), shapes)
+        surveyed(HostSpec.parse(f"graft:{DETECTOR}"), shapes)
     except LoadError as error:
         return str(error)
-    raise AssertionError(f"{REFUSED} was not refused")
+    raise AssertionError(f"{DETECTOR} was not refused")
 
 
 def main() -> int:
@@ -152,8 +157,8 @@ def main() -> int:
             failed += [f"- {known.host}: {one}" for one in wrong]
             notes += [f"{known.host}: {known.note}."] if known.note else []
     lines += ["", *(f"{note}\n" for note in notes)]
-    if asked.only in REFUSED:
-        lines += [f"{REFUSED} as a whole is refused:\n", "```", refusal(shapes), "```"]
+    if asked.only in DETECTOR:
+        lines += [f"{DETECTOR} as a whole is refused:\n", "```", refusal(shapes), "```"]
     text = "\n".join([*lines, *failed]).rstrip() + "\n"
     print(text)
     if asked.out is not None:
