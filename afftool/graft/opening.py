@@ -131,7 +131,7 @@ def _part(net: nn.Module, said: Graft, shapes: Shapes) -> tuple[nn.Module, tuple
     try:
         with torch.no_grad():
             net.eval()(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not met:
             raise does_not_run(net, inputs, error) from error
     finally:

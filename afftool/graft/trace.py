@@ -13,6 +13,7 @@ import logging
 import os
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from afftool.graft import own_gradients
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
 """A batch of one is traced as two: `torch.export` takes an extent of 1 for one that never changes."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +72,14 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     line for what `torch.export` cannot follow.
     """
     given = tuple(_at_least_two(x) for x in inputs)
-    failed: Exception | None = None
+    failed: Exception | SystemExit | None = None
     for free in (_every_size, _batch_alone, _nothing):
         twin = _twin(net).train(mode == "train")
         try:
             with (
                 _quiet(),
                 _every_line(),
+                _without_hooks(twin),
                 _one_course(net),
                 own_gradients.kept() as kinds,
                 torch.enable_grad(),
@@ -87,7 +91,7 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
             return _of(net, module, mode, given)
         except LoadError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failed = error  # the last, where no size is free, is the plainest
     assert failed is not None
     _check_runs(net, given, mode)
@@ -187,6 +191,17 @@ def _twin(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def _without_hooks(net: nn.Module) -> Iterator[None]:
+    """The network's own hooks stay where they are, around the graph: in it too, they would run twice."""
+    kept = {name: vars(net)[name] for name in _HOOKS}
+    vars(net).update({name: OrderedDict() for name in _HOOKS})
+    try:
+        yield
+    finally:
+        vars(net).update(kept)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """What the network warns of is told when it is built and run; the words of the exporter are nobody's."""
     disabled = logging.root.manager.disable
@@ -236,11 +251,11 @@ def _check_runs(net: nn.Module, given: tuple[torch.Tensor, ...], mode: Mode) -> 
     try:
         with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
             twin.train(mode == "train")(*given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise does_not_run(net, given, error) from error
 
 
-def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exception) -> LoadError:
+def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: BaseException) -> LoadError:
     """The error for a network that cannot be called with these inputs."""
     shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
     line, _ = _where(error)
@@ -251,7 +266,7 @@ def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exceptio
     )
 
 
-def _refusal(net: nn.Module, error: Exception) -> LoadError:
+def _refusal(net: nn.Module, error: BaseException) -> LoadError:
     """What could not be exported: the operator, the line of the user's, and what to do."""
     name = type(net).__name__
     line, operator = _where(error)
