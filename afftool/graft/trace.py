@@ -26,8 +26,7 @@ from torch.fx.proxy import TracerBase
 from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
-from afftool.global_settings.randomness import generators
-from afftool.graft import own_gradients
+from afftool.graft import lost, own_gradients
 
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
@@ -80,12 +79,18 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
                 _quiet(),
                 _every_line(),
                 _without_hooks(twin),
-                _one_course(net),
+                lost.every_gradient(net),
+                lost.no_inference(net),
+                lost.one_course(net),
                 own_gradients.kept() as kinds,
                 torch.enable_grad(),
                 torch.inference_mode(False),
             ):
-                program = torch.export.export(twin, given, dynamic_shapes=_freed(twin, given, free), strict=False)
+                sizes = _freed(twin, given, free)
+                with lost.counted(twin) as moved:
+                    program = torch.export.export(twin, given, dynamic_shapes=sizes, strict=False)
+                if moved:
+                    lost.check_next(net, twin, program, moved, given, sizes)
             module = program.module()
             own_gradients.restore(module, kinds)
             return _of(net, module, mode, given)
@@ -96,23 +101,6 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     assert failed is not None
     _check_runs(net, given, mode)
     raise _refusal(net, failed) from failed
-
-
-@contextmanager
-def _one_course(net: nn.Module) -> Iterator[None]:
-    """Refuse a forward that draws from Python's or NumPy's numbers: a graph would keep what it drew this once."""
-    dice = [setting for setting in generators() if "torch" not in setting.name]
-    before = [one.read() for one in dice]
-    yield
-    drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
-    for one, state in drawn:
-        one.write(state)
-    if drawn:
-        raise LoadError(
-            f"the forward of {type(net).__name__} draws from {' and '.join(one.name for one, _ in drawn)}, and its "
-            "graph would keep what was drawn once for every step",
-            hint="draw from torch's numbers there, which a graph draws anew",
-        )
 
 
 def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]) -> Trace:
