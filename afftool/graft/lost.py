@@ -48,6 +48,16 @@ def every_gradient(net: nn.Module) -> Iterator[None]:
         torch.Tensor.register_hook = own  # type: ignore[method-assign]
 
 
+def check_parts(net: nn.Module) -> None:
+    """Refuse a part with a hook on its backward pass, which runs in no graph. Raises `LoadError`."""
+    for path, part in net.named_modules():
+        if path and (part._backward_hooks or part._backward_pre_hooks):
+            raise LoadError(
+                f"{path} of {type(net).__name__} has a hook on its backward pass, which its graph would lose",
+                hint="write what the hook does as an autograd.Function, which is kept, or leave the hook out",
+            )
+
+
 @contextmanager
 def no_inference(net: nn.Module) -> Iterator[None]:
     """Refuse a forward that turns on inference mode, which the exporter does not note: gradients would flow there."""

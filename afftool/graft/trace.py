@@ -70,6 +70,7 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     The network is only read: a copy that shares its tensors is traced. Raises `LoadError` with the operator and the
     line for what `torch.export` cannot follow.
     """
+    lost.check_parts(net)
     given = tuple(_at_least_two(x) for x in inputs)
     failed: Exception | SystemExit | None = None
     for free in (_every_size, _batch_alone, _nothing):

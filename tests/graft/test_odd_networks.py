@@ -132,3 +132,10 @@ def test_inference_mode_inside_a_forward_is_refused_and_works_afterwards() -> No
     assert "torch.no_grad" in (refused.value.hint or "")
     with torch.inference_mode():
         assert torch.ones(1).is_inference()
+
+
+def test_a_part_with_a_hook_on_its_backward_pass_is_refused_by_its_name() -> None:
+    net = Net()
+    net.f.register_full_backward_hook(lambda _module, given, _taken: tuple(x * 2 for x in given))
+    with pytest.raises(LoadError, match="f of Net has a hook on its backward pass"):
+        graft(net, [images()], ADD)
