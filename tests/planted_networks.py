@@ -339,6 +339,14 @@ class SizeInTheWeights(Net):
         return self.head(self.body(self.stem(image)).flatten(1))
 
 
+class LearnsItsWidth(Net):
+    """A lazy layer, which has no weights before the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.LazyConv2d(WIDTH, 3, padding=1)
+
+
 class Branches(Net):
     """What it does depends on the values of its maps."""
 

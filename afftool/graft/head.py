@@ -96,7 +96,7 @@ def _output(
     try:
         with torch.no_grad():
             output = net.eval()(*(x[:1] for x in inputs))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(
             f"{type(net).__name__} does not run on {' and '.join(str(tuple(x.shape)) for x in inputs)}: "
             f"{type(error).__name__}: {error}",

@@ -2,7 +2,8 @@
 
 Everything but the forward stays: parameters, their names and order, methods and attributes, the parts and their
 classes. The fusions are its last child, `fusions`, by the numbers of their sites. Its parts are no longer called
-themselves: their hooks see nothing, and a part that is put into eval mode alone is as the whole network is.
+themselves: their hooks see nothing, and a part that is put into eval mode alone is as the whole network is. What the
+forward read of Python's is as it was when it was traced: rates of dropout, flags, precisions that it names.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from afftool.fusion import FusionFactory
 from afftool.graft.head import CLASS_KEYS, entry_of, give_classes
 from afftool.graft.network import MODES, Survey, graft
 from afftool.graft.trace import Mode, does_not_run
+from afftool.lazy import lazy_layers, settle
 from afftool.own import build_own, parameters_of, with_forward
 from afftool.registry import load
 from afftool.spec import HostSpec
@@ -36,6 +37,8 @@ def open_network(host: HostSpec, shapes: Shapes) -> nn.Module:
     said = _said(host)
     assert host.target is not None
     net = _built(host, said, host.target)
+    if lazy_layers(net):
+        settle(net, example(net, shapes))
     if said.classes is not None and (said.head is not None or not _class_key(host.target)):
         entry = None if said.output is None else read_literal(said.output)
         net = give_classes(net, example(net, shapes), said.classes, said.head, entry)
@@ -131,7 +134,7 @@ def _part(net: nn.Module, said: Graft, shapes: Shapes) -> tuple[nn.Module, tuple
     try:
         with torch.no_grad():
             net.eval()(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not met:
             raise does_not_run(net, inputs, error) from error
     finally:

@@ -13,6 +13,7 @@ import logging
 import os
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -25,12 +26,13 @@ from torch.fx.proxy import TracerBase
 from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
-from afftool.global_settings.randomness import generators
-from afftool.graft import own_gradients
+from afftool.graft import lost, own_gradients
 
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
 """A batch of one is traced as two: `torch.export` takes an extent of 1 for one that never changes."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,47 +70,38 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     The network is only read: a copy that shares its tensors is traced. Raises `LoadError` with the operator and the
     line for what `torch.export` cannot follow.
     """
+    lost.check_parts(net)
     given = tuple(_at_least_two(x) for x in inputs)
-    failed: Exception | None = None
+    failed: Exception | SystemExit | None = None
     for free in (_every_size, _batch_alone, _nothing):
         twin = _twin(net).train(mode == "train")
         try:
             with (
                 _quiet(),
                 _every_line(),
-                _one_course(net),
+                _without_hooks(twin),
+                lost.every_gradient(net),
+                lost.no_inference(net),
+                lost.one_course(net),
                 own_gradients.kept() as kinds,
                 torch.enable_grad(),
                 torch.inference_mode(False),
             ):
-                program = torch.export.export(twin, given, dynamic_shapes=_freed(twin, given, free), strict=False)
+                sizes = _freed(twin, given, free)
+                with lost.counted(twin) as moved:
+                    program = torch.export.export(twin, given, dynamic_shapes=sizes, strict=False)
+                if moved:
+                    lost.check_next(net, twin, program, moved, given, sizes)
             module = program.module()
             own_gradients.restore(module, kinds)
             return _of(net, module, mode, given)
         except LoadError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failed = error  # the last, where no size is free, is the plainest
     assert failed is not None
     _check_runs(net, given, mode)
     raise _refusal(net, failed) from failed
-
-
-@contextmanager
-def _one_course(net: nn.Module) -> Iterator[None]:
-    """Refuse a forward that draws from Python's or NumPy's numbers: a graph would keep what it drew this once."""
-    dice = [setting for setting in generators() if "torch" not in setting.name]
-    before = [one.read() for one in dice]
-    yield
-    drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
-    for one, state in drawn:
-        one.write(state)
-    if drawn:
-        raise LoadError(
-            f"the forward of {type(net).__name__} draws from {' and '.join(one.name for one, _ in drawn)}, and its "
-            "graph would keep what was drawn once for every step",
-            hint="draw from torch's numbers there, which a graph draws anew",
-        )
 
 
 def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]) -> Trace:
@@ -188,6 +181,17 @@ def _twin(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def _without_hooks(net: nn.Module) -> Iterator[None]:
+    """The network's own hooks stay where they are, around the graph: in it too, they would run twice."""
+    kept = {name: vars(net)[name] for name in _HOOKS}
+    vars(net).update({name: OrderedDict() for name in _HOOKS})
+    try:
+        yield
+    finally:
+        vars(net).update(kept)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """What the network warns of is told when it is built and run; the words of the exporter are nobody's."""
     disabled = logging.root.manager.disable
@@ -237,11 +241,11 @@ def _check_runs(net: nn.Module, given: tuple[torch.Tensor, ...], mode: Mode) -> 
     try:
         with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
             twin.train(mode == "train")(*given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise does_not_run(net, given, error) from error
 
 
-def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exception) -> LoadError:
+def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: BaseException) -> LoadError:
     """The error for a network that cannot be called with these inputs."""
     shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
     line, _ = _where(error)
@@ -252,7 +256,7 @@ def does_not_run(net: nn.Module, inputs: Sequence[torch.Tensor], error: Exceptio
     )
 
 
-def _refusal(net: nn.Module, error: Exception) -> LoadError:
+def _refusal(net: nn.Module, error: BaseException) -> LoadError:
     """What could not be exported: the operator, the line of the user's, and what to do."""
     name = type(net).__name__
     line, operator = _where(error)

@@ -18,6 +18,7 @@ from afftool.measure.cost.count import count
 from afftool.measure.cost.grafted import Added, added
 from afftool.measure.cost.reading import CostReading
 from afftool.report.exact import as_they_are
+from afftool.room import check_room, least_of_case
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.spec.text import show_size
 from afftool.tables import Column, Report, Table
@@ -60,6 +61,7 @@ def look(case: CaseSpec, *, choose: bool) -> Look:
     Raises `LoadError`, and `SpecError` where it joins no maps or has no site that is meant.
     """
     assert case.host.graft is not None
+    check_room(least_of_case(case), case.device, what="the network")
     started = time.monotonic()
     survey = surveyed(case.host, case.input_shapes(), *MODES)
     seconds = time.monotonic() - started
