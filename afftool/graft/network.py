@@ -111,6 +111,8 @@ class Grafted:
         if mode not in self.forwards:
             self.prepare(net, mode)
         traced = self.survey.traces[mode]
+        if traced.constants and not hasattr(net, next(iter(traced.constants))):  # a copy of before this mode was traced
+            _give_constants(net, traced)
         if keywords:
             arguments, keywords = self._by_place(net, arguments, keywords)
         given, structure = tree_flatten((arguments, dict(keywords)))
@@ -121,6 +123,8 @@ class Grafted:
                 hint="give it what it was traced with",
             )
         self._check(traced, given)
+        if traced.mode == "train" and not torch.compiler.is_compiling():
+            self._check_modes(net, traced)
         return tree_unflatten(self.forwards[mode](net, *given), traced.given)
 
     def prepare(self, net: nn.Module, mode: Mode) -> None:
@@ -137,12 +141,7 @@ class Grafted:
                 raise LoadError(f"{key[1] or self.kind.__name__} joins no maps in {mode} mode, where a fusion was put")
         chosen = [found[key] for key in self.names]
         graph = put(traced, chosen, {one.site.number: self.names[one.site.key] for one in chosen})
-        like = next(net.parameters(), None)
-        for name, constant in traced.constants.items():
-            if isinstance(constant, nn.Module):
-                vars(net)[name] = constant
-            elif name not in dict(net.named_buffers(recurse=False)):
-                net.register_buffer(name, constant if like is None else constant.to(like.device), persistent=False)
+        _give_constants(net, traced)
         self.forwards[mode] = function_of(graph, f"{self.kind.__name__} in {mode} mode")
 
     def _by_place(
@@ -151,6 +150,17 @@ class Grafted:
         """Keywords in their places, as far as they follow on each other there."""
         bound = inspect.signature(self.kind.forward).bind(net, *arguments, **keywords)
         return bound.args[1:], bound.kwargs
+
+    def _check_modes(self, net: nn.Module, traced: Trace) -> None:
+        """Refuse a part that was put in another mode than it was traced in: its graph would not know."""
+        for part, training in zip(net.modules(), traced.training, strict=False):  # the fusions come last
+            if part.training != training:
+                path = next(name for name, one in net.named_modules() if one is part)
+                raise LoadError(
+                    f"{path} is in {'train' if part.training else 'eval'} mode while {self.kind.__name__} is trained, "
+                    f"and was traced in {'train' if training else 'eval'} mode: its graph goes on as it was traced",
+                    hint=f"to freeze it, let {self.kind.__name__}.train() keep it in eval mode, before it is grafted",
+                )
 
     def _check(self, traced: Trace, given: Sequence[torch.Tensor]) -> None:
         """Refuse sizes for which the graph does not hold."""
@@ -174,6 +184,16 @@ class Grafted:
                 hint="graft it at that size",
             ) from error
         self.accepted.add(key)
+
+
+def _give_constants(net: nn.Module, traced: Trace) -> None:
+    """What the graph reads by name and the network does not have, in no state of it."""
+    like = next(net.parameters(), None)
+    for name, constant in traced.constants.items():
+        if isinstance(constant, nn.Module):
+            vars(net)[name] = constant
+        elif name not in dict(net.named_buffers(recurse=False)):
+            net.register_buffer(name, constant if like is None else constant.to(like.device), persistent=False)
 
 
 def graft(

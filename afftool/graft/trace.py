@@ -40,8 +40,9 @@ class Trace:
     """What a network computes in one mode, as a graph that takes its inputs flat and gives its outputs flat.
 
     `fits(*flat inputs)` raises `AssertionError` for sizes that the graph does not hold for; `free` are the dimensions
-    of each input that may vary, `shapes` those it was made with. `taken` and `given` are the structures of its
-    arguments and its output. `constants` are what the graph reads by name and the network does not have.
+    of each input that may vary, `shapes` those it was made with. `training` are the modes of the network's parts;
+    `taken` and `given` the structures of its arguments and its output. `constants` are what the graph reads by name and
+    the network does not have.
     """
 
     mode: Mode
@@ -51,6 +52,7 @@ class Trace:
     free: tuple[tuple[int, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
     device: torch.device
+    training: tuple[bool, ...]
     taken: TreeSpec
     given: TreeSpec
 
@@ -94,7 +96,7 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
                     lost.check_next(net, twin, program, moved, given, sizes)
             module = program.module()
             own_gradients.restore(module, kinds)
-            return _of(net, module, mode, given)
+            return _of(net, twin, module, mode, given)
         except LoadError:
             raise
         except (Exception, SystemExit) as error:
@@ -104,7 +106,9 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
     raise _refusal(net, failed) from failed
 
 
-def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]) -> Trace:
+def _of(
+    net: nn.Module, twin: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]
+) -> Trace:
     info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
     graph, constants, fits = torch.fx.Graph(), {}, None
     for node in list(module.graph.nodes):
@@ -125,6 +129,7 @@ def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[
         free=tuple(tuple(d for d, extent in enumerate(shape) if not isinstance(extent, int)) for shape in placed),
         shapes=tuple(tuple(x.shape) for x in inputs),
         device=inputs[0].device,
+        training=tuple(part.training for part in twin.modules()),
         taken=info.in_spec,
         given=info.out_spec,
     )

@@ -139,3 +139,43 @@ def test_a_part_with_a_hook_on_its_backward_pass_is_refused_by_its_name() -> Non
     net.f.register_full_backward_hook(lambda _module, given, _taken: tuple(x * 2 for x in given))
     with pytest.raises(LoadError, match="f of Net has a hook on its backward pass"):
         graft(net, [images()], ADD)
+
+
+class Frozen(Net):
+    """A norm that the class keeps as it is in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.norm(self.f(x))
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_what_a_class_freezes_stays_frozen_and_what_is_frozen_afterwards_is_refused() -> None:
+    net = Frozen()
+    same = copy.deepcopy(net)
+    graft(net, [images()], ADD)
+    assert differences(same, net, [images()]) == []
+    net.train().f.eval()
+    with pytest.raises(LoadError, match="f is in eval mode while Frozen is trained"):
+        net(images())
+
+
+class MakesAConstant(Net):
+    """A tensor made of numbers in forward."""
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.f(x) * torch.tensor([2.0])
+
+
+def test_a_copy_of_before_a_mode_was_traced_has_what_that_mode_needs() -> None:
+    net = MakesAConstant()
+    graft(net, [images()], ADD, modes=("eval",))
+    copied = copy.deepcopy(net)
+    assert torch.equal(copied.train()(images()), net.train()(images()))
