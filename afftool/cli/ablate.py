@@ -32,7 +32,10 @@ INTERRUPTED = 130
 def ablate(
     study: Annotated[str, typer.Argument(help="A study's name (`afftool list studies`), or a TOML file.")],
     host: Annotated[
-        str | None, typer.Option("--host", help="What carries the fusions: name[:key=value]..., or pkg.mod:build.")
+        str | None,
+        typer.Option(
+            "--host", help="What carries the fusions: name[:key=value]..., pkg.mod:build, or graft:pkg.mod:build."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="NAME[:PATH][:key=value]...; `list datasets`.")] = None,
     train_images: Annotated[int | None, typer.Option(help="A stratified subset of so many training images.")] = None,

@@ -64,7 +64,11 @@ Fusions = Annotated[
 ]
 Hosts = Annotated[
     list[str] | None,
-    typer.Option("--host", help="What carries the fusion: name[:key=value]... [default: module]. Lists."),
+    typer.Option(
+        "--host",
+        help="What carries the fusion: name[:key=value]..., or graft:pkg.mod:build, a network of yours "
+        "[default: module]. Lists.",
+    ),
 ]
 Channels = Annotated[
     list[str] | None, typer.Option("--channels", "-c", help="Channels of the bare fusion [default: 64]. Lists.")
