@@ -27,6 +27,7 @@ from torch.utils._pytree import TreeSpec
 from afftool.errors import LoadError
 from afftool.global_settings.randomness import generators
 from afftool.graft import own_gradients
+from afftool.graft.torch_version import lacking
 
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
@@ -99,10 +100,12 @@ def _one_course(net: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws from Python's or NumPy's numbers: a graph would keep what it drew this once."""
     dice = [setting for setting in generators() if "torch" not in setting.name]
     before = [one.read() for one in dice]
-    yield
-    drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
-    for one, state in drawn:
-        one.write(state)
+    try:
+        yield
+    finally:
+        drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
+        for one, state in drawn:
+            one.write(state)
     if drawn:
         raise LoadError(
             f"the forward of {type(net).__name__} draws from {' and '.join(one.name for one, _ in drawn)}, and its "
@@ -112,7 +115,10 @@ def _one_course(net: nn.Module) -> Iterator[None]:
 
 
 def _of(net: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]) -> Trace:
-    info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    try:
+        info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    except AttributeError as error:
+        raise lacking(error) from error
     graph, constants, fits = torch.fx.Graph(), {}, None
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
@@ -224,8 +230,8 @@ def _every_line() -> Iterator[None]:
 
 
 def size_of(extent: int | torch.SymInt) -> int:
-    """An extent as it was traced, free ones too."""
-    return extent if isinstance(extent, int) else int(extent.node.hint)
+    """An extent as it was traced, free ones too; 0 for one that depends on the values of a tensor."""
+    return extent if isinstance(extent, int) else int(extent.node.hint or 0)
 
 
 def _check_runs(net: nn.Module, given: tuple[torch.Tensor, ...], mode: Mode) -> None:
