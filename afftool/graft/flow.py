@@ -62,7 +62,8 @@ class Flow:
         if node not in self._above or not _is_tensor(node):
             return False
         shape = shape_of(node)
-        return 3 <= len(shape) <= 5 and shape[0] == self._batch and node.meta["val"].is_floating_point()
+        told = 3 <= len(shape) <= 5 and 0 not in shape and shape[0] == self._batch
+        return told and bool(node.meta["val"].is_floating_point())
 
     def is_flat(self, node: Node) -> bool:
         """Whether a map has other dimensions than the input's maps, as boxes have: no fusion is made for it."""

@@ -18,10 +18,12 @@ def one_course(net: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws from Python's or NumPy's numbers: a graph would keep what it drew this once."""
     dice = [setting for setting in generators() if "torch" not in setting.name]
     before = [one.read() for one in dice]
-    yield
-    drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
-    for one, state in drawn:
-        one.write(state)
+    try:
+        yield
+    finally:
+        drawn = [(one, state) for one, state in zip(dice, before, strict=True) if one.read() != state]
+        for one, state in drawn:
+            one.write(state)
     if drawn:
         raise LoadError(
             f"the forward of {type(net).__name__} draws from {' and '.join(one.name for one, _ in drawn)}, and its "

@@ -178,10 +178,13 @@ class Grafted:
             shapes, made = (
                 " and ".join(show_size(shape) for shape in one) for one in ([x.shape for x in given], traced.shapes)
             )
+            resized = all(
+                x.dim() == len(one) and x.shape[1:2] == one[1:2] for x, one in zip(given, traced.shapes, strict=True)
+            )
             raise ShapeError(
                 f"{self.kind.__name__} was traced with {made}, and what it does there does not hold for {shapes}: "
                 f"{error}",
-                hint="graft it at that size",
+                hint="graft it at that size" if resized else "give it as many dimensions and channels",
             ) from error
         self.accepted.add(key)
 

@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch._export.wrappers import allow_in_pre_dispatch_graph
-from torch._higher_order_ops.flat_apply import flat_apply
 from torch.autograd import Function
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_unflatten
+
+from afftool.graft.torch_version import lacking
 
 Kinds = dict[str, type[Function]]
 
 
 @contextmanager
 def kept() -> Iterator[Kinds]:
-    """Let the exporter keep calls of `Function.apply`; those it met are in what is given, by their names."""
+    """Let the exporter keep calls of `Function.apply`; those it met are in what is given, by their names.
+
+    Raises `LoadError` where torch has no way to.
+    """
+    allow_in_pre_dispatch_graph, _ = _torchs()
     own = vars(Function)["apply"]
     kinds: Kinds = {}
 
@@ -42,6 +46,7 @@ def kept() -> Iterator[Kinds]:
 
 def restore(module: GraphModule, kinds: Mapping[str, type[Function]]) -> None:
     """Make every node that stands for one of these classes call it."""
+    _, flat_apply = _torchs()
     calls = {name: _calling(kind) for name, kind in kinds.items()}
     graph = module.graph
     for node in list(graph.nodes):
@@ -59,6 +64,16 @@ def restore(module: GraphModule, kinds: Mapping[str, type[Function]]) -> None:
     for node in reversed(graph.nodes):
         if node.op == "get_attr" and not node.users:  # the specs of the calls that were replaced
             graph.erase_node(node)
+
+
+def _torchs() -> tuple[Any, Any]:
+    """The exporter's mark for a function that it is to keep whole, and the operator it keeps its call as."""
+    try:  # at the call: a torch that lacks them runs everything else
+        from torch._export.wrappers import allow_in_pre_dispatch_graph
+        from torch._higher_order_ops.flat_apply import flat_apply
+    except ImportError as error:
+        raise lacking(error) from error
+    return allow_in_pre_dispatch_graph, flat_apply
 
 
 def _calling(kind: type[Function]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ from torch.utils._pytree import TreeSpec
 
 from afftool.errors import LoadError
 from afftool.graft import lost, own_gradients
+from afftool.graft.torch_version import lacking
 
 Mode = Literal["eval", "train"]
 LEAST_BATCH = 2
@@ -109,7 +110,10 @@ def trace(net: nn.Module, inputs: Sequence[torch.Tensor], mode: Mode) -> Trace:
 def _of(
     net: nn.Module, twin: nn.Module, module: torch.fx.GraphModule, mode: Mode, inputs: tuple[torch.Tensor, ...]
 ) -> Trace:
-    info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    try:
+        info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    except AttributeError as error:
+        raise lacking(error) from error
     graph, constants, fits = torch.fx.Graph(), {}, None
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
@@ -233,8 +237,8 @@ def _every_line() -> Iterator[None]:
 
 
 def size_of(extent: int | torch.SymInt) -> int:
-    """An extent as it was traced, free ones too."""
-    return extent if isinstance(extent, int) else int(extent.node.hint)
+    """An extent as it was traced, free ones too; 0 for one that depends on the values of a tensor."""
+    return extent if isinstance(extent, int) else int(extent.node.hint or 0)
 
 
 def _check_runs(net: nn.Module, given: tuple[torch.Tensor, ...], mode: Mode) -> None:
