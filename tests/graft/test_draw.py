@@ -31,7 +31,7 @@ DENSE = [site(n, "concat", 1 + (n > 6) + (n > 18) + (n > 42), "short-skip", (64 
 
 
 def parsed(text: str) -> ElementTree.Element:
-    return ElementTree.fromstring(text)  # noqa: S314: it is our own
+    return ElementTree.fromstring(text)
 
 
 def labels(picture: ElementTree.Element) -> Iterator[tuple[float, float, float, float]]:

@@ -119,7 +119,7 @@ def test_a_report_is_written_in_every_format(tmp_path) -> None:
 
 def test_the_picture_fills_the_chosen_sites(tmp_path) -> None:
     run(NET, *SMALL, "--at", "1+5", "--draw", str(tmp_path / "net.svg"))
-    picture = ElementTree.parse(tmp_path / "net.svg")  # noqa: S314: it is our own
+    picture = ElementTree.parse(tmp_path / "net.svg")
     filled = [g for g in picture.iter() if (g.get("class") or "").endswith(" chosen")]
     assert len(filled) == 2
 
