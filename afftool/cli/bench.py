@@ -10,8 +10,7 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,16 +18,16 @@ import typer
 
 from afftool import catalog, console, units
 from afftool.cli import options
+from afftool.cli.planning import bare_cases, looked_at_elsewhere, make_ready, plan, read_words
 from afftool.cli.stored import say_left
 from afftool.cli.threads import use_threads
-from afftool.device import check_device, resolve_device
-from afftool.errors import NothingMeasured, SpecError
+from afftool.device import check_device
+from afftool.errors import NothingMeasured
 from afftool.masked import command_line
 from afftool.measure.time.clocks import check_clock, locked_clock
-from afftool.registry import load
-from afftool.spec import CaseSpec, FusionSpec, split_list
+from afftool.spec import CaseSpec, split_list
 from afftool.spec.options import Options
-from afftool.spec.sweep import AUTO, Sweep, Words, parse_fusions, sweep, sweep_all, without_baseline
+from afftool.spec.sweep import AUTO, Sweep
 
 if TYPE_CHECKING:
     from afftool.bench.elsewhere import Elsewhere
@@ -125,7 +124,7 @@ def bench(
     or is none, among them), 6 if nothing could be measured, 130 if interrupted. A row that fails while it runs is kept
     with its reason, and ends in 6 only with --strict.
     """
-    words = _words(
+    words = read_words(
         cases,
         fusion=fusion,
         host=host,
@@ -136,7 +135,7 @@ def bench(
         dtype=dtype,
         memory_format=memory_format,
     )
-    planned = _planned(words, baseline)
+    planned = plan(words, baseline)
     asked = Options(
         backends=_names(backend, catalog.BACKENDS),  # none: all that the device can run
         measures=_names(measure, catalog.MEASURES) or Options.measures,
@@ -159,14 +158,14 @@ def bench(
     from afftool.unfinished import marked
 
     output = Output.of(out, formats, as_json, stem="bench", force=force)
-    with console.stdout_kept(as_json), marked(store) as mark, _elsewhere(asked) as elsewhere:
+    with console.stdout_kept(as_json), marked(store) as mark, looked_at_elsewhere(asked) as elsewhere:
         say_left(store)
         named = dict.fromkeys(name for one in words.values() for name in split_list(one.fusion))
         mark.tell(f"loading {', '.join(named)}")
-        placed = _ready(planned, words, baseline, elsewhere, device)
+        placed = make_ready(planned, words, baseline, elsewhere, device)
         use_threads(threads, placed.cases[0].device, timed="latency" in asked.measures)
         with locked_clock(placed.cases[0].device, lock_clocks) as locked, Store.open(store) as opened:
-            bare = _alone(placed, elsewhere) if alone and "latency" in asked.measures else ()
+            bare = bare_cases(placed, elsewhere) if alone and "latency" in asked.measures else ()
             run = _measure(placed, bare, asked, opened, mark, elsewhere, device=device, locked=locked, quiet=as_json)
         mark.tell("taking the cases apart")
         found = _breakdowns(placed, run, asked, explain=explain, per_module=per_module)
@@ -191,106 +190,12 @@ def bench(
         )
 
 
-def _words(cases: Path | None, **described: list[str] | None) -> dict[str, Words]:
-    """What is asked for, by where that is said; of the command line itself by no name. Raises `SpecError`."""
-    if cases is None:
-        if described["fusion"] is None:
-            raise SpecError("no fusion was named", hint="for example --fusion iaff, or --cases FILE")
-        return {"": Words(**described)}  # type: ignore[arg-type]
-    for option, given in described.items():
-        if given:
-            name = f"--{option.replace('_', '-')}"
-            raise SpecError(f"{name} describes cases, and so does --cases {cases}", hint="leave one of them out")
-    from afftool.spec.case_tables import read_for_bench
-
-    return {table.where: table.words for table in read_for_bench(cases)}
-
-
-def _planned(words: Mapping[str, Words], baseline: str) -> Sweep:
-    """The cases asked for, with their baseline. Raises what `sweep` does."""
-    if "" in words:
-        return sweep(dataclasses.replace(words[""], baseline=baseline))
-    return sweep_all(words, baseline)
-
-
 def _names(texts: list[str] | None, known: Mapping[str, object]) -> tuple[str, ...]:
     """The names given, each once; `all` stands for all there are. `Options` refuses those that mean nothing."""
     names: list[str] = []
     for text in split_list(texts):
         names += known if text == "all" else [text]
     return tuple(dict.fromkeys(names))
-
-
-@contextmanager
-def _elsewhere(asked: Options) -> Iterator[Elsewhere | None]:
-    """Where modules of the user's own are looked at with `--isolate process`; None where that is here."""
-    if asked.isolate != "process":
-        yield None
-        return
-    from afftool.bench.elsewhere import Elsewhere
-
-    with closing(Elsewhere(asked.timeout_s)) as elsewhere:
-        yield elsewhere
-
-
-def _ready(
-    planned: Sweep, words: Mapping[str, Words], baseline: str, elsewhere: Elsewhere | None, device: str
-) -> Sweep:
-    """The cases on their device, once the user's own modules are known to be there. Imports torch.
-
-    Raises `LoadError` for what cannot be loaded or built, or is no module, before anything is measured or stored. What
-    ends the process `elsewhere` is left for its rows to say.
-    """
-    if elsewhere is not None:
-        placed = _settled(planned, words, baseline, elsewhere.settled).on_device(resolve_device(device))
-        elsewhere.check(placed.cases)
-        return placed
-    from afftool.build import check_buildable
-    from afftool.fusion.own import say_assumptions, settled
-
-    planned = _settled(planned, words, baseline, settled)
-    say_assumptions()
-    for target in dict.fromkeys(target for case in planned.cases for target in case.own_targets):
-        load(target)
-    placed = planned.on_device(resolve_device(device))
-    check_buildable(placed.cases)
-    say_assumptions()
-    return placed
-
-
-def _settled(
-    planned: Sweep, words: Mapping[str, Words], baseline: str, settle: Callable[[FusionSpec], FusionSpec]
-) -> Sweep:
-    """The sweep once the user's own modules have said how many maps they take, and what has no baseline is told.
-
-    Raises what `sweep` and `settle` do.
-    """
-    if any(case.fusion.target for case in planned.cases):
-        found = {
-            where: dataclasses.replace(one, fusion=[settle(fusion).text for fusion in parse_fusions(one.fusion)])
-            for where, one in words.items()
-        }
-        planned = _planned(found, baseline)
-        for line in without_baseline((case.fusion for case in planned.cases), planned.baseline):
-            console.note(line)
-    return planned
-
-
-def _alone(placed: Sweep, elsewhere: Elsewhere | None) -> tuple[CaseSpec, ...]:
-    """The bare fusions at the shapes where grafted networks fuse, which are measured beside; told if there are any."""
-    if all(case.host.graft is None for case in placed.cases):
-        return ()
-    from afftool.bench.in_context import alone, places
-
-    asked_for = {case.identity for case in placed.cases}
-    found = alone(placed.cases, elsewhere.places if elsewhere else places)
-    shapes = len({(case.fusion.inputs, case.channels, case.size) for case in found})
-    if found:
-        console.note(
-            f"measuring the bare fusions at the {shapes} shape{'s' if shapes > 1 else ''} of its sites too, to tell "
-            "what they cost in context; --no-alone leaves them out"
-        )
-    return tuple(case for case in found if case.identity not in asked_for)
 
 
 def _measure(
