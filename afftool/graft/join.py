@@ -8,7 +8,6 @@ addition may start as that addition (`start_neutral`).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from afftool.fusion.gated import GatedFusion
 from afftool.fusion.plain import Addition, Concatenation
 from afftool.graft.fitting import check_shape, without
 from afftool.graft.sites import Site
+from afftool.spec.fusion import settings_of_maps
 from afftool.spec.graft import Init
 
 
@@ -46,11 +46,9 @@ def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
     Adapters are drawn from a generator of their own, `seed` and the site's number. Raises what the factory raises,
     `SpecError` where `init` cannot be, and `ShapeError` for a module that gives another shape.
     """
-    ndim, inputs = len(site.size), len(site.channels)
-    settings: dict[str, Any] = {} if ndim == 2 else {"ndim": ndim}
-    settings |= {} if inputs == 2 else {"inputs": inputs}
+    ndim = len(site.size)
     try:
-        made = fusion(site.width, **settings)
+        made = fusion(site.width, **settings_of_maps(len(site.channels), ndim))
     except AfftoolError as error:
         raise type(error)(
             f"at site {site.number} ({site.kind} in {site.path or 'the network'}): {error.message}",

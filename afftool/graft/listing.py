@@ -67,11 +67,8 @@ def in_text(row: Mapping[str, object]) -> dict[str, object]:
 def table_of(rows: Sequence[dict[str, object]]) -> Table:
     """The table of the sites, without the columns in which none has anything."""
     columns = [Column(c.name, c.heading, c.show, c.numeric, get=_getter(c.name)) for c in _COLUMNS]
-    table = Table.of("Sites", rows, columns, note=NOTE).without_empty_columns()
-    has_adapters = any(column.name == "adapter_params" for column in table.columns)
-    return (
-        Table.of("Sites", rows, columns, note=f"{NOTE} {_ADAPTERS}").without_empty_columns() if has_adapters else table
-    )
+    note = f"{NOTE} {_ADAPTERS}" if any(row["adapter_params"] for row in rows) else NOTE
+    return Table.of("Sites", rows, columns, note=note).without_empty_columns()
 
 
 def count_in_words(sites: Collection[Site]) -> str:

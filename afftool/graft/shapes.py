@@ -36,12 +36,6 @@ class Shape:
     inputs: int
     numbers: tuple[int, ...]
 
-    def fusion(self, fusion: FusionSpec) -> FusionSpec:
-        """The fusion for as many maps of as many dimensions. Raises `SpecError` where there is none."""
-        settings: dict[str, object] = {} if len(self.size) == 2 else {"ndim": len(self.size)}
-        settings |= {} if self.inputs == 2 else {"inputs": self.inputs}
-        return fusion.with_settings(**settings) if settings else fusion
-
 
 def shapes_of(sites: Iterable[Site]) -> tuple[Shape, ...]:
     """The distinct shapes of these sites, in the order in which the network comes to them."""
@@ -65,7 +59,7 @@ def cases_file(name: str, shapes: Sequence[Shape], fusions: Sequence[FusionSpec]
         texts = []
         for fusion in fusions:
             try:
-                told = shape.fusion(fusion)
+                told = fusion.of_maps(shape.inputs, len(shape.size))
                 CaseSpec(fusion=told, channels=shape.channels, size=shape.size, batch=batch)
             except SpecError as error:
                 refused[f"{fusion} at {shape.channels} channels, {show_size(shape.size)}: {error.message}"] = None

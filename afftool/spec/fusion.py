@@ -84,6 +84,11 @@ class FusionSpec:
                 raise unknown_key(self.name, key, known)
         return dataclasses.replace(self, grammar=dataclasses.replace(self.grammar, **settings))  # type: ignore[arg-type]
 
+    def of_maps(self, inputs: int, ndim: int) -> FusionSpec:
+        """This fusion for so many maps of so many dimensions. Raises `SpecError` where there is none."""
+        settings = settings_of_maps(inputs, ndim)
+        return self.with_settings(**settings) if settings else self
+
     @property
     def original(self) -> bool:
         """Whether it is none: what a network joins by itself, where fusions could be grafted."""
@@ -164,6 +169,12 @@ class FusionSpec:
         """The key `inputs`; another value than a whole number is a module's own affair."""
         told = dict(self.options).get("inputs", "")
         return int(told) if told.isdecimal() else None
+
+
+def settings_of_maps(inputs: int, ndim: int) -> dict[str, int]:
+    """The settings of a fusion of so many maps of so many dimensions; none for two of two, which every fusion takes."""
+    settings = {"ndim": ndim, "inputs": inputs}
+    return {name: value for name, value in settings.items() if value != 2}
 
 
 _NO_LIST = re.compile(

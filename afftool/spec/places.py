@@ -42,9 +42,7 @@ class Place:
 
     def fusion(self, fusion: FusionSpec) -> FusionSpec:
         """This fusion as it is made here: of as many maps of as many dimensions. Raises `SpecError` where it cannot."""
-        settings: dict[str, int] = {} if len(self.size) == 2 else {"ndim": len(self.size)}
-        settings |= {} if self.maps == 2 else {"inputs": self.maps}
-        return fusion.with_settings(**settings) if settings else fusion
+        return fusion.of_maps(self.maps, len(self.size))
 
     def alone(self, case: CaseSpec, fusion: FusionSpec) -> CaseSpec:
         """The bare fusion at this shape, run as `case` is. Raises `SpecError` where it cannot be."""
