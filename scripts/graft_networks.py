@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from same_network import NEW, differences
+from grafted.same_network import NEW, differences
 
 from afftool import environment
 from afftool.errors import LoadError

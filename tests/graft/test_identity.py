@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+from grafted.same_network import differences
 from planted_networks import (
     ADDITIONS,
     AuxiliaryHead,
@@ -23,7 +24,6 @@ from planted_networks import (
     TwoInputs,
     ViewOfWritten,
 )
-from same_network import differences
 from torch import nn
 
 from afftool.errors import LoadError, ShapeError

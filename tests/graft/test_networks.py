@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from same_network import differences
+from grafted.same_network import differences
 from torch import nn
 
 from afftool.fusion import fusion_factory

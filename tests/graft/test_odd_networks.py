@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from grafted.same_network import differences
 from planted_networks import Net
-from same_network import differences
 from torch import nn
 from typer.testing import CliRunner
 
