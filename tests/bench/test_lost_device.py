@@ -49,6 +49,7 @@ def _played_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afftool.bench.place.answers", lambda device: not planted.OnDevice.lost, raising=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("taker", WHEN.values(), ids=WHEN)
 def test_who_takes_the_device_fails_and_those_before_and_after_it_are_measured_in_processes_of_their_own(
     taker: str,

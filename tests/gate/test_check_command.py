@@ -465,6 +465,7 @@ def test_a_fusion_that_the_ref_does_not_know_is_named_and_fails_if_asked_to(proj
     assert "1 no baseline, 1 fine" in out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_exit_130_is_an_interruption_and_the_worktree_goes_away(project, tmp_path, number):
     marker = tmp_path / "importing"

@@ -202,6 +202,7 @@ def test_the_bench_measures_both_and_the_report_of_the_stored_run_says_the_same(
     assert "## Cost in context" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_bare_fusions_are_left_out_where_that_is_asked_and_where_no_time_is(net, monkeypatch, capsys) -> None:
     words = ("bench", "--host", f"graft:{net}:Net", "--fusion", "aff", "--size", "16", "--measure", "cost")
     assert afftool(monkeypatch, *words) == 0

@@ -35,10 +35,11 @@ def afftool(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 WAYS = (
     {"mode": "train", "memory_format": "channels_last"},
-    pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.long),
+    {"dtype": "bfloat16"},
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_it_is_timed_in_each_way_against_the_original(net: str, way: dict[str, str]) -> None:
     host = HostSpec.parse(f"graft:{net}:Net")

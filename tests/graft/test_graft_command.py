@@ -140,6 +140,7 @@ def test_the_shapes_of_a_network_are_cases_with_the_number_of_their_sites(tmp_pa
             CaseSpec(fusion=FusionSpec.parse(fusion), channels=case["channels"], size=size, batch=case["batch"])
 
 
+@pytest.mark.long
 def test_a_file_of_somebody_elses_is_replaced_by_force_alone_and_refused_before_any_work(tmp_path) -> None:
     for option, name in (("--save", "net.py"), ("--draw", "net.svg"), ("--shapes", "net.toml")):
         file = tmp_path / name

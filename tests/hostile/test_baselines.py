@@ -44,6 +44,7 @@ def refused(path: Path, text: str) -> str:
     return caught.value.message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_the_gate_refuses_a_number_that_is_none_and_passes_nothing(
     place: Any, refuses: Callable[..., str], number: str

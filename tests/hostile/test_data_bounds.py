@@ -362,6 +362,7 @@ def _program(root: Path) -> str:
     return f"folder:{root}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "words"),
     [(_escaping, "row 0 names the image '/etc/hostname', which leads out of"), (_program, "a.png cannot be used")],

@@ -136,6 +136,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_measuring_runs_none_of_the_folder_s_files_but_the_module_that_is_named_and_its_neighbours(
     hostile: Any, marker: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -239,12 +239,14 @@ def test_what_cannot_be_built_is_refused_there_as_here_and_what_ended_it_is_not_
         assert elsewhere._child is None
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_module_that_reads_stdin_finds_it_empty_there_and_takes_no_question() -> None:
     found = rows("rude:ReadsStdin", "rude:Plain", isolate="process", timeout_s=60.0)
     assert {name: row.reason for name, row in found.items()} == {"ReadsStdin": None, "Plain": None}
 
 
+@pytest.mark.long
 def test_what_a_file_adds_to_the_path_is_there_when_it_is_called_in_another_process(here: Path) -> None:
     (here / "helpers").mkdir()
     (here / "helpers" / "late_helper_of_hostile.py").touch()
@@ -269,6 +271,7 @@ def test_a_file_that_skips_itself_on_import_is_refused_by_name(place: Any, refus
 # ... and in this one: the next command says so.
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here", "little_memory")
 @pytest.mark.parametrize(
     ("fusion", "code", "doing"),
@@ -370,6 +373,7 @@ def test_where_no_mark_can_be_made_the_command_goes_on(tmp_path: Path, monkeypat
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_thread_that_never_ends_does_not_keep_the_command(place: Any) -> None:
     words = ("--measure", "cost", "--channels", "8", "--size", "8", "--baseline", "none")
@@ -383,6 +387,7 @@ def test_a_thread_that_never_ends_does_not_keep_the_command(place: Any) -> None:
 # Modules that fork.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ForksInInit", "ForksInForward", "ForksAndRaises", "ForksInBackward"])
 def test_a_copy_of_the_process_ends_where_it_comes_back(here: Path, name: str) -> None:
     log = here / "log"

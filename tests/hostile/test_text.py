@@ -262,6 +262,7 @@ class Bad(nn.Module):
 '''
 
 
+@pytest.mark.long
 def test_an_exception_of_the_users_module_is_stored_and_printed_clean(place, tmp_path: Path) -> None:
     (tmp_path / "own_evil.py").write_text(OWN)
     words = ["--fusion", "own_evil:Bad", "--measure", "cost", "--size", "7", "--baseline", "none", "--json"]

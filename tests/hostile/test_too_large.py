@@ -227,6 +227,7 @@ def test_an_error_of_ours_tells_the_memory_that_ran_out_behind_it() -> None:
     assert Failure.of(error).status == "oom"
 
 
+@pytest.mark.long
 def test_the_command_ends_as_for_other_rows_that_failed(place: Any) -> None:
     done = place.run("bench", "--fusion", "aff", "--size", "1000000", "--backend", "eager", "--json", timeout_s=100)
     assert done.returncode == 6
