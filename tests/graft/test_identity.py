@@ -64,12 +64,12 @@ def test_two_inputs_are_taken_by_place_and_by_name() -> None:
 def test_a_dropout_that_gives_its_map_back_is_never_told_apart_from_it() -> None:
     net = DropoutInPlaceOfTheSkip()
     same = copy.deepcopy(net)
+    refused = None
     try:
         graft(net, [images()], ADD)
     except LoadError as error:  # torch before 2.14 does not tell in its graph that both are one
-        assert "reads another view later" in error.message
-    else:
-        assert differences(same, net, [images()]) == []
+        refused = error.message
+    assert differences(same, net, [images()]) == [] if refused is None else "reads another view later" in refused
 
 
 @pytest.mark.parametrize("kind", [ViewOfWritten, IntoAPiece])
