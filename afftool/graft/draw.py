@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from afftool import visible
+from afftool.spec.site import Site
 from afftool.spec.text import show_size
 from afftool.written import Kind
-
-if TYPE_CHECKING:
-    from afftool.graft.sites import Site
 
 _MARK = "<!-- drawn by afftool -->"
 PICTURE = Kind(
@@ -140,7 +137,7 @@ def _mark(place: _Place, chosen: bool) -> str:
     """
     site, x, y = place.site, place.x, place.y
     channels = "+".join(map(str, site.channels))
-    where = f"{site.number}: {site.kind} in {site.path or 'the network'}, {site.line}, {channels} channels"
+    where = f"{site.number}: {site.kind} in {site.where}, {site.line}, {channels} channels"
     if site.kind == "add":
         shape = f'<circle class="mark" cx="{x:g}" cy="{y:g}" r="8"/>'
         shape += f'<path class="sign" d="M{x - 4:g} {y:g} H{x + 4:g} M{x:g} {y - 4:g} V{y + 4:g}"/>'

@@ -7,7 +7,7 @@ from torch import nn
 
 from afftool.copying import meta_copy
 from afftool.errors import LoadError, ShapeError
-from afftool.graft.sites import Site
+from afftool.spec.site import Site
 from afftool.spec.text import show_size
 
 
@@ -17,7 +17,7 @@ def check_shape(site: Site, fusion: nn.Module) -> None:
     What cannot be copied, or needs values that the meta device does not have, passes: only a call can tell.
     """
     shape = (2, site.width, *site.size)
-    where = f"at site {site.number} ({site.kind} in {site.path or 'the network'}, {site.line})"
+    where = f"at site {site.number} ({site.kind} in {site.where}, {site.line})"
     maps = " and ".join(["x".join(map(str, shape))] * len(site.channels))
     hint = f"a fusion gives one map of the shape of those it is given; or {without(site)}"
     like = next((p for p in fusion.parameters() if p.is_floating_point()), torch.empty(()))

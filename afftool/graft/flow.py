@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from afftool.graft.trace import size_of
-from afftool.spec.graft import Kind, Scenario
+from afftool.spec.site import Kind, Scenario
 
 _CHANNELS_SECOND = ("conv", "batch_norm", "group_norm", "instance_norm", "pool", "upsample", "pixel_shuffle")
 _WEIGHTED = ("conv", "linear", "mm", "matmul")

@@ -18,9 +18,9 @@ from afftool.fusion.attention import pointwise
 from afftool.fusion.gated import GatedFusion
 from afftool.fusion.plain import Addition, Concatenation
 from afftool.graft.fitting import check_shape, without
-from afftool.graft.sites import Site
 from afftool.spec.fusion import settings_of_maps
 from afftool.spec.graft import Init
+from afftool.spec.site import Site
 
 
 class Joint(nn.Module):
@@ -51,13 +51,13 @@ def join(site: Site, fusion: FusionFactory, init: Init, seed: int) -> nn.Module:
         made = fusion(site.width, **settings_of_maps(len(site.channels), ndim))
     except AfftoolError as error:
         raise type(error)(
-            f"at site {site.number} ({site.kind} in {site.path or 'the network'}): {error.message}",
+            f"at site {site.number} ({site.kind} in {site.where}): {error.message}",
             hint=f"{f'{error.hint}; ' if error.hint else ''}or {without(site)}",
         ) from error
     if init == "neutral":
         if site.kind == "concat":
             raise SpecError(
-                f"site {site.number} (concat in {site.path or 'the network'}) hands its maps on side by side, and a "
+                f"site {site.number} (concat in {site.where}) hands its maps on side by side, and a "
                 "fusion makes one of them: it cannot start as that",
                 hint="init=neutral is for additions: at=add",
             )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from afftool import units
 from afftool.graft.join import adapter_params
-from afftool.spec.graft import Kind
+from afftool.spec.site import Kind
 from afftool.spec.text import show_size
 from afftool.tables import Column, Table
 
 if TYPE_CHECKING:
     from afftool.graft.network import Survey
-    from afftool.graft.sites import Site
+    from afftool.spec.site import Site
 
 MOST_LINES = 3
 """Of what was left out for one reason, so many places are told."""

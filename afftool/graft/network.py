@@ -21,11 +21,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from afftool.errors import LoadError, ShapeError, SpecError
 from afftool.fusion import FusionFactory
 from afftool.graft.join import join
-from afftool.graft.sites import Found, Left, Site, find
+from afftool.graft.sites import Found, Left, find
 from afftool.graft.surgery import Forward, function_of, put
 from afftool.graft.trace import Mode, Trace, trace
 from afftool.own import with_forward
 from afftool.spec.graft import Init, Selection
+from afftool.spec.site import Site
 from afftool.spec.text import show_size
 
 MODES: tuple[Mode, Mode] = ("eval", "train")
@@ -85,7 +86,7 @@ class Survey:
         for site in chosen:
             if mode := self.only(site):
                 raise SpecError(
-                    f"site {site.number} ({site.kind} in {site.path or 'the network'}, {site.line}) is met in {mode} "
+                    f"site {site.number} ({site.kind} in {site.where}, {site.line}) is met in {mode} "
                     "mode alone: what is trained there would not be what is run",
                     hint="choose others, by number or path",
                 )

@@ -16,9 +16,9 @@ from afftool.errors import SpecError
 from afftool.fusion import FusionFactory, fusion_factory
 from afftool.graft.network import Survey
 from afftool.graft.opening import Shapes, grafted
-from afftool.graft.sites import Site
 from afftool.spec import FusionSpec, HostSpec
 from afftool.spec.graft import SELECTION_KEYS
+from afftool.spec.site import Site
 from afftool.spec.text import parse_size
 from afftool.written import Kind
 
@@ -76,7 +76,7 @@ def check_pinned(name: str, found: Sequence[Site], sites: Mapping[int, str]) -> 
 
 def words_of(site: Site) -> str:
     """What a site is, as a saved file pins it: `add in layer1.0 at resnet.py:146`."""
-    return f"{site.kind} in {site.path or 'the network'} at {site.line}"
+    return f"{site.kind} in {site.where} at {site.line}"
 
 
 def saved_file(host: HostSpec, fusion: FusionSpec, shapes: Shapes, chosen: Sequence[Site]) -> str:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afftool import plain
 from afftool.errors import SpecError
 from afftool.spec import CaseSpec, FusionSpec
+from afftool.spec.site import Site
 from afftool.spec.text import show_size
 from afftool.written import Kind
-
-if TYPE_CHECKING:
-    from afftool.graft.sites import Site
 
 _MARK = "# Shapes of a network, written by afftool graft"
 CASES = Kind(

@@ -17,8 +17,9 @@ import torch
 from torch.fx import Graph, Node
 
 from afftool.errors import LoadError
-from afftool.graft.sites import Found, Site
+from afftool.graft.sites import Found
 from afftool.graft.trace import Trace
+from afftool.spec.site import Site
 
 Forward = Callable[..., Any]
 _made = count()
@@ -89,7 +90,7 @@ def _rewire(memory: _Memory, written: Node, instead: Node, site: Site) -> None:
     for alias, user in readers:
         if alias is not written.args[0]:
             raise LoadError(
-                f"site {site.number} ({site.path or 'the network'}, {site.line}) writes into memory of which "
+                f"site {site.number} ({site.where}, {site.line}) writes into memory of which "
                 f"{user.name} reads another view later",
                 hint="leave that site out, or write x = x + y there",
             )

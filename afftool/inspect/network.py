@@ -13,13 +13,13 @@ from afftool.errors import SpecError
 from afftool.graft.listing import NAMES, count_in_words, free_in_words, in_text, left_in_words, rows_of, table_of
 from afftool.graft.network import MODES, Survey
 from afftool.graft.opening import surveyed
-from afftool.graft.sites import Site
 from afftool.measure.cost.count import count
 from afftool.measure.cost.grafted import Added, added
 from afftool.measure.cost.reading import CostReading
 from afftool.report.exact import as_they_are
 from afftool.room import check_room, least_of_case
 from afftool.spec import CaseSpec, FusionSpec
+from afftool.spec.site import Site
 from afftool.spec.text import show_size
 from afftool.tables import Column, Report, Table
 

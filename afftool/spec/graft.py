@@ -9,14 +9,13 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from afftool.errors import SpecError
 from afftool.spec.amounts import check_whole
+from afftool.spec.site import Scenario, Site
 from afftool.spec.text import parse_stages, read_number, read_setting
 
-Kind = Literal["add", "concat"]
-Scenario = Literal["short-skip", "long-skip", "same-layer"]
 Init = Literal["paper", "neutral"]
 Shape = tuple[int, ...]
 
@@ -44,38 +43,6 @@ SELECTION_KEYS = ("at", "stage", "path", "scenario", "only_equal")
 """Those of them that choose sites."""
 
 
-class Placed(Protocol):
-    """What sites are chosen by; `afftool.graft.sites.Site` is one."""
-
-    @property
-    def number(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def kind(self) -> Kind:  # noqa: D102
-        ...
-
-    @property
-    def stage(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def path(self) -> str:  # noqa: D102
-        ...
-
-    @property
-    def scenario(self) -> Scenario:  # noqa: D102
-        ...
-
-    @property
-    def equal(self) -> bool:  # noqa: D102
-        ...
-
-    @property
-    def flat(self) -> bool:  # noqa: D102
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which sites: those of `at`, as far as they have the other marks."""
@@ -86,7 +53,7 @@ class Selection:
     scenarios: tuple[Scenario, ...] = ()
     only_equal: bool = False
 
-    def takes(self, site: Placed) -> bool:
+    def takes(self, site: Site) -> bool:
         """Whether this site is meant."""
         return (
             any(_meant(word, site) for word in self.at)
@@ -96,7 +63,7 @@ class Selection:
             and (site.equal or not self.only_equal)
         )
 
-    def check(self, sites: Collection[Placed]) -> None:
+    def check(self, sites: Collection[Site]) -> None:
         """Refuse a number that no site has, and a stage that the network does not have. Raises `SpecError`."""
         numbers = {site.number for site in sites}
         for word in self.at:
@@ -212,7 +179,7 @@ def _numbers(word: str) -> Sequence[int]:
     return [int(part) for part in word.split("-")] if word[:1].isdecimal() else []
 
 
-def _meant(word: str, site: Placed) -> bool:
+def _meant(word: str, site: Site) -> bool:
     if ends := _numbers(word):
         return ends[0] <= site.number <= ends[-1]
     return word in ("all", site.kind) and not site.flat

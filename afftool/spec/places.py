@@ -10,8 +10,8 @@ from typing import get_args
 from afftool.errors import SpecError
 from afftool.spec.case import CaseSpec
 from afftool.spec.fusion import FusionSpec
-from afftool.spec.graft import Kind
 from afftool.spec.host import MODULE
+from afftool.spec.site import Kind
 from afftool.spec.text import show_size
 
 _TEXT = re.compile(r"(?P<kind>\w+) (?P<maps>\d{1,5})\*(?P<channels>\d{1,12})@(?P<size>\d{1,12}(x\d{1,12}){0,2})")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from afftool.graft.draw import draw, width_of
-from afftool.graft.sites import Site
+from afftool.spec.site import Site
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from afftool.errors import SpecError
 from afftool.graft.network import Survey
-from afftool.graft.sites import Site
 from afftool.spec.graft import Selection
+from afftool.spec.site import Site
 
 
 def survey(net: nn.Module, *shapes: tuple[int, ...]) -> Survey:

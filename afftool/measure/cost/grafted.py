@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from afftool.measure.cost.reading import CostReading, OperatorCost, Part
-
-if TYPE_CHECKING:
-    from afftool.graft.sites import Site
+from afftool.spec.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)
