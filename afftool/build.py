@@ -13,7 +13,7 @@ from torch import nn
 from afftool.copying import alike, move_to_meta, real_copy, take_values
 from afftool.errors import AfftoolError, LoadError, ran_out_of_memory
 from afftool.fusion import build_fusion
-from afftool.graft.trace import Mode
+from afftool.graft.trace import mode_of
 from afftool.hosts import build_host
 from afftool.inputs import input_names, written_inputs
 from afftool.lazy import settle
@@ -111,7 +111,7 @@ def _construct(spec: CaseSpec) -> nn.Module:
     if spec.host == MODULE:
         assert spec.channels is not None
         return build_fusion(spec.fusion, channels=spec.channels)
-    mode: Mode = "train" if spec.mode == "train" else "eval"
+    mode = mode_of(spec.mode == "train")
     dtype = getattr(torch, spec.dtype)
     return build_host(spec.host, spec.fusion, shapes=spec.input_shapes(), dtype=dtype, modes=(mode,))
 

@@ -18,6 +18,11 @@ def real_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, _scripted_twins(module, lambda tensor: tensor.detach().clone()))
 
 
+def sharing_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` with the same parameters and buffers. Raises whatever `copy.deepcopy` raises."""
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+
+
 def meta_copy(module: nn.Module) -> nn.Module:
     """A copy of `module` whose tensors are on the meta device; nothing of their size stays allocated.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from afftool.global_state import kept
 from afftool.graft.join import adapter_params
 from afftool.graft.network import Survey
 from afftool.graft.opening import surveyed
-from afftool.graft.trace import Mode
+from afftool.graft.trace import mode_of
 from afftool.spec import CaseSpec, FusionSpec
 from afftool.spec.places import Place
 from afftool.spec.sweep import DEFAULT_BASELINE
@@ -45,7 +45,7 @@ def fused_at(spec: CaseSpec) -> Fused | None:
 
 def _survey(spec: CaseSpec) -> Survey:
     """The network's survey, by a network on the meta device, as it was built to be counted, where it can be there."""
-    mode: Mode = "train" if spec.mode == "train" else "eval"
+    mode = mode_of(spec.mode == "train")
     with kept(spec.own_targets, "while it ran"), torch.random.fork_rng(devices=[]):
         with suppress(Exception), torch.device("meta"):
             return surveyed(spec.host, spec.input_shapes(), mode)
@@ -64,12 +64,16 @@ def alone(cases: Iterable[CaseSpec], look: Callable[[CaseSpec], Mapping[str, int
     `look` tells the places of a case. What cannot be alone, and a network that cannot be looked at, is left out.
     """
     found: dict[str, CaseSpec] = {}
+    looked: dict[str, Mapping[str, int]] = {}  # where a network fuses does not hang on what is put there
     addition = FusionSpec.parse(DEFAULT_BASELINE)
     for case in cases:
         if case.host.graft is None or case.fusion.original:
             continue
         with suppress(AfftoolError):
-            for place in map(Place.parse, look(case)):
+            network = replace(case, fusion=addition).identity
+            if network not in looked:
+                looked[network] = look(case)
+            for place in map(Place.parse, looked[network]):
                 for fusion in (addition, case.fusion) if place.kind == "add" else (case.fusion,):
                     with suppress(AfftoolError):
                         one = place.alone(case, fusion)

@@ -139,19 +139,16 @@ class Flow:
             deep[node] = max((deep[one] for one in node.all_input_nodes if one in deep), default=0) + self._has_weights(
                 node
             )
-        return max((deep[node] for node in path[-1:]), default=0)
+        return deep[path[-1]] if path else 0
 
 
 def _moved(node: Node, last: bool | None) -> bool | None:
     """Where the channels are after a permutation that puts the second dimension last, or the last second."""
     rank = len(shape_of(node)) if _is_tensor(node) else 0
     order = node.args[1] if len(node.args) == 2 else None
-    if not isinstance(order, list | tuple) or len(order) != rank:
+    if not isinstance(order, list | tuple) or len(order) != rank or last is None:
         return None
-    where = rank - 1 if last else 1
-    if last is None:
-        return None
-    now = [int(d) % rank for d in order if isinstance(d, int)].index(where)
+    now = [int(d) % rank for d in order if isinstance(d, int)].index(rank - 1 if last else 1)
     return True if now == rank - 1 else False if now == 1 else None
 
 

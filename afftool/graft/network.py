@@ -8,7 +8,6 @@ forward read of Python's is as it was when it was traced: rates of dropout, flag
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +17,13 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from afftool.copying import sharing_copy
 from afftool.errors import LoadError, ShapeError, SpecError
 from afftool.fusion import FusionFactory
 from afftool.graft.join import join
 from afftool.graft.sites import Found, Left, find
 from afftool.graft.surgery import Forward, function_of, put
-from afftool.graft.trace import Mode, Trace, trace
+from afftool.graft.trace import Mode, Trace, mode_of, trace
 from afftool.own import with_forward
 from afftool.spec.graft import Init, Selection
 from afftool.spec.site import Site
@@ -108,7 +108,7 @@ class Grafted:
 
     def run(self, net: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """One forward pass of `net`, as its own forward would make it. Raises `ShapeError` for another input."""
-        mode: Mode = "train" if net.training else "eval"
+        mode = mode_of(net.training)
         if mode not in self.forwards:
             self.prepare(net, mode)
         traced = self.survey.traces[mode]
@@ -132,8 +132,7 @@ class Grafted:
         """Make the function of one mode. Raises `LoadError`."""
         twin = net
         if mode not in self.survey.traces:
-            memo: dict[int, Any] = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-            twin = copy.deepcopy(net, memo)
+            twin = sharing_copy(net)
             twin.__class__ = self.kind
         self.survey.look(twin, mode)
         traced, found = self.survey.traces[mode], self.survey.found[mode]
@@ -158,23 +157,23 @@ class Grafted:
             if part.training != training:
                 path = next(name for name, one in net.named_modules() if one is part)
                 raise LoadError(
-                    f"{path} is in {'train' if part.training else 'eval'} mode while {self.kind.__name__} is trained, "
-                    f"and was traced in {'train' if training else 'eval'} mode: its graph goes on as it was traced",
+                    f"{path} is in {mode_of(part.training)} mode while {self.kind.__name__} is trained, "
+                    f"and was traced in {mode_of(training)} mode: its graph goes on as it was traced",
                     hint=f"to freeze it, let {self.kind.__name__}.train() keep it in eval mode, before it is grafted",
                 )
 
     def _check(self, traced: Trace, given: Sequence[torch.Tensor]) -> None:
         """Refuse sizes for which the graph does not hold."""
+        if traced.fits is None:
+            return
         if torch.compiler.is_compiling():
-            if traced.fits is not None:
-                traced.fits(*given)
+            traced.fits(*given)
             return
         key = (traced.mode, tuple(x.shape for x in given))
         if key in self.accepted:
             return
         try:
-            if traced.fits is not None:
-                traced.fits(*given)
+            traced.fits(*given)
         except AssertionError as error:
             shapes, made = (
                 " and ".join(show_size(shape) for shape in one) for one in ([x.shape for x in given], traced.shapes)

@@ -19,7 +19,6 @@ from afftool.graft.opening import Shapes, grafted
 from afftool.spec import FusionSpec, HostSpec
 from afftool.spec.graft import SELECTION_KEYS
 from afftool.spec.site import Site
-from afftool.spec.text import parse_size
 from afftool.written import Kind
 
 _MARK = '"""A grafted network, written by afftool'
@@ -51,8 +50,7 @@ def graft_network(
     if keys:
         host = host.with_settings(**keys)
     assert host.graft is not None
-    if shapes is None:
-        shapes = host.graft.input_shapes(2, parse_size(host.size or "", host.ndim or 2))
+    shapes = shapes or host.graft.input_shapes(2)
     made = _factory(fusion)
 
     def pinned(survey: Survey) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -25,11 +26,19 @@ from torch import nn
 from torch.fx.proxy import TracerBase
 from torch.utils._pytree import TreeSpec
 
+from afftool.copying import sharing_copy
 from afftool.errors import LoadError
 from afftool.graft import lost, own_gradients
 from afftool.graft.torch_version import lacking
 
 Mode = Literal["eval", "train"]
+
+
+def mode_of(training: bool) -> Mode:
+    """The mode of a network that is trained, or not."""
+    return "train" if training else "eval"
+
+
 LEAST_BATCH = 2
 """A batch of one is traced as two: `torch.export` takes an extent of 1 for one that never changes."""
 
@@ -117,11 +126,11 @@ def _of(
     graph, constants, fits = torch.fx.Graph(), {}, None
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
-            fits = find_attribute(module, "_guards_fn")
+            fits = attrgetter("_guards_fn")(module)
             module.graph.erase_node(node)
         elif node.op == "get_attr" and not _has(net, node.target):
             name = f"_{mode}_{node.target.replace('.', '_')}"
-            constants[name] = find_attribute(module, node.target)
+            constants[name] = attrgetter(node.target)(module)
             node.target = name
     graph.output(graph.graph_copy(module.graph, {}))  # one that does not keep the network, which the module holds
     placed = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
@@ -139,17 +148,9 @@ def _of(
     )
 
 
-def find_attribute(net: nn.Module, path: str) -> Any:
-    """What a network has by this dotted name. Raises `AttributeError`."""
-    found: Any = net
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
-
-
 def _has(net: nn.Module, path: str) -> bool:
     try:
-        find_attribute(net, path)
+        attrgetter(path)(net)
     except AttributeError:
         return False
     return True
@@ -182,9 +183,8 @@ def _at_least_two(x: torch.Tensor) -> torch.Tensor:
 
 def _twin(net: nn.Module) -> nn.Module:
     """A copy with the same tensors, since a forward may keep what it works out; the network itself if none can be."""
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     try:
-        return copy.deepcopy(net, memo)
+        return sharing_copy(net)
     except Exception:
         return net
 

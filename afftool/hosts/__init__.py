@@ -34,7 +34,7 @@ from afftool.hosts.stages import Fused, Stage, read_stages
 from afftool.own import build_own
 from afftool.registry import load
 from afftool.spec import FusionSpec, HostSpec
-from afftool.spec.text import parse_size, read_literal
+from afftool.spec.text import read_literal
 
 __all__ = ["Fused", "FusionFactory", "Stage", "build_host", "describe_host"]
 
@@ -56,8 +56,7 @@ def build_host(
     if isinstance(fusion, FusionSpec):
         fusion = None if fusion.original else fusion_factory(fusion)
     if host.graft is not None:
-        size = parse_size(host.size or "", host.ndim or 2)
-        return grafted(host, fusion, shapes or host.graft.input_shapes(2, size), dtype=dtype, modes=modes)
+        return grafted(host, fusion, shapes or host.graft.input_shapes(2), dtype=dtype, modes=modes)
     if fusion is None:
         raise SpecError(f"{host} is built around its fusions", hint="original is for --host graft:pkg.mod:build")
     return _build(host, fusion)

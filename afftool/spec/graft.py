@@ -20,7 +20,7 @@ Init = Literal["paper", "neutral"]
 Shape = tuple[int, ...]
 
 PREFIX = "graft:"
-DEFAULT_SIZE = 224
+DEFAULT_SIZES = (224, 224)
 """Height and width of the image that a network is looked at with where nothing else is said."""
 
 KEYS: dict[str, str] = {
@@ -131,8 +131,9 @@ class Graft:
         """Height and width of its first input, where they are told."""
         return self.inputs[0][1:] or None
 
-    def input_shapes(self, batch: int, size: Shape) -> tuple[Shape, ...]:
-        """`(N, C, *S)` of each input, of this `size` where nothing else is told. Raises `SpecError`."""
+    def input_shapes(self, batch: int, size: Shape | None = None) -> tuple[Shape, ...]:
+        """`(N, C, *S)` of each input, of this `size` (or the default) where nothing is told. Raises `SpecError`."""
+        size = size or self.size or DEFAULT_SIZES
         if self.size is not None and self.size != size:
             said, asked = ("x".join(map(str, one)) for one in (self.size, size))
             raise SpecError(

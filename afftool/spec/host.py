@@ -11,7 +11,7 @@ from afftool import catalog
 from afftool.errors import SpecError
 from afftool.registry import module_form, unknown
 from afftool.spec.amounts import check_whole
-from afftool.spec.graft import DEFAULT_SIZE, KEYS, PREFIX, Graft
+from afftool.spec.graft import DEFAULT_SIZES, KEYS, PREFIX, Graft
 from afftool.spec.text import name_and_options, parse_stages, read_number, show, show_size, unknown_key, write_text
 
 
@@ -84,7 +84,7 @@ class HostSpec:
     def size(self) -> str | None:
         """The size of image it is looked at with where none is asked for; None where nothing says one."""
         if self.graft is not None:
-            return show_size(self.graft.size or (DEFAULT_SIZE, DEFAULT_SIZE))
+            return show_size(self.graft.size or DEFAULT_SIZES)
         known = catalog.HOSTS.get(self.name)
         return str(known.size) if known else None
 

@@ -19,7 +19,7 @@ from afftool.catalog import ORIGINAL, STUDIES
 from afftool.errors import SpecError
 from afftool.registry import unknown
 from afftool.spec import HostSpec
-from afftool.spec.graft import DEFAULT_SIZE, PREFIX
+from afftool.spec.graft import PREFIX
 from afftool.spec.text import parse_stages
 from afftool.study.spec import Budget, StudySpec, Variant
 from afftool.study.variant import label
@@ -155,7 +155,7 @@ def _stages(named: Any) -> Collection[int]:
     return named if numbers else ()
 
 
-def grafted_stages(host: HostSpec, size: Size) -> tuple[int, ...]:
+def grafted_stages(host: HostSpec, size: Size | None) -> tuple[int, ...]:
     """The stages of the sites that the host's text chooses, in images of the size it tells, or else of `size`.
 
     Raises what tracing the network and choosing its sites do.
@@ -164,7 +164,7 @@ def grafted_stages(host: HostSpec, size: Size) -> tuple[int, ...]:
 
     said = host.graft
     assert said is not None
-    sites = surveyed(host, said.input_shapes(2, said.size or size())).chosen(said.selection)
+    sites = surveyed(host, said.input_shapes(2, said.size or (size() if size else None))).chosen(said.selection)
     stages = sorted({site.stage for site in sites if not site.flat})
     if not stages:
         raise SpecError(
@@ -185,7 +185,7 @@ def placement(host: str, size: Size | None = None) -> StudySpec:
         knob, tried = "stages", stage_choices(range(1, count_stages(spec) + 1))
         baseline, beside = Variant.of("add", label(knob, "none"), stages="none"), []
     else:
-        knob, tried = "stage", stage_choices(grafted_stages(spec, size or _untold))
+        knob, tried = "stage", stage_choices(grafted_stages(spec, size))
         baseline, beside = Variant.of(ORIGINAL), [Variant.of("add", stage=tried[-1])]
     return _study(
         "placement",
@@ -194,10 +194,6 @@ def placement(host: str, size: Size | None = None) -> StudySpec:
         host=host,
         across=knob,
     )
-
-
-def _untold() -> tuple[int, ...]:
-    return (DEFAULT_SIZE, DEFAULT_SIZE)
 
 
 def study(name: str, host: str | None = None, size: Size | None = None) -> StudySpec:
