@@ -25,6 +25,9 @@ outcomes, not errors.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from afftool.masked import told
 
 
@@ -143,3 +146,12 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
     except Exception:  # a class of the user's own may not be able to say
         return False
     return any(words in text for words in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def told_where(where: str) -> Iterator[None]:
+    """An error of ours inside says where what it is about stands: the table of a file, for example."""
+    try:
+        yield
+    except AfftoolError as error:
+        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afftool import catalog, project, written
-from afftool.errors import SpecError, UserError
+from afftool.errors import SpecError, UserError, told_where
 from afftool.gate.reading import choose
 from afftool.gate.rules import Rule, RuleBook, parse_rules
 from afftool.registry import check_names
@@ -139,10 +139,8 @@ _STARTING = Kind(name="file to start from", is_ours=lambda head: False, instead=
 
 
 def _expand(entry: CaseTable) -> tuple[tuple[GateCase, ...], tuple[tuple[str, str], ...]]:
-    try:
+    with told_where(entry.where):
         return _cases(entry.words, entry.device, entry.backends)
-    except SpecError as error:
-        raise type(error)(f"{entry.where}: {error.message}", hint=error.hint) from error
 
 
 def _cases(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from afftool.errors import LoadError, SpecError
+from afftool.graft.trace import does_not_run
 
 CLASS_KEYS = ("num_classes", "classes", "n_classes", "nb_classes", "num_labels", "out_channels")
 """What networks call the number of their classes in their signatures."""
@@ -92,20 +93,11 @@ def _output(
         for name, part in net.named_modules()
         if isinstance(part, _HEADS)
     ]
-    training = net.training
     try:
-        with torch.no_grad():
-            output = net.eval()(*(x[:1] for x in inputs))
-    except (Exception, SystemExit) as error:
-        raise LoadError(
-            f"{type(net).__name__} does not run on {' and '.join(str(tuple(x.shape)) for x in inputs)}: "
-            f"{type(error).__name__}: {error}",
-            hint="--size and --inputs tell the shapes it takes",
-        ) from error
+        output = given_by(net, inputs)
     finally:
         for handle in handles:
             handle.remove()
-        net.train(training)
     if entry is not None:
         output = entry_of(output, entry)
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1]
@@ -114,6 +106,18 @@ def _output(
             f"{type(net).__name__} gives {len(tensors)} tensors, and one should hold its classes", hint=naming(output)
         )
     return int(tensors[0].shape[1])
+
+
+def given_by(net: nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
+    """What the network gives in eval mode, without gradients; its own mode stays. Raises `LoadError` if it fails."""
+    training = net.training
+    try:
+        with torch.no_grad():
+            return net.eval()(*inputs)
+    except (Exception, SystemExit) as error:
+        raise does_not_run(net, inputs, error) from error
+    finally:
+        net.train(training)
 
 
 def naming(output: Any) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from afftool.errors import SpecError
+from afftool.errors import LoadError, SpecError
 from afftool.fusion import FusionFactory
-from afftool.graft.head import CLASS_KEYS, entry_of, give_classes
+from afftool.graft.head import CLASS_KEYS, entry_of, give_classes, given_by
 from afftool.graft.network import MODES, Survey, graft
-from afftool.graft.trace import Mode, does_not_run
+from afftool.graft.trace import Mode
 from afftool.lazy import lazy_layers, settle
 from afftool.own import build_own, parameters_of, with_forward
 from afftool.registry import load
@@ -130,16 +130,13 @@ def _part(net: nn.Module, said: Graft, shapes: Shapes) -> tuple[nn.Module, tuple
             met.append(given)
 
     handle = part.register_forward_pre_hook(note, with_kwargs=True)
-    training = net.training
     try:
-        with torch.no_grad():
-            net.eval()(*inputs)
-    except (Exception, SystemExit) as error:
+        given_by(net, inputs)
+    except LoadError:
         if not met:
-            raise does_not_run(net, inputs, error) from error
+            raise
     finally:
         handle.remove()
-        net.train(training)
     if not met:
         raise SpecError(
             f"the part {said.inside} is not called with tensors alone, so it cannot be traced by itself",

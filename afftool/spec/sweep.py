@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from afftool import catalog
-from afftool.errors import AfftoolError, SpecError, UnknownName
+from afftool.errors import AfftoolError, SpecError, UnknownName, told_where
 from afftool.record import Record
 from afftool.registry import check_names, entry_points
 from afftool.spec import MODULE, CaseSpec, Dtype, FusionSpec, HostSpec, MemoryFormat, Mode, parse_size, split_list
@@ -130,28 +129,19 @@ def sweep_all(asked: Mapping[str, Words], baseline: str | None) -> Sweep:
     """
     hosts: list[HostSpec] = []
     for where, words in asked.items():
-        with _told_where(where):
+        with told_where(where):
             hosts += [HostSpec.parse(text) for text in split_list(words.host) or [MODULE.text]]
     word = _baseline_word(baseline, hosts)
     cases: dict[str, CaseSpec] = {}
     skipped: list[Record] = []
     for where, words in asked.items():
-        with _told_where(where):
+        with told_where(where):
             one = sweep(dataclasses.replace(words, baseline=word))
             for case in one.cases:
                 cases.setdefault(case.identity, case)
             skipped += [record for record in one.skipped if record not in skipped]
             check_cases({"case": len(cases) + len(skipped)})
     return Sweep(tuple(cases.values()), tuple(skipped), parse_baseline(word))
-
-
-@contextmanager
-def _told_where(where: str) -> Iterator[None]:
-    """An error inside says where it is from."""
-    try:
-        yield
-    except AfftoolError as error:
-        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
 
 
 def check_cases(numbers: Mapping[str, int]) -> None:
